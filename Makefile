@@ -1,0 +1,143 @@
+# shmalloc: `make help` lists the targets.
+#
+# One build directory per flavour: build/plain, build/asan, build/tsan, build/coverage, build/fuzz. Your CFLAGS and LDFLAGS
+# are appended. Sources are found by wildcard: a new file in a folder is built.
+
+VERSION := 0.1.0
+FLAVOUR ?= plain
+BUILD   := build/$(FLAVOUR)
+
+prefix     ?= /usr/local
+bindir     ?= $(prefix)/bin
+sbindir    ?= $(prefix)/sbin
+libdir     ?= $(prefix)/lib
+includedir ?= $(prefix)/include
+mandir     ?= $(prefix)/share/man
+
+CC := $(if $(filter fuzz,$(FLAVOUR)),clang,$(if $(filter default,$(origin CC)),gcc,$(CC)))
+
+WARN := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
+	$(if $(CI),-Werror)
+OPT_plain    := -O2 -g -D_FORTIFY_SOURCE=2
+OPT_asan     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_tsan     := -O1 -g -fsanitize=thread
+OPT_coverage := -O0 -g --coverage
+OPT_fuzz     := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+BASE := -std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION='"$(VERSION)"' -I. -I$(BUILD) -fPIC -fvisibility=hidden \
+	-fstack-protector-strong -MMD -MP
+CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
+LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
+
+LIBS_PROTO  := -lprotobuf-c
+LIBS_DAEMON := -levent_core $(LIBS_PROTO)
+LIBS_CTL    := -ljansson $(LIBS_PROTO)
+LIBS_TEST   := -lcriterion
+
+SHM_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shm/*.c))
+PROTO_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/*.c)) $(BUILD)/proto/shmalloc.pb-c.o
+DAEMON_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/*.c))
+CLIENT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
+CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c))
+LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
+
+# What the client links of libshm: only what reads, and what a thread may do to its own record.
+CLIENT_SHM_O := $(patsubst %,$(BUILD)/shm/%.o,image sizeclass slots threadrec roots)
+
+SO := libshmalloc.so.0
+PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/$(SO) $(BUILD)/libshmalloc.a
+EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
+BENCH    := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stress/*.c))
+MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
+SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
+	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
+
+.SECONDARY:
+.DELETE_ON_ERROR:
+.PHONY: all help programs suites stress clean
+
+all: programs ## build the daemon, the library and the tools
+programs: $(PROGRAMS) $(EXAMPLES) $(BENCH)
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
+
+# ---- objects and libraries ----
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CF) $(WARN) -c $< -o $@
+
+$(BUILD)/proto/shmalloc.pb-c.c $(BUILD)/proto/shmalloc.pb-c.h &: proto/shmalloc.proto
+	@mkdir -p $(@D)
+	protoc-c --c_out=$(BUILD) $<
+
+$(BUILD)/proto/shmalloc.pb-c.o: $(BUILD)/proto/shmalloc.pb-c.c
+	$(CC) $(CF) -c $< -o $@
+
+$(BUILD)/proto/codec.o: $(BUILD)/proto/shmalloc.pb-c.h
+
+$(BUILD)/libshm.a: $(SHM_O)
+$(BUILD)/libproto.a: $(PROTO_O)
+$(BUILD)/libdaemon.a: $(filter-out %/main.o,$(DAEMON_O))
+$(BUILD)/libtest.a: $(LIB_O)
+$(BUILD)/libctl.a: $(filter-out %/main.o,$(CTL_O))
+$(BUILD)/libshmalloc.a: $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O)
+%.a:
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
+	$(CC) -shared -Wl,-soname,$(SO) -Wl,--version-script=client/libshmalloc.map -Wl,-z,defs $(LF) \
+		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
+	ln -sf $(SO) $(BUILD)/libshmalloc.so
+
+$(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+	$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
+
+$(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+	$(CC) $(LF) $^ $(LIBS_CTL) -pie -o $@
+
+# Examples and benchmarks are built as a user would: against the installed header and the shared library.
+$(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
+	@mkdir -p $(@D)
+	$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
+
+$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/$(SO)
+	@mkdir -p $(@D)
+	$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
+
+$(BUILD)/stress/% : tests/stress/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
+	@mkdir -p $(@D)
+	$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
+
+$(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
+	@mkdir -p $(@D)
+	$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
+
+# ---- tests: each suite links what it tests ----
+
+TEST_LINK_shm    = $(BUILD)/libtest.a $(BUILD)/libshm.a
+TEST_LINK_proto  = $(BUILD)/libproto.a
+TEST_LINK_daemon = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+TEST_LINK_client = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+TEST_LINK_system = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+TEST_LIBS_shm    =
+TEST_LIBS_proto  = $(LIBS_PROTO)
+TEST_LIBS_daemon = $(LIBS_DAEMON)
+TEST_LIBS_client = $(LIBS_CTL)
+TEST_LIBS_system = $(LIBS_PROTO) -ljansson
+
+define suite_rule
+$(BUILD)/tests/$(1)/%: $(BUILD)/tests/$(1)/%.o $(TEST_LINK_$(1))
+	$$(CC) $$(LF) $$< $(TEST_LINK_$(1)) $(TEST_LIBS_$(1)) $(LIBS_TEST) -pthread -lm -o $$@
+endef
+$(foreach d,shm proto daemon client system,$(eval $(call suite_rule,$(d))))
+
+suites: $(SUITES)
+stress: $(STRESS)
+
+clean: ## remove build/
+	rm -rf build
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

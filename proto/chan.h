@@ -1,0 +1,37 @@
+/* One whole message and its descriptors over a SOCK_SEQPACKET socket.
+ *
+ * Functions return 0, a negative errno, or a positive CHAN_E code. All sockets and received descriptors are close-on-exec;
+ * SIGPIPE is never raised (MSG_NOSIGNAL). EINTR is handled.
+ */
+#ifndef PROTO_CHAN_H
+#define PROTO_CHAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHAN_E_AGAIN 1    /* non-blocking and nothing there, or no room in the peer's queue */
+#define CHAN_E_CLOSED 2   /* the peer has closed */
+#define CHAN_E_TOO_LONG 3 /* a packet longer than the buffer, or more descriptors than wanted: all dropped and closed */
+
+/* Sends one packet with `n_fds` descriptors (may be 0). */
+int shmi_chan_send(int sock, const void *bytes, size_t len, const int *fds, unsigned n_fds);
+
+/* Receives one packet. With `fds` NULL descriptors are not accepted at all (plain recv: the kernel drops them, none is ever
+ * installed). Else room for *n_fds of them; *n_fds is how many came. */
+int shmi_chan_recv(int sock, void *bytes, size_t room, size_t *len, int *fds, unsigned *n_fds);
+
+/* Waits until the socket is readable (or, with `write`, writable) or the monotonic time `deadline_ns` has come (INT64_MAX:
+ * for ever). Returns 0 or -ETIMEDOUT. */
+int shmi_chan_wait(int sock, int write, int64_t deadline_ns);
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+int64_t shmi_chan_now_ns(void);
+
+/* Connects to the Unix socket at `path` (at most 107 bytes). The result is blocking. *sock is -1 on failure. */
+int shmi_chan_connect(const char *path, int *sock);
+
+/* Makes a listening, non-blocking socket at `path`. A stale socket file (nobody listens) is replaced; one that somebody
+ * listens on gives -EADDRINUSE. */
+int shmi_chan_listen(const char *path, unsigned mode, int backlog, int *sock);
+
+#endif

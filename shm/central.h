@@ -1,0 +1,29 @@
+/* The central lists: per span class, the spans that nobody holds; those with free slots and those without, after Go's
+ * mcentral.
+ *
+ * Nobody may take from a span that nobody holds, so its set bits only grow; the lists say what was found when the daemon
+ * last looked. It looks when a span comes in, when a put reports the span (a put fences and reads the state word after its
+ * or: P2), and before the heap grows. A span all of whose slots are set, written-off ones aside, is empty for good: its
+ * pages go to the page heap.
+ *
+ * Called by the daemon only. Invariants: I6, I7 of README.md.
+ */
+#ifndef SHM_CENTRAL_H
+#define SHM_CENTRAL_H
+
+#include "shm/pageheap.h"
+
+/* Gives a span of `sclass` that nobody holds and that has free slots to `owner`. Returns its page, or SHMI_NO_PAGE. */
+shmi_page shmi_central_grant(struct shmi_image *img, shmi_sclass sclass, uint32_t owner);
+
+/* Takes in a span of blocks (state OWNED): it is CENTRAL from here on, or, if empty, its pages are free.
+ * Returns true if they are. */
+bool shmi_central_accept(struct shmi_image *img, shmi_page page, uint32_t now);
+
+/* Looks at a span again that a client says has free slots. Anything but a central span is ignored. True if it was empty. */
+bool shmi_central_report(struct shmi_image *img, shmi_page page, uint32_t now);
+
+/* Looks again at up to `most` spans on the full list of `sclass`, oldest first. Returns how many have slots or are gone. */
+uint32_t shmi_central_sweep(struct shmi_image *img, shmi_sclass sclass, uint32_t most, uint32_t now);
+
+#endif

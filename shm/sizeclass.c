@@ -1,0 +1,76 @@
+#include "shm/sizeclass.h"
+
+/* The sizes follow from the rule in the header; written out, because readers look for them here. */
+static const uint32_t block_size[SHMI_CLASSES] = {0,
+	/* every 16 bytes */
+	16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 256,
+	/* six a doubling */
+	288, 320, 352, 400, 448, 512, 576, 640, 704, 800, 896, 1024, 1152, 1280, 1408, 1600, 1792, 2048, 2304, 2560, 2816,
+	3200, 3584, 4096, 4608, 5120, 5632, 6400, 7168, 8192, 9216, 10240, 11264, 12800, 14336, 16384, 18432, 20480, 22528,
+	25600, 28672, 32768, 36864, 40960, 45056, 51200, 57344, 65536, 73728, 81920, 90112, 102400, 114688, 131072, 147456,
+	163840, 180224, 204800, 229376, 262144,
+	/* large */
+	0};
+
+const uint8_t shmi_class_small[65] = {1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 15, 16, 16, 17, 17, 18, 18,
+	19, 19, 19, 20, 20, 20, 21, 21, 21, 21, 22, 22, 22, 22, 23, 23, 23, 23, 24, 24, 24, 24, 25, 25, 25, 25, 25, 25, 26,
+	26, 26, 26, 26, 26, 27, 27, 27, 27, 27, 27, 27, 27};
+
+const uint8_t shmi_class_sixteenths[16] = {1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 6};
+
+/* How many blocks a span should have at least: enough that a span is worth its record, few enough that a class with
+ * little use does not sit on much memory. */
+static uint32_t fewest_slots(uint32_t size)
+{
+	return size <= 1024 ? 8 : size <= 32768 ? 4 : 1;
+}
+
+static uint32_t span_pages(uint32_t size)
+{
+	uint32_t pages = 1;
+
+	for (;; pages++) {
+		uint32_t bytes = pages << SHMI_PAGE_SHIFT, slots = bytes / size;
+
+		if (slots >= fewest_slots(size) && (bytes - slots * size) * 8 <= bytes)
+			return pages;
+	}
+}
+
+/* Room for 128 KiB of blocks: with less, blocks that go from one process to another are moved in too small lots. */
+static uint32_t magazine_capacity(uint32_t size)
+{
+	uint32_t cap = 128 * 1024 / size;
+
+	return cap > SHMI_MAG_MAX ? SHMI_MAG_MAX : cap < 4 ? 4 : cap;
+}
+
+void shmi_class_table(struct shmi_class table[SHMI_CLASSES])
+{
+	uint32_t off = 0;
+
+	for (uint32_t c = 0; c < SHMI_CLASSES; c++) {
+		uint32_t size = block_size[c];
+
+		table[c] = (struct shmi_class){0};
+		if (!size)
+			continue;
+		uint32_t pages = span_pages(size), slots = (pages << SHMI_PAGE_SHIFT) / size;
+
+		table[c] = (struct shmi_class){.size = size,
+			.pages = pages,
+			.slots = slots,
+			.words = (slots + 63) / 64,
+			.reciprocal = (uint32_t)((((uint64_t)1 << 32) + size - 1) / size),
+			.mag_cap = magazine_capacity(size),
+			.mag_off = off};
+		off += (8 + table[c].mag_cap * 8 + 63) / 64 * 64;
+	}
+}
+
+uint32_t shmi_class_part_bytes(const struct shmi_class table[SHMI_CLASSES])
+{
+	const struct shmi_class *last = &table[SHMI_CLASS_LARGE - 1];
+
+	return (last->mag_off + 8 + last->mag_cap * 8 + 4095) / 4096 * 4096;
+}

@@ -1,0 +1,45 @@
+/* The slot bitmap of a span: a set bit is a free slot.
+ *
+ * Only the span's holder, one thread, clears bits; anybody sets them. So the holder may read a word and then clear what it
+ * saw set: nobody else can have taken it. All changes are one atomic and/or on one word; there is nothing to wait for.
+ *
+ * Bits beyond the last slot are never set by us; a reader masks them (the other side may write anything).
+ */
+#ifndef SHM_SLOTS_H
+#define SHM_SLOTS_H
+
+#include "shm/image.h"
+
+/* The bits of word `word` that stand for slots. */
+static inline uint64_t shmi_slots_mask(const struct shmi_class *class, uint32_t word)
+{
+	uint32_t rest = class->slots - word * 64;
+
+	return rest >= 64 ? ~0ull : (1ull << rest) - 1;
+}
+
+/* Free slots in word `word`, as it stands. */
+static inline uint64_t shmi_slots_peek(shmi_a64 *bitmap, const struct shmi_class *class, uint32_t word)
+{
+	return shmi_load_acquire(&bitmap[word]) & shmi_slots_mask(class, word);
+}
+
+/* Takes `bits`, which the holder has seen set. Returns those that really were set: all, unless somebody wrote wildly. */
+static inline uint64_t shmi_slots_take(shmi_a64 *bitmap, uint32_t word, uint64_t bits)
+{
+	return shmi_fetch_and(&bitmap[word], ~bits) & bits;
+}
+
+/* Puts `bits` back. Returns those that were set already: double frees. */
+static inline uint64_t shmi_slots_put(shmi_a64 *bitmap, uint32_t word, uint64_t bits)
+{
+	return shmi_fetch_or(&bitmap[word], bits) & bits;
+}
+
+/* Sets every slot of a span that nobody holds yet (P6: published by the span's state word or by the grant). */
+void shmi_slots_fill(shmi_a64 *bitmap, const struct shmi_class *class);
+
+/* How many slots are free, as they stand. */
+uint32_t shmi_slots_count(shmi_a64 *bitmap, const struct shmi_class *class);
+
+#endif
