@@ -23,7 +23,8 @@ bool shmi_central_accept(struct shmi_image *img, shmi_page page, uint32_t now);
 /* Looks at a span again that a client says has free slots. Anything but a central span is ignored. True if it was empty. */
 bool shmi_central_report(struct shmi_image *img, shmi_page page, uint32_t now);
 
-/* Looks again at up to `most` spans on the full list of `sclass`, oldest first. Returns how many have slots or are gone. */
+/* Looks again at up to `most` spans on the full list of `sclass`, from where the last sweep ended. Returns how many were found
+ * to have slots or to be empty (those are gone). */
 uint32_t shmi_central_sweep(struct shmi_image *img, shmi_sclass sclass, uint32_t most, uint32_t now);
 
 #endif

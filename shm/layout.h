@@ -130,6 +130,8 @@ struct shmi_pageheap_heads {
 struct shmi_central_lists {
 	struct shmi_list free; /* had free slots when last looked at */
 	struct shmi_list full; /* had none */
+	uint32_t cursor;       /* on `full`: where the next sweep goes on; 0: at the head */
+	uint32_t unused;
 };
 
 /* What a client holds. Derived. [W daemon; R any] */

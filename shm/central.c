@@ -1,0 +1,92 @@
+#include "shm/central.h"
+
+#include "shm/slots.h"
+
+#define ON_FREE 1u
+#define ON_FULL 2u
+
+static const struct shmi_class *class_of(const struct shmi_image *img, shmi_sclass sclass)
+{
+	return &img->classes[shmi_sclass_size_class(sclass)];
+}
+
+static void unfile(struct shmi_image *img, shmi_page page)
+{
+	struct shmi_span *span = shmi_span_at(img, page);
+	struct shmi_central_lists *lists = shmi_central_at(img, shmi_span_word(img, page).sclass);
+
+	if (lists->cursor == page.i)
+		lists->cursor = span->next;
+	if (span->list)
+		shmi_list_remove(img, span->list == ON_FREE ? &lists->free : &lists->full, page);
+	span->list = 0;
+}
+
+static void file(struct shmi_image *img, shmi_page page, uint16_t which)
+{
+	struct shmi_span *span = shmi_span_at(img, page);
+	struct shmi_central_lists *lists = shmi_central_at(img, shmi_span_word(img, page).sclass);
+
+	if (span->list == which)
+		return;
+	unfile(img, page);
+	span->list = which;
+	shmi_list_push(img, which == ON_FREE ? &lists->free : &lists->full, page);
+}
+
+/* Puts a central span where it belongs by what its bitmap says now. True if it was empty and its pages are free. */
+static bool settle(struct shmi_image *img, shmi_page page, uint32_t now)
+{
+	struct shmi_span *span = shmi_span_at(img, page);
+	uint32_t count = shmi_slots_count(shmi_bitmap_at(img, page), class_of(img, shmi_span_word(img, page).sclass));
+
+	if (count + span->written_off >= span->slots) {
+		unfile(img, page);
+		shmi_pageheap_put(img, shmi_span_close(img, page), now);
+		return true;
+	}
+	file(img, page, count ? ON_FREE : ON_FULL);
+	return false;
+}
+
+shmi_page shmi_central_grant(struct shmi_image *img, shmi_sclass sclass, uint32_t owner)
+{
+	shmi_page page = {shmi_central_at(img, sclass)->free.head};
+
+	if (page.i) {
+		unfile(img, page);
+		shmi_span_set_owner(img, page, owner);
+	}
+	return page;
+}
+
+bool shmi_central_accept(struct shmi_image *img, shmi_page page, uint32_t now)
+{
+	shmi_span_set_owner(img, page, SHMI_NOBODY);
+	/* P2: from here on a put sees that nobody holds the span and reports it; what was put before, we see. */
+	shmi_fence();
+	return settle(img, page, now);
+}
+
+bool shmi_central_report(struct shmi_image *img, shmi_page page, uint32_t now)
+{
+	if (!shmi_image_page_ok(img, page) || shmi_span_word(img, page).state != SHMI_SPAN_CENTRAL)
+		return false;
+	return settle(img, page, now);
+}
+
+uint32_t shmi_central_sweep(struct shmi_image *img, shmi_sclass sclass, uint32_t most, uint32_t now)
+{
+	struct shmi_central_lists *lists = shmi_central_at(img, sclass);
+	uint32_t found = 0;
+
+	if (most > lists->full.count)
+		most = lists->full.count;
+	while (most--) {
+		shmi_page page = {lists->cursor ? lists->cursor : lists->full.head};
+
+		lists->cursor = shmi_span_at(img, page)->next;
+		found += settle(img, page, now) || shmi_span_at(img, page)->list == ON_FREE;
+	}
+	return found;
+}
