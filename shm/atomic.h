@@ -31,6 +31,9 @@ typedef _Atomic uint64_t shmi_a64;
 /* Take: clears bits, returns the word before. */
 #define shmi_fetch_and(p, v) atomic_fetch_and_explicit((p), (v), memory_order_acq_rel)
 
+/* Adds to a word that has one writer, us: others see the value before or after. */
+#define shmi_bump(p, by) shmi_store((p), shmi_load(p) + (by))
+
 #define shmi_fetch_add(p, v) atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 
 /* Store, fence, load of another word, on both sides: at least one sees the other's store (P2). */

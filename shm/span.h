@@ -1,12 +1,22 @@
 /* Span records: the state word, and the changes of state that a span goes through.
  *
  *	free run --open--> OWNED or CENTRAL or LARGE --set_owner--> OWNED <-> CENTRAL --close--> free run
+ *	(LARGE keeps its state and changes its owner; QUARANTINE is the end)
  *
  * The state word of a span in use is the only truth about its pages. shmi_span_open fills the record, the page classes, the
  * page map and the bitmap, and stores the word last with release (P5): whoever dies between two of these stores has left a
  * free run. shmi_span_close stores the word first, then clears the page classes.
  *
- * Page counts by state (super->pages) are kept here and nowhere else: by shmi_span_set, which is how every state word changes.
+ * All pages of a span of blocks bear its class and its first page in the page map. Of a large span only the first page bears
+ * the class, so that a pointer into its middle is seen to be none; the page map knows its first and its last page.
+ *
+ * Page counts by state (super->pages) are kept by shmi_span_set, through which every state word goes. A span in use counts
+ * as owned if it has an owner, else as central (large ones of nobody and quarantined ones included), but for lazy ones, which
+ * are counted apart. Written-off slots do not change the count: their span does not move. Only the pages of new arenas come
+ * in elsewhere (shm/arena.c), and a MOVING run may be cut or joined with another without a change of any count.
+ *
+ * A record is linked into one list at most: its owner's (OWNED, LARGE), a central list (CENTRAL, by whoever made it so), or
+ * one of the page heap (FREE, RETURNED).
  *
  * Called by the daemon only, but for the readers at the top. Invariants: I1 to I5 of README.md.
  */
@@ -25,15 +35,15 @@ struct shmi_word {
 static inline uint64_t shmi_word_pack(struct shmi_word w)
 {
 	return (uint64_t)(w.state & 15) | (uint64_t)(w.sclass.c & 4095) << 4 | (uint64_t)(w.owner & 0xffff) << 16 |
-		(uint64_t)w.generation << 32;
+	       (uint64_t)w.generation << 32;
 }
 
 static inline struct shmi_word shmi_word_unpack(uint64_t word)
 {
 	return (struct shmi_word){.state = (uint32_t)(word & 15),
-		.sclass = {(uint16_t)(word >> 4 & 4095)},
-		.owner = (uint32_t)(word >> 16 & 0xffff),
-		.generation = (uint32_t)(word >> 32)};
+	        .sclass = {(uint16_t)(word >> 4 & 4095)},
+	        .owner = (uint32_t)(word >> 16 & 0xffff),
+	        .generation = (uint32_t)(word >> 32)};
 }
 
 /* The state of whatever begins at `page`; `page` is shmi_image_page_ok or 0. */
@@ -64,18 +74,21 @@ void shmi_span_set(struct shmi_image *img, shmi_page page, struct shmi_word word
  * generation. */
 uint32_t shmi_span_open(struct shmi_image *img, struct shmi_run run, shmi_sclass sclass, uint32_t owner);
 
-/* Makes one large block of `bytes` from a run in state MOVING; `lazy`: it is backed on touch. Returns the generation. */
-uint32_t shmi_span_open_large(struct shmi_image *img, struct shmi_run run, uint32_t attrs, uint32_t owner, uint64_t bytes,
-	bool lazy);
+/* Makes one large block of `bytes` from a run in state MOVING; `lazy`: it is backed on touch, unless the run is backed already.
+ * Returns the generation. */
+uint32_t shmi_span_open_large(
+        struct shmi_image *img, struct shmi_run run, uint32_t attrs, uint32_t owner, uint64_t bytes, bool lazy);
 
-/* Ends a span in use: its pages are one run in state MOVING, for shmi_pageheap_put. It must be in no central list. */
+/* Ends a span in use: its pages are one run in state MOVING, for shmi_pageheap_put. It must be in no central list. The run of
+ * a lazy span is said to be unbacked; some of its pages may have been touched, so the caller punches it out first. */
 struct shmi_run shmi_span_close(struct shmi_image *img, shmi_page page);
 
 /* Moves a span to another owner or to nobody, with state OWNED, CENTRAL or, for a large block, LARGE. It must be in no
  * central list. */
 void shmi_span_set_owner(struct shmi_image *img, shmi_page page, uint32_t owner);
 
-/* Sets a span aside for good, because what is known about it cannot be trusted. It must be in no central list. */
+/* Sets a span aside for good, because what is known about it cannot be trusted: nobody owns it, its blocks stay where they
+ * are, its pages are never used again. It must be in no central list. */
 void shmi_span_quarantine(struct shmi_image *img, shmi_page page);
 
 /* Lists through `next` and `prev` of the records; push puts in front, remove takes out from anywhere. */
