@@ -34,13 +34,25 @@ static void file(struct shmi_image *img, shmi_page page, uint16_t which)
 	shmi_list_push(img, which == ON_FREE ? &lists->free : &lists->full, page);
 }
 
+/* A written-off slot that is free again was put by whoever took it after the put in doubt: so that put had happened, and
+ * all its slots lead normal lives. */
+static void resolve_written_off(struct shmi_image *img, struct shmi_span *span, shmi_page page)
+{
+	if (!(shmi_load_acquire(&shmi_bitmap_at(img, page)[span->written_off_word]) & span->written_off_bits))
+		return;
+	span->written_off = (uint16_t)(span->written_off - __builtin_popcountll(span->written_off_bits));
+	span->written_off_bits = 0;
+}
+
 /* Puts a central span where it belongs by what its bitmap says now. True if it was empty and its pages are free. */
 static bool settle(struct shmi_image *img, shmi_page page, uint32_t now)
 {
 	struct shmi_span *span = shmi_span_at(img, page);
 	uint32_t count = shmi_slots_count(shmi_bitmap_at(img, page), class_of(img, shmi_span_word(img, page).sclass));
 
-	if (count + span->written_off >= span->slots) {
+	if (span->written_off_bits)
+		resolve_written_off(img, span, page);
+	if (count == span->slots) {
 		unfile(img, page);
 		shmi_pageheap_put(img, shmi_span_close(img, page), now);
 		return true;

@@ -3,8 +3,10 @@
  *
  * Nobody may take from a span that nobody holds, so its set bits only grow; the lists say what was found when the daemon
  * last looked. It looks when a span comes in, when a put reports the span (a put fences and reads the state word after its
- * or: P2), and before the heap grows. A span all of whose slots are set, written-off ones aside, is empty for good: its
- * pages go to the page heap.
+ * or: P2), and before the heap grows. A span all of whose slots are set is empty for good: its pages go to the page heap.
+ *
+ * Slots that a death left in doubt (written off) may be some live client's blocks: the put may have happened and the slots
+ * been taken again. So they keep their span from being empty until one of them is seen free, which proves just that.
  *
  * Called by the daemon only. Invariants: I6, I7 of README.md.
  */

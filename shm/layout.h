@@ -185,11 +185,13 @@ struct shmi_span {
 	uint32_t prev;        /* list link; tree: right child */
 	uint32_t parent;      /* tree */
 	uint32_t stamp;       /* free run: tick at which it came */
-	uint16_t written_off; /* slots whose fate a death left unknown; they count as allocated for ever */
+	uint16_t written_off; /* slots whose fate a death left unknown; allocated until somebody is seen to free one */
 	uint16_t list;        /* central span: 1 on `free`, 2 on `full` */
 	uint32_t flags;       /* SHMI_SPAN_LAZY */
 	uint64_t bytes;       /* large block: the size that was asked for */
-	uint64_t unused[2];
+	uint64_t written_off_bits; /* the last ones written off, and in which bitmap word */
+	uint32_t written_off_word;
+	uint32_t unused;
 };
 
 /* ---- ctl ----------------------------------------------------------------------------------------------------- */

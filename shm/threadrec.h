@@ -30,26 +30,6 @@ void shmi_threadrec_spill(struct shmi_threadrec *rec, struct shmi_magazine *mag,
 /* Puts the last group of the spill. Returns the bits that were set already, which are double frees; *group says where. */
 uint64_t shmi_threadrec_put(const struct shmi_image *img, struct shmi_threadrec *rec, struct shmi_group *group);
 
-/* ---- the daemon: after a thread's death ---- */
-
-struct shmi_reclaim {
-	uint32_t thread, client, parts; /* the record, whose it was, which parts are backed */
-	uint32_t at;                    /* next span class to look at; SHMI_SPAN_CLASSES when done */
-	uint32_t stage;
-	uint32_t put, written_off, bad; /* slots put back; slots of unknown fate; entries that made no sense */
-	uint32_t big_count;             /* freed large spans found: first pages */
-	uint32_t big[SHMI_BIG_MAX];
-};
-
-/* Starts the reclaim of a record whose thread is dead. */
-void shmi_threadrec_reclaim_init(struct shmi_reclaim *r, uint32_t thread, uint32_t client, uint32_t parts);
-
-/* Goes on for at most about `budget` entries. `copy` is a private snapshot of the record, head and parts, taken after the
- * death (geo.record_bytes long; parts that are not backed are not looked at). Every word is checked against meta before use.
- * Slots of spans go back into the bitmaps of img->ctl; large spans are listed in r->big for the caller. True when done. */
-bool shmi_threadrec_reclaim(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy,
-	uint32_t budget);
-
 /* Makes a record ready for a thread: head zeroed but for `client`, magazines of `parts` empty. The memory is backed. */
 void shmi_threadrec_init(const struct shmi_image *img, uint32_t thread, uint32_t client, uint32_t parts);
 

@@ -1,0 +1,226 @@
+#include "shm/reclaim.h"
+
+void shmi_reclaim_init(struct shmi_reclaim *r, uint32_t thread, uint32_t client, uint32_t parts)
+{
+	*r = (struct shmi_reclaim){.thread = thread, .client = client, .parts = parts};
+}
+
+/* The span of blocks that a group names, if the group can be true. */
+static bool group_ok(const struct shmi_image *img, const struct shmi_group *g, struct shmi_word *word)
+{
+	if (!shmi_image_page_ok(img, (shmi_page){g->span}) || g->sclass >= SHMI_SPAN_CLASSES)
+		return false;
+	*word = shmi_span_word(img, (shmi_page){g->span});
+	if ((word->state != SHMI_SPAN_OWNED && word->state != SHMI_SPAN_CENTRAL) || word->sclass.c != g->sclass ||
+		word->generation != g->generation)
+		return false;
+	const struct shmi_class *class = &img->classes[shmi_sclass_size_class(word->sclass)];
+
+	return g->word < class->words && g->bits && !(g->bits & ~shmi_slots_mask(class, g->word));
+}
+
+static void put_back(struct shmi_image *img, struct shmi_reclaim *r, uint32_t span, uint32_t word, uint64_t bits)
+{
+	uint64_t twice = shmi_slots_put(shmi_bitmap_at(img, (shmi_page){span}), word, bits);
+
+	r->put += (uint32_t)__builtin_popcountll(bits & ~twice);
+}
+
+static bool bits_free(const struct shmi_image *img, const struct shmi_group *g, uint64_t *set)
+{
+	*set = shmi_load_acquire(&shmi_bitmap_at(img, (shmi_page){g->span})[g->word]) & g->bits;
+	return *set == g->bits;
+}
+
+static void reclaim_take(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g)
+{
+	struct shmi_word word;
+	uint64_t set;
+
+	if (!group_ok(img, g, &word) || word.owner != r->client)
+		r->bad++;
+	else if (!bits_free(img, g, &set))
+		put_back(img, r, g->span, g->word, g->bits);
+}
+
+static void write_off(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g)
+{
+	struct shmi_span *span = shmi_span_at(img, (shmi_page){g->span});
+	uint32_t n = (uint32_t)__builtin_popcountll(g->bits);
+
+	span->written_off = (uint16_t)(span->written_off + n);
+	span->written_off_word = g->word;
+	span->written_off_bits = g->bits;
+	shmi_fetch_add(&img->super->counters.slots_written_off, n);
+	r->written_off += n;
+}
+
+/* A put that stood at death. Returns how many groups of the spill are left after it. */
+static uint32_t reclaim_put(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy, uint32_t left)
+{
+	const struct shmi_group *g = &copy->intent.group;
+	struct shmi_word word;
+	uint64_t set;
+
+	if (!left || copy->spill[left - 1].span != g->span || copy->spill[left - 1].word != g->word)
+		return left; /* the spill was closed already */
+	if (!group_ok(img, g, &word))
+		r->bad++;
+	else if (!bits_free(img, g, &set) && !set)
+		write_off(img, r, g);
+	return left - 1;
+}
+
+static uint32_t spill_left(const struct shmi_threadrec *copy)
+{
+	uint32_t left = shmi_load(&copy->spill_top);
+
+	return left > SHMI_SPILL_MAX ? SHMI_SPILL_MAX : left;
+}
+
+/* The intent and the spill. The spill is put back here, so the magazines' pass leaves its slots out. */
+static void reclaim_head(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy)
+{
+	uint32_t op = shmi_load(&copy->intent.op), left = spill_left(copy);
+	struct shmi_word word;
+
+	r->bad += op > SHMI_INTENT_PUT || left != shmi_load(&copy->spill_top);
+	if (op == SHMI_INTENT_TAKE)
+		reclaim_take(img, r, &copy->intent.group);
+	else if (op == SHMI_INTENT_PUT)
+		left = reclaim_put(img, r, copy, left);
+	for (uint32_t i = 0; i < left; i++) {
+		const struct shmi_group *g = &copy->spill[i];
+
+		if (group_ok(img, g, &word))
+			put_back(img, r, g->span, g->word, g->bits);
+		else
+			r->bad++;
+	}
+}
+
+static void reclaim_big(const struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy)
+{
+	uint32_t top = shmi_load(&copy->big.top);
+
+	r->bad += top > SHMI_BIG_MAX;
+	for (uint32_t i = 0; i < top && i < SHMI_BIG_MAX; i++) {
+		shmi_off off = {shmi_load(&copy->big.entry[i])};
+		shmi_page page = shmi_off_page(off);
+		uint32_t j = 0;
+
+		if (off.b % SHMI_PAGE_SIZE || !shmi_image_page_ok(img, page) ||
+			shmi_span_word(img, page).state != SHMI_SPAN_LARGE) {
+			r->bad++;
+			continue;
+		}
+		while (j < r->big_count && r->big[j] != page.i)
+			j++;
+		if (j == r->big_count)
+			r->big[r->big_count++] = page.i;
+	}
+}
+
+static void sift_down(shmi_a64 *v, uint32_t root, uint32_t n)
+{
+	for (uint32_t child; (child = 2 * root + 1) < n; root = child) {
+		if (child + 1 < n && shmi_load(&v[child + 1]) > shmi_load(&v[child]))
+			child++;
+		uint64_t up = shmi_load(&v[child]), down = shmi_load(&v[root]);
+
+		if (down >= up)
+			return;
+		shmi_store(&v[root], up);
+		shmi_store(&v[child], down);
+	}
+}
+
+/* Heapsort: no recursion, no memory, and no input makes it slow. */
+static void sort(shmi_a64 *v, uint32_t n)
+{
+	for (uint32_t i = n / 2; i-- > 0;)
+		sift_down(v, i, n);
+	for (uint32_t end = n; end-- > 1;) {
+		uint64_t last = shmi_load(&v[end]);
+
+		shmi_store(&v[end], shmi_load(&v[0]));
+		shmi_store(&v[0], last);
+		sift_down(v, 0, end);
+	}
+}
+
+/* The group of one slot that an entry of a magazine of `sclass` stands for; false if it is none. */
+static bool entry_group(const struct shmi_image *img, shmi_sclass sclass, uint64_t entry, struct shmi_group *g)
+{
+	const struct shmi_class *class = &img->classes[shmi_sclass_size_class(sclass)];
+	shmi_page page = shmi_off_page((shmi_off){entry});
+
+	if (!shmi_image_page_ok(img, page))
+		return false;
+	uint32_t first = shmi_load_acquire(shmi_page_span_at(img, page));
+
+	if (first > page.i || page.i - first >= class->pages)
+		return false;
+	uint32_t delta = (uint32_t)(entry - ((uint64_t)first << SHMI_PAGE_SHIFT)), slot = shmi_slot_of(class, delta);
+	struct shmi_word word;
+
+	if (slot >= class->slots || slot * class->size != delta)
+		return false;
+	*g = (struct shmi_group){.bits = 1ull << slot % 64, .span = first, .word = slot / 64, .sclass = sclass.c};
+	g->generation = first ? shmi_span_word(img, (shmi_page){first}).generation : 0;
+	return group_ok(img, g, &word);
+}
+
+static bool in_spill(const struct shmi_threadrec *copy, uint32_t left, const struct shmi_group *g)
+{
+	for (uint32_t i = 0; i < left; i++)
+		if (copy->spill[i].span == g->span && copy->spill[i].word == g->word && copy->spill[i].bits & g->bits)
+			return true;
+	return false;
+}
+
+/* One magazine. Returns the work done, in entries looked at. */
+static uint32_t reclaim_magazine(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy, shmi_sclass sclass)
+{
+	struct shmi_magazine *mag = shmi_magazine_at(img, copy, sclass);
+	uint32_t top = shmi_load(&mag->top), cap = img->classes[shmi_sclass_size_class(sclass)].mag_cap;
+	uint32_t left = spill_left(copy);
+	bool spilled = left && copy->spill[0].sclass == sclass.c;
+
+	if (top > cap) {
+		r->bad++;
+		top = cap;
+	}
+	if (spilled)
+		sort(mag->entry, top);
+	for (uint32_t i = 0; i < top; i++) {
+		uint64_t entry = shmi_load(&mag->entry[i]);
+		struct shmi_group g;
+
+		if (spilled && i && entry == shmi_load(&mag->entry[i - 1]))
+			continue;
+		if (!entry_group(img, sclass, entry, &g))
+			r->bad++;
+		else if (!spilled || !in_spill(copy, left, &g))
+			put_back(img, r, g.span, g.word, g.bits);
+	}
+	return top * (spilled ? 1 + left / 8 : 1) + 1;
+}
+
+bool shmi_reclaim_step(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy, uint32_t budget)
+{
+	uint32_t done = 0;
+
+	if (!r->begun) {
+		r->begun = true;
+		reclaim_head(img, r, copy);
+		reclaim_big(img, r, copy);
+	}
+	for (; r->at < SHMI_SPAN_CLASSES && done < budget; r->at++) {
+		shmi_sclass sclass = {(uint16_t)r->at};
+
+		if (shmi_sclass_is_small(sclass) && r->parts & 1u << shmi_sclass_attrs(sclass))
+			done += reclaim_magazine(img, r, copy, sclass);
+	}
+	return r->at == SHMI_SPAN_CLASSES;
+}
