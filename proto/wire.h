@@ -64,7 +64,7 @@ enum wire_error_code {
 	WIRE_E_NO_ROOM,      /* too many clients, threads or roots */
 	WIRE_E_NOT_FOUND,    /* root, or client to resume */
 	WIRE_E_INVALID,      /* a field is out of range, or a span is not the client's to give */
-	WIRE_E_BAD_FREE,     /* FREE of what is not a large block: an invalid or double free */
+	WIRE_E_BAD_FREE,     /* FREE of what is not a large block, or not of that generation: an invalid or double free */
 	WIRE_E_DAMAGED       /* the heap is fenced */
 };
 
@@ -146,7 +146,7 @@ struct wire_large_ok {
 
 struct wire_free {
 	uint32_t n_spans;
-	uint32_t spans[WIRE_BIGS]; /* first pages */
+	struct wire_span spans[WIRE_BIGS];
 };
 
 struct wire_root {

@@ -237,7 +237,8 @@ struct shmi_magazine {
 	shmi_a64 entry[];
 };
 
-/* Freed large spans that a process keeps for its next large request. [W the process, under its private lock; R daemon] */
+/* Freed large spans that a process keeps for its next large request; an entry is first page | generation << 32, so that one
+ * that the daemon has freed meanwhile is void. [W the process, under its private lock; R daemon] */
 struct shmi_bigmag {
 	shmi_a32 top;
 	uint32_t unused;

@@ -105,12 +105,12 @@ static void reclaim_big(const struct shmi_image *img, struct shmi_reclaim *r, co
 
 	r->bad += top > SHMI_BIG_MAX;
 	for (uint32_t i = 0; i < top && i < SHMI_BIG_MAX; i++) {
-		shmi_off off = {shmi_load(&copy->big.entry[i])};
-		shmi_page page = shmi_off_page(off);
+		uint64_t entry = shmi_load(&copy->big.entry[i]);
+		shmi_page page = {(uint32_t)entry};
 		uint32_t j = 0;
 
-		if (off.b % SHMI_PAGE_SIZE || !shmi_image_page_ok(img, page) ||
-			shmi_span_word(img, page).state != SHMI_SPAN_LARGE) {
+		if (!shmi_image_page_ok(img, page) || shmi_span_word(img, page).state != SHMI_SPAN_LARGE ||
+			shmi_span_word(img, page).generation != entry >> 32) {
 			r->bad++;
 			continue;
 		}
