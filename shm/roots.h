@@ -15,7 +15,7 @@
 /* Any reader. Returns 0 and *off, or SHMI_E_ROOT_NONE or _NAME. */
 int shmi_roots_get(const struct shmi_image *img, const char *name, shmi_off *off);
 
-/* The daemon. */
+/* The daemon. `off` is not 0; whether a block begins there is the caller's to check. */
 int shmi_roots_set(struct shmi_image *img, const char *name, shmi_off off, uint32_t client);
 int shmi_roots_del(struct shmi_image *img, const char *name);
 
