@@ -25,7 +25,9 @@ struct codec_scratch {
 int shmi_codec_encode(const struct wire_msg *msg, struct codec_scratch *scratch, unsigned char *out, size_t room,
 	size_t *len);
 
-/* Reads a message. Every count, string and enum is checked. Returns 0, CODEC_E_MALFORMED or CODEC_E_TOO_LONG. */
+/* Reads a message. Every count, string and enum is checked. Only what the message uses of *msg is written: a text up to its
+ * final zero, arrays up to their count. Returns 0, CODEC_E_MALFORMED or CODEC_E_TOO_LONG; then msg->kind is WIRE_NONE and
+ * msg->serial what could be read of it, else 0, so that an error can be addressed. */
 int shmi_codec_decode(struct wire_msg *msg, struct codec_scratch *scratch, const unsigned char *in, size_t len);
 
 /* "refill", for logs and SHMALLOC_DEBUG. */

@@ -20,6 +20,13 @@
 #define WIRE_ROWS 128u      /* rows of one query reply */
 #define WIRE_TEXT 256u      /* bytes of an error text */
 #define WIRE_NAME 96u       /* bytes of a root name, heap name or label, with the final zero */
+#define WIRE_SCLASSES 4096u /* span classes are below: they have twelve bits of a span's state word */
+#define WIRE_ATTRS 4u       /* attribute combinations are below; `parts` has a bit for each */
+#define WIRE_COUNTERS 14u
+
+/* A refill reply of at most so many grants has at most 4 KiB: what the daemon can keep of a reply, to give it again when the
+ * request is repeated. */
+#define WIRE_GRANTS_KEPT 360u
 
 enum wire_kind {
 	WIRE_NONE,
@@ -176,7 +183,7 @@ struct wire_stats {
 	uint64_t limit, published, owned, central, free, backed, returned, lazy, moving, peak_backed;
 	uint64_t live, live_blocks, cached, slots_free, tail, written_off, quarantined, metadata;
 	uint32_t clients, threads, roots;
-	uint64_t counters[14]; /* struct shmi_counters, in its order */
+	uint64_t counters[WIRE_COUNTERS]; /* struct shmi_counters, in its order */
 	uint64_t requests;     /* messages that the daemon has answered */
 	uint64_t uptime_ms;
 	uint32_t damaged;      /* 1: fenced */
