@@ -46,7 +46,8 @@ CLIENT_SHM_O := $(patsubst %,$(BUILD)/shm/%.o,image sizeclass slots threadrec ro
 SO := libshmalloc.so.0
 PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/$(SO) $(BUILD)/libshmalloc.a
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
-BENCH    := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+BENCH    := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c)) $(BUILD)/bench/replay
+REPLAY_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/replay/*.c))
 STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stress/*.c))
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
@@ -106,6 +107,10 @@ $(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
 $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
 	$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
+
+$(BUILD)/bench/replay: $(REPLAY_O) $(BUILD)/libtest.a $(BUILD)/$(SO)
+	@mkdir -p $(@D)
+	$(CC) $(LF) $(filter %.o %.a,$^) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
 
 $(BUILD)/stress/% : tests/stress/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
 	@mkdir -p $(@D)
