@@ -122,6 +122,7 @@ struct shmi_super {
 /* Heads of the page heap's lists and trees; index 0 for backed runs, 1 for returned ones. All derived. [W daemon] */
 struct shmi_pageheap_heads {
 	struct shmi_list exact[2][SHMI_EXACT_PAGES + 1]; /* by length; [0] unused */
+	uint64_t nonempty[2][SHMI_EXACT_PAGES / 64];     /* bit n - 1: exact[..][n] has a run */
 	uint32_t root[2];                                /* trees of longer runs */
 	uint32_t tree_count[2];
 };

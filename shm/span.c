@@ -1,5 +1,6 @@
 #include "shm/span.h"
 
+#include "shm/pagemap.h"
 #include "shm/slots.h"
 
 /* ---- counts ---- */
@@ -131,12 +132,7 @@ uint32_t shmi_span_open(struct shmi_image *img, struct shmi_run run, shmi_sclass
 	uint32_t generation = next_generation(img);
 
 	fill_record(img, run, class->slots, 0, 0);
-	for (uint32_t i = 0; i < run.pages.n; i++) {
-		shmi_page page = {run.first.i + i};
-
-		shmi_store(shmi_page_span_at(img, page), run.first.i);
-		shmi_store(shmi_page_class_at(img, page), sclass.c);
-	}
+	shmi_pagemap_all(img, run.first, run.pages, sclass, run.first);
 	shmi_slots_fill(shmi_bitmap_at(img, run.first), class);
 	shmi_store(shmi_holder_at(img, run.first), SHMI_NO_THREAD);
 	shmi_span_set(img, run.first,
@@ -152,12 +148,10 @@ uint32_t shmi_span_open_large(
         struct shmi_image *img, struct shmi_run run, uint32_t attrs, uint32_t owner, uint64_t bytes, bool lazy)
 {
 	shmi_sclass sclass = shmi_sclass_make(SHMI_CLASS_LARGE, attrs);
-	shmi_page last = {run.first.i + run.pages.n - 1};
 	uint32_t generation = next_generation(img);
 
 	fill_record(img, run, 1, bytes, lazy && !run.backed ? SHMI_SPAN_LAZY : 0);
-	shmi_store(shmi_page_span_at(img, run.first), run.first.i);
-	shmi_store(shmi_page_span_at(img, last), run.first.i);
+	shmi_pagemap_ends(img, run.first, run.pages, run.first);
 	shmi_store(shmi_page_class_at(img, run.first), sclass.c);
 	shmi_span_set(img, run.first,
 	        (struct shmi_word){
@@ -177,16 +171,12 @@ struct shmi_run shmi_span_close(struct shmi_image *img, shmi_page page)
 	span->flags = 0;
 	span->slots = 0;
 	span->bytes = 0;
-	if (!shmi_sclass_is_large(word.sclass)) {
-		for (uint32_t i = 0; i < run.pages.n; i++) {
-			shmi_store(shmi_page_class_at(img, (shmi_page){page.i + i}), 0);
-			shmi_store(shmi_page_span_at(img, (shmi_page){page.i + i}), 0);
-		}
-		return run;
+	if (shmi_sclass_is_large(word.sclass)) {
+		shmi_store(shmi_page_class_at(img, page), 0);
+		shmi_pagemap_ends(img, page, run.pages, SHMI_NO_PAGE);
+	} else {
+		shmi_pagemap_all(img, page, run.pages, (shmi_sclass){SHMI_CLASS_NONE}, SHMI_NO_PAGE);
 	}
-	shmi_store(shmi_page_class_at(img, page), 0);
-	shmi_store(shmi_page_span_at(img, page), 0);
-	shmi_store(shmi_page_span_at(img, (shmi_page){page.i + run.pages.n - 1}), 0);
 	return run;
 }
 
