@@ -1,0 +1,276 @@
+/* The library's end of the control channel: one request at a time, repeated under its number when the daemon was away. */
+#include "client/heap.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/chan.h"
+
+static int error_of(uint32_t code)
+{
+	switch (code) {
+	case WIRE_E_VERSION:
+	case WIRE_E_PROTOCOL:
+		return EPROTO;
+	case WIRE_E_NO_HEAP:
+		return ENXIO;
+	case WIRE_E_ACCESS:
+		return EACCES;
+	case WIRE_E_NO_MEMORY:
+	case WIRE_E_LIMIT:
+		return ENOMEM;
+	case WIRE_E_NO_ROOM:
+		return ENOSPC;
+	case WIRE_E_NOT_FOUND:
+		return ENOENT;
+	case WIRE_E_DAMAGED:
+		return EIO;
+	case WIRE_E_BAD_FREE:
+		return EFAULT;
+	default:
+		return EINVAL;
+	}
+}
+
+static void debug_line(const struct shma_heap *heap, const char *way, const struct wire_msg *msg)
+{
+	if (heap->debug)
+		(void)dprintf(STDERR_FILENO, "shmalloc: %d %s %s #%llu%s%s\n", (int)getpid(), way,
+			shmi_wire_kind_name(msg->kind), (unsigned long long)msg->serial,
+			msg->kind == WIRE_ERROR ? ": " : "", msg->kind == WIRE_ERROR ? msg->u.error.text : "");
+}
+
+int64_t shmi_channel_deadline(const struct shma_heap *heap)
+{
+	return heap->timeout_ms < 0 ? INT64_MAX : shmi_chan_now_ns() + heap->timeout_ms * (int64_t)1000000;
+}
+
+void shmi_channel_lock(struct shma_heap *heap)
+{
+	(void)pthread_mutex_lock(&heap->proc->lock);
+}
+
+void shmi_channel_unlock(struct shma_heap *heap)
+{
+	(void)pthread_mutex_unlock(&heap->proc->lock);
+}
+
+static void hang_up(struct shma_heap *heap)
+{
+	if (heap->proc->sock >= 0)
+		(void)close(heap->proc->sock);
+	heap->proc->sock = heap->last_sock = -1;
+}
+
+/* Receives the reply with this serial; older ones, to requests that nobody waits for, are dropped. 0, EAGAIN (time is
+ * up), EPROTO or ECONNRESET. */
+static int receive(struct shma_heap *heap, int sock, uint64_t serial, int *fds, int64_t deadline)
+{
+	struct shmi_buffers *b = heap->buffers;
+
+	for (;;) {
+		unsigned n_fds = WIRE_FDS;
+		size_t len;
+
+		if (shmi_chan_wait(sock, 0, deadline) != 0)
+			return EAGAIN;
+		int error = shmi_chan_recv(sock, b->in, sizeof(b->in), &len, fds, fds ? &n_fds : NULL);
+
+		if (error == CHAN_E_AGAIN)
+			continue;
+		if (error)
+			return ECONNRESET;
+		if (shmi_codec_decode(&b->reply, &b->scratch, b->in, len) != 0)
+			return EPROTO;
+		debug_line(heap, "<-", &b->reply);
+		if (b->reply.kind == WIRE_ATTACH_OK && (!fds || n_fds != WIRE_FDS))
+			return EPROTO;
+		if (b->reply.serial == serial)
+			return b->reply.kind == WIRE_ERROR ? error_of(b->reply.u.error.code) : 0;
+	}
+}
+
+static int send_request(struct shma_heap *heap, int sock, const unsigned char *bytes, size_t len, int64_t deadline)
+{
+	for (;;) {
+		int error = shmi_chan_send(sock, bytes, len, NULL, 0);
+
+		if (error != CHAN_E_AGAIN)
+			return error ? ECONNRESET : 0;
+		if (shmi_chan_wait(sock, 1, deadline) != 0)
+			return EAGAIN;
+	}
+}
+
+/* One message of the greeting; `in` is used for the request as well, as the reply comes after it. */
+static int greet(struct shma_heap *heap, int sock, struct wire_msg *msg, int *fds, int64_t deadline)
+{
+	struct shmi_buffers *b = heap->buffers;
+	size_t len;
+
+	debug_line(heap, "->", msg);
+	if (shmi_codec_encode(msg, &b->scratch, b->in, sizeof(b->in), &len) != 0)
+		return EINVAL;
+	int error = send_request(heap, sock, b->in, len, deadline);
+
+	return error ? error : receive(heap, sock, msg->serial, fds, deadline);
+}
+
+static int hello_and_attach(struct shma_heap *heap, int sock, bool resume, int *fds, struct wire_attach_ok *ok,
+	int64_t deadline)
+{
+	struct shmi_proc *proc = heap->proc;
+	struct wire_msg *msg = &heap->buffers->reply;
+	int spare[WIRE_FDS] = {-1, -1, -1};
+
+	msg->kind = WIRE_HELLO;
+	msg->serial = 0;
+	msg->u.hello = (struct wire_hello){.protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash()};
+	(void)snprintf(msg->u.hello.version, sizeof(msg->u.hello.version), "%s", SHMALLOC_VERSION);
+	(void)snprintf(msg->u.hello.label, sizeof(msg->u.hello.label), "%s", heap->label);
+	int error = greet(heap, sock, msg, NULL, deadline);
+
+	if (error)
+		return error;
+	msg->kind = WIRE_ATTACH;
+	msg->serial = 0;
+	msg->u.attach = (struct wire_attach){.resume = resume, .client = proc->client, .nonce = proc->nonce};
+	(void)snprintf(msg->u.attach.heap, sizeof(msg->u.attach.heap), "%s", heap->name);
+	error = greet(heap, sock, msg, fds ? fds : spare, deadline);
+	if (!error && heap->buffers->reply.kind != WIRE_ATTACH_OK)
+		error = EPROTO;
+	for (unsigned i = 0; i < WIRE_FDS; i++)
+		if (spare[i] >= 0)
+			(void)close(spare[i]);
+	if (!error)
+		*ok = heap->buffers->reply.u.attach_ok;
+	return error;
+}
+
+/* The daemon may be on its way: what says so is tried again until the deadline. */
+static bool worth_waiting(int error)
+{
+	return error == ENOENT || error == ECONNREFUSED || error == ECONNRESET || error == EAGAIN;
+}
+
+int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire_attach_ok *ok, int64_t deadline)
+{
+	struct timespec pause = {.tv_nsec = 1000000};
+
+	for (;;) {
+		int sock, error = -shmi_chan_connect(heap->socket, &sock);
+		bool connected = !error;
+
+		if (connected) {
+			error = hello_and_attach(heap, sock, resume, fds, ok, deadline);
+			if (!error) {
+				heap->proc->sock = heap->last_sock = sock;
+				return 0;
+			}
+			(void)close(sock);
+		}
+		if (connected && error == ENOENT) {
+			heap->proc->lost = 1;
+			return EIO;
+		}
+		if (!worth_waiting(error) || shmi_chan_now_ns() >= deadline)
+			return error;
+		/* Nothing tells when a daemon will listen: look again, at first soon. */
+		(void)nanosleep(&pause, NULL);
+		if (pause.tv_nsec < 20000000)
+			pause.tv_nsec *= 2;
+	}
+}
+
+/* Sends the request in the buffer, as often as the connection breaks, and receives its reply. */
+static int finish(struct shma_heap *heap, int64_t deadline)
+{
+	struct shmi_proc *proc = heap->proc;
+	struct wire_attach_ok ok;
+
+	for (;;) {
+		int error = 0;
+
+		if (proc->lost)
+			return EIO;
+		if (proc->sock < 0)
+			error = shmi_channel_open(heap, true, NULL, &ok, deadline);
+		if (error)
+			return worth_waiting(error) ? EAGAIN : error;
+		if (proc->outstanding == 1)
+			error = send_request(heap, proc->sock, heap->buffers->out, heap->buffers->out_len, deadline);
+		if (!error) {
+			proc->outstanding = 2;
+			error = receive(heap, proc->sock, proc->serial, NULL, deadline);
+		}
+		if (error != ECONNRESET) {
+			if (error != EAGAIN)
+				proc->outstanding = 0;
+			return error;
+		}
+		hang_up(heap);
+		proc->outstanding = 1;
+	}
+}
+
+static int begin(struct shma_heap *heap, struct wire_msg *msg)
+{
+	struct shmi_proc *proc = heap->proc;
+	struct shmi_buffers *b = heap->buffers;
+
+	msg->serial = ++proc->serial;
+	if (shmi_codec_encode(msg, &b->scratch, b->out, sizeof(b->out), &b->out_len) != 0)
+		return EINVAL;
+	debug_line(heap, "->", msg);
+	proc->outstanding = 1;
+	proc->messages++;
+	return 0;
+}
+
+/* The reply to a request whose caller has given up: what it brought must not be lost. */
+static int deal_with_late(struct shma_heap *heap, int64_t deadline)
+{
+	struct wire_msg *reply = &heap->buffers->reply;
+
+	if (reply->kind == WIRE_REFILL_OK)
+		shmi_pool_late(heap, &reply->u.refill_ok);
+	if (reply->kind != WIRE_LARGE_OK)
+		return 0;
+	struct wire_span unwanted = {reply->u.large_ok.page, reply->u.large_ok.generation};
+
+	reply->kind = WIRE_FREE;
+	reply->u.free = (struct wire_free){.n_spans = 1, .spans = {unwanted}};
+	int error = begin(heap, reply);
+
+	return error ? error : finish(heap, deadline);
+}
+
+/* A request whose reply has not come goes first. EAGAIN if the reply still does not come. */
+static int settle_late(struct shma_heap *heap, int64_t deadline)
+{
+	int error = finish(heap, deadline);
+
+	if (!error)
+		error = deal_with_late(heap, deadline);
+	return heap->proc->outstanding ? error : 0;
+}
+
+int shmi_channel_call(struct shma_heap *heap, bool *sent)
+{
+	int64_t deadline = shmi_channel_deadline(heap);
+	int error = heap->proc->outstanding ? settle_late(heap, deadline) : 0;
+
+	if (sent)
+		*sent = false;
+	if (!error)
+		error = begin(heap, &heap->buffers->request);
+	if (error)
+		return error;
+	if (sent)
+		*sent = true;
+	return finish(heap, deadline);
+}

@@ -1,0 +1,131 @@
+/* An attached heap, as this process knows it.
+ *
+ * Two kinds of private memory: struct shma_heap survives a fork, since its mappings do; struct shmi_proc and all else that
+ * says "this process is a client, and holds this and that" lies in pages that a fork wipes (MADV_WIPEONFORK), locks included:
+ * a child finds them zeroed, which is unlocked, and `attached` 0, and attaches for itself.
+ *
+ * The socket that a child inherits is kept open and never used: as long as somebody has it open, the parent's scoped blocks
+ * live on after the parent's death.
+ */
+#ifndef CLIENT_HEAP_H
+#define CLIENT_HEAP_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "client/shmalloc.h"
+#include "client/tcache.h"
+#include "proto/codec.h"
+
+#define SHMI_MAX_HEAPS 16u /* attached at a time by one process; [0] is the default heap */
+#define SHMI_PATH_MAX 108  /* of a Unix socket, with the final zero */
+
+/* Wiped on fork. */
+struct shmi_proc {
+	pthread_mutex_t lock; /* channel: one request at a time; attach */
+	uint32_t attached;    /* 1: the fields below are good */
+	int sock;             /* -1: to be connected again */
+	uint32_t client;
+	uint32_t thread;      /* the process's own thread record */
+	uint64_t nonce;
+	uint64_t serial;      /* of the last request */
+	uint64_t messages;    /* requests sent */
+	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
+	uint32_t lost;        /* 1: the daemon no longer knows us */
+
+	pthread_mutex_t pool_lock;
+	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */
+	struct shmi_tcache *idle;                  /* caches, with records, of threads that have ended */
+
+	pthread_mutex_t big_lock;
+	uint64_t big_bytes; /* in the cache of freed large spans */
+};
+
+/* Where messages are made; used under proc->lock. */
+struct shmi_buffers {
+	struct wire_msg request, reply;
+	struct codec_scratch scratch;
+	unsigned char out[WIRE_MAX], in[WIRE_MAX];
+	size_t out_len;
+};
+
+struct shma_heap {
+	struct shmi_tc_env env; /* with the image; env.ctx is this heap */
+	struct shmi_proc *proc;
+	struct shmi_buffers *buffers;
+	uint64_t *populated; /* bit per page: mapped here by us already */
+	uint32_t index;      /* in the table of heaps */
+	uint32_t refs;
+	bool debug;
+	int timeout_ms;
+	int inherited; /* the socket of the process that we were forked from, or -1 */
+	int last_sock; /* our own, where a child can find it */
+	dev_t meta_dev;
+	ino_t meta_ino;
+	char socket[SHMI_PATH_MAX], name[WIRE_NAME], label[WIRE_NAME];
+};
+
+/* ---- channel.c ---- */
+
+/* Lock order: channel, then big_lock or pool_lock.
+ *
+ * One request: lock, fill heap->buffers->request (kind and body), call, read heap->buffers->reply, unlock. Returns 0 or an errno:
+ * EAGAIN when the daemon did not answer in time, EFAULT for WIRE_E_BAD_FREE. After EAGAIN *sent (may be NULL) says whether the request will take effect
+ * all the same: it is repeated, and its late reply dealt with, before the next one. */
+void shmi_channel_lock(struct shma_heap *heap);
+int shmi_channel_call(struct shma_heap *heap, bool *sent);
+void shmi_channel_unlock(struct shma_heap *heap);
+
+/* Connects and attaches, or resumes; with proc->lock held. `fds` (WIRE_FDS of them, or NULL) receives meta, ctl and data.
+ * Returns 0 or an errno. */
+int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire_attach_ok *ok, int64_t deadline);
+int64_t shmi_channel_deadline(const struct shma_heap *heap);
+
+/* ---- attach.c ---- */
+
+extern struct shma_heap *shmi_heaps[SHMI_MAX_HEAPS];
+
+/* Memory that a fork wipes; NULL on failure. */
+void *shmi_wiped_map(size_t bytes);
+
+/* In a child of a fork: becomes a client of its own. Returns 0 or an errno. */
+int shmi_attach_again(struct shma_heap *heap);
+
+/* The heap in whose address range `block` lies, or NULL. */
+struct shma_heap *shmi_heap_of(const void *block);
+
+/* ---- thread.c ---- */
+
+extern __thread struct shmi_tcache *shmi_tls[SHMI_MAX_HEAPS] __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* The calling thread's cache for this heap, made if need be; NULL and *error. `attrs` is what it is wanted for. */
+struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, int *error);
+
+/* This thread's cache is given up, as at thread exit. */
+void shmi_thread_leave(struct shma_heap *heap);
+
+/* ---- pool.c ---- */
+
+extern const struct shmi_tc_ops shmi_ops;
+
+/* Keeps a span that no thread holds any more. */
+void shmi_pool_keep(void *heap, uint32_t page, shmi_sclass sclass);
+
+/* Gives back the wholly free spans of the pool, through `tc`. */
+void shmi_pool_trim(struct shma_heap *heap, struct shmi_tcache *tc);
+
+/* Spans that a late reply brought. */
+void shmi_pool_late(struct shma_heap *heap, const struct wire_refill_ok *ok);
+
+/* ---- large.c ---- */
+
+/* A block of its own span: `size` bytes, aligned to `alignment` (a power of two). NULL and *error. */
+void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment, unsigned flags, int *error);
+
+/* Frees the large block at page-aligned `off`. SHMI_FREED or what is wrong with it. */
+enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off);
+
+/* Gives back all freed large spans that are kept. Returns 0 or an errno. */
+int shmi_large_trim(struct shma_heap *heap);
+
+#endif

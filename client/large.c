@@ -1,0 +1,256 @@
+/* Blocks that are spans of their own, and the process's cache of freed ones.
+ *
+ * The cache is the `big` magazine of the process's own thread record: in shared memory, so that the daemon knows after our
+ * death what was free. Entries are in the order in which they were freed. An entry bears the span's generation: the daemon is
+ * told first and the entry removed afterwards, and one that is still there after a death in between is void.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "client/heap.h"
+
+#define CACHE_BYTES (8 * SHMI_MIB)      /* kept at most */
+#define CACHE_SPAN_BYTES (4 * SHMI_MIB) /* a longer span is not kept */
+
+static struct shmi_bigmag *big_of(const struct shma_heap *heap)
+{
+	return &shmi_threadrec_at(&heap->env.img, heap->proc->thread)->big;
+}
+
+static uint32_t span_pages(const struct shma_heap *heap, uint64_t entry)
+{
+	return shmi_span_at(&heap->env.img, (shmi_page){(uint32_t)entry})->pages;
+}
+
+static struct shmi_word span_word(const struct shma_heap *heap, uint64_t entry)
+{
+	return shmi_span_word(&heap->env.img, (shmi_page){(uint32_t)entry});
+}
+
+/* Closes the gap of `n` entries at `at`. Ascending, so that what stays is always somewhere below top. */
+static void remove_entries(struct shma_heap *heap, struct shmi_bigmag *big, uint32_t at, uint32_t n)
+{
+	uint32_t top = shmi_load(&big->top);
+
+	for (uint32_t i = at; i < at + n; i++)
+		heap->proc->big_bytes -= shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[i]))});
+	for (uint32_t i = at; i + n < top; i++)
+		shmi_store_release(&big->entry[i], shmi_load(&big->entry[i + n]));
+	shmi_store_release(&big->top, top - n);
+}
+
+/* ---- allocation ---- */
+
+/* The shortest kept span of this kind that is long enough and not more than an eighth too long, or 0. */
+static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t align_pages, uint32_t attrs)
+{
+	uint32_t best = SHMI_BIG_MAX, best_pages = pages + pages / 8 + 1;
+	uint64_t entry = 0;
+
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	struct shmi_bigmag *big = big_of(heap);
+
+	for (uint32_t i = shmi_load(&big->top); i-- > 0;) {
+		uint64_t e = shmi_load(&big->entry[i]);
+		uint32_t have = span_pages(heap, e);
+
+		if (have >= pages && have < best_pages && (uint32_t)e % align_pages == 0 &&
+			shmi_sclass_attrs(span_word(heap, e).sclass) == attrs) {
+			best = i;
+			best_pages = have;
+			entry = e;
+		}
+	}
+	if (entry)
+		remove_entries(heap, big, best, 1);
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
+	return entry;
+}
+
+static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, struct wire_large_ok *ok)
+{
+	struct shmi_buffers *b = heap->buffers;
+
+	shmi_channel_lock(heap);
+	b->request.kind = WIRE_LARGE;
+	b->request.u.large = *ask;
+	int error = shmi_channel_call(heap, NULL);
+
+	if (!error && (b->reply.kind != WIRE_LARGE_OK || !shmi_image_page_ok(&heap->env.img, (shmi_page){b->reply.u.large_ok.page})))
+		error = EPROTO;
+	*ok = b->reply.u.large_ok;
+	shmi_channel_unlock(heap);
+	return error;
+}
+
+/* With memory short, what this process could do without goes back, and the daemon is asked once more. */
+static int ask_twice(struct shma_heap *heap, const struct wire_large *ask, struct wire_large_ok *ok)
+{
+	int error = ask_daemon(heap, ask, ok);
+
+	if (error != ENOMEM)
+		return error;
+	error = shmi_large_trim(heap);
+	if (shmi_tls[heap->index]->env)
+		shmi_tcache_trim(shmi_tls[heap->index]);
+	return error ? error : ask_daemon(heap, ask, ok);
+}
+
+void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment, unsigned flags, int *error)
+{
+	uint64_t limit = shmi_npages_bytes((shmi_npages){heap->env.img.geo.limit_pages});
+
+	*error = ENOMEM;
+	if (size > limit || alignment > SHMI_ARENA_PAGES * SHMI_PAGE_SIZE)
+		return NULL;
+	struct wire_large ask = {.bytes = size,
+		.pages = shmi_npages_of(size).n,
+		.align_pages = alignment > SHMI_PAGE_SIZE ? (uint32_t)(alignment >> SHMI_PAGE_SHIFT) : 1,
+		.attrs = flags & (SHMA_SCOPED | SHMA_NOSCAN),
+		.lazy = flags & SHMA_LAZY};
+	struct wire_large_ok ok = {0};
+	uint64_t entry = ask.lazy ? 0 : take_cached(heap, ask.pages, ask.align_pages, ask.attrs);
+
+	if (entry)
+		ok.page = (uint32_t)entry;
+	else if ((*error = ask_twice(heap, &ask, &ok)) != 0)
+		return NULL;
+	*error = 0;
+	void *block = (void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){ok.page}).b);
+
+	return flags & SHMA_ZERO && !ok.zeroed ? memset(block, 0, size) : block;
+}
+
+/* ---- free ---- */
+
+/* Tells the daemon that the oldest `n` entries are free, and removes them. Both locks held. Returns 0 or an errno. */
+static int free_oldest(struct shma_heap *heap, uint32_t n)
+{
+	struct shmi_bigmag *big = big_of(heap);
+	struct wire_free *body = &heap->buffers->request.u.free;
+	bool sent = true;
+	int error = 0;
+
+	if (n) {
+		heap->buffers->request.kind = WIRE_FREE;
+		body->n_spans = n;
+		for (uint32_t i = 0; i < n; i++) {
+			uint64_t entry = shmi_load(&big->entry[i]);
+
+			body->spans[i] = (struct wire_span){(uint32_t)entry, (uint32_t)(entry >> 32)};
+		}
+		uint64_t first = shmi_load(&big->entry[0]);
+
+		error = shmi_channel_call(heap, &sent);
+		if (error == EFAULT)
+			shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)first}).b);
+		if (sent)
+			remove_entries(heap, big, 0, n);
+	}
+	return error == EAGAIN && sent ? 0 : error;
+}
+
+/* How many of the oldest entries must go for `bytes` more. */
+static uint32_t too_many(const struct shma_heap *heap, uint64_t bytes)
+{
+	const struct shmi_bigmag *big = big_of(heap);
+	uint32_t top = shmi_load(&big->top), n = top == SHMI_BIG_MAX;
+	uint64_t kept = heap->proc->big_bytes;
+
+	for (uint32_t i = 0; i < n; i++)
+		kept -= shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[i]))});
+	for (; n < top && kept + bytes > CACHE_BYTES; n++)
+		kept -= shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[n]))});
+	return n;
+}
+
+/* Adds an entry if there is room for it; big_lock held. */
+static bool keep(struct shma_heap *heap, uint64_t entry, uint64_t bytes)
+{
+	struct shmi_bigmag *big = big_of(heap);
+	uint32_t top = shmi_load(&big->top);
+
+	if (top == SHMI_BIG_MAX)
+		return false;
+	shmi_store(&big->entry[top], entry);
+	shmi_store_release(&big->top, top + 1);
+	heap->proc->big_bytes += bytes;
+	return true;
+}
+
+static bool is_kept(const struct shma_heap *heap, uint64_t entry)
+{
+	const struct shmi_bigmag *big = big_of(heap);
+
+	for (uint32_t i = 0; i < shmi_load(&big->top); i++)
+		if (shmi_load(&big->entry[i]) == entry)
+			return true;
+	return false;
+}
+
+/* The slow way into the cache: the daemon must be told about older spans, or about this one. */
+static void make_room_and_keep(struct shma_heap *heap, uint64_t entry, uint64_t bytes)
+{
+	shmi_channel_lock(heap);
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	(void)free_oldest(heap, too_many(heap, bytes)); /* if the daemon is away, more is kept than should be */
+	(void)keep(heap, entry, bytes);                 /* if not even that, it is this process's until its end */
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
+	shmi_channel_unlock(heap);
+}
+
+static void free_now(struct shma_heap *heap, uint64_t entry)
+{
+	shmi_channel_lock(heap);
+	heap->buffers->request.kind = WIRE_FREE;
+	heap->buffers->request.u.free = (struct wire_free){.n_spans = 1,
+		.spans = {{(uint32_t)entry, (uint32_t)(entry >> 32)}}};
+	int error = shmi_channel_call(heap, NULL);
+
+	shmi_channel_unlock(heap);
+	if (error == EFAULT)
+		shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)entry}).b);
+}
+
+enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
+{
+	shmi_page page = shmi_off_page((shmi_off){off});
+	struct shmi_word word = shmi_span_word(&heap->env.img, page);
+	struct shmi_span *span = shmi_span_at(&heap->env.img, page);
+	uint64_t entry = page.i | (uint64_t)word.generation << 32, bytes = shmi_npages_bytes((shmi_npages){span->pages});
+
+	if (word.state != SHMI_SPAN_LARGE)
+		return SHMI_FREE_NOTHING;
+	if (off % SHMI_PAGE_SIZE)
+		return SHMI_FREE_INSIDE;
+	if (!__atomic_load_n(&heap->proc->attached, __ATOMIC_ACQUIRE) && shmi_attach_again(heap) != 0)
+		return SHMI_FREED; /* a child that cannot reach the daemon: nobody can be told */
+	bool foreign = shmi_sclass_scoped(word.sclass) && word.owner != heap->proc->client;
+
+	if (bytes > CACHE_SPAN_BYTES || foreign || span->flags & SHMI_SPAN_LAZY) {
+		free_now(heap, entry);
+		return SHMI_FREED;
+	}
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	bool twice = is_kept(heap, entry);
+	bool kept = !twice && !too_many(heap, bytes) && keep(heap, entry, bytes);
+
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
+	if (twice)
+		return SHMI_FREE_TWICE;
+	if (!kept)
+		make_room_and_keep(heap, entry, bytes);
+	return SHMI_FREED;
+}
+
+int shmi_large_trim(struct shma_heap *heap)
+{
+	int error;
+
+	shmi_channel_lock(heap);
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	error = free_oldest(heap, shmi_load(&big_of(heap)->top));
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
+	shmi_channel_unlock(heap);
+	return error;
+}

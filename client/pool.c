@@ -1,0 +1,179 @@
+/* Between the thread caches and the daemon: the process's own pool of spans, and the messages that move spans. */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "client/heap.h"
+
+#define POOL_LOOKS 16u   /* spans of the pool that one refill looks at */
+#define POOL_TAKES 4u    /* and takes at most */
+#define POPULATE_LEAST 2u /* pages: fewer are left to be touched one by one */
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* ---- the pool ---- */
+
+void shmi_pool_keep(void *ctx, uint32_t page, shmi_sclass sclass)
+{
+	struct shma_heap *heap = ctx;
+
+	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	shmi_queue_append(heap->env.held, &heap->proc->pool[sclass.c], page, SHMI_HELD_POOL);
+	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+}
+
+/* Moves the pool's first span to `tc` if at least `least` of its slots are free, else to the end of the line. */
+static bool take_first(struct shma_heap *heap, struct shmi_tcache *tc, shmi_sclass sclass, uint32_t least)
+{
+	struct shmi_queue *queue = &heap->proc->pool[sclass.c];
+	const struct shmi_class *class = &heap->env.img.classes[shmi_sclass_size_class(sclass)];
+	uint32_t page = queue->head, free = shmi_slots_count(shmi_bitmap_at(&heap->env.img, (shmi_page){page}), class);
+
+	shmi_queue_remove(heap->env.held, queue, page);
+	if (free < least) {
+		shmi_queue_append(heap->env.held, queue, page, SHMI_HELD_POOL);
+		return false;
+	}
+	shmi_tcache_grant(tc, page, heap->env.held[page].generation, sclass, free == class->slots);
+	return true;
+}
+
+static void op_pool(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	struct shma_heap *heap = ctx;
+	struct shmi_queue *queue = &heap->proc->pool[sclass.c];
+
+	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	uint32_t looks = queue->count < POOL_LOOKS ? queue->count : POOL_LOOKS, taken = 0;
+
+	while (looks-- && taken < POOL_TAKES)
+		taken += take_first(heap, tc, sclass, 1);
+	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+}
+
+void shmi_pool_trim(struct shma_heap *heap, struct shmi_tcache *tc)
+{
+	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++)
+		for (uint32_t n = heap->proc->pool[i].count; n--;)
+			(void)take_first(heap, tc, (shmi_sclass){(uint16_t)i},
+				heap->env.img.classes[i / SHMI_ATTRS].slots);
+	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+}
+
+/* ---- messages ---- */
+
+static bool grant_ok(const struct shma_heap *heap, const struct wire_grant *g)
+{
+	return shmi_image_page_ok(&heap->env.img, (shmi_page){g->page}) && g->sclass < SHMI_SPAN_CLASSES &&
+		shmi_sclass_is_small((shmi_sclass){(uint16_t)g->sclass});
+}
+
+void shmi_pool_late(struct shma_heap *heap, const struct wire_refill_ok *ok)
+{
+	for (uint32_t i = 0; i < ok->n_grants; i++) {
+		const struct wire_grant *g = &ok->grants[i];
+
+		if (!grant_ok(heap, g))
+			continue;
+		heap->env.held[g->page] = (struct shmi_held){.generation = g->generation, .sclass = (uint16_t)g->sclass};
+		shmi_pool_keep(heap, g->page, (shmi_sclass){(uint16_t)g->sclass});
+	}
+}
+
+/* First touch in one call for pages that lie together, at a third of the cost of touching them one by one. */
+static void populate(struct shma_heap *heap, uint32_t first, uint32_t pages)
+{
+	if (pages >= POPULATE_LEAST)
+		(void)madvise((void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){first}).b),
+			shmi_npages_bytes((shmi_npages){pages}), MADV_POPULATE_WRITE);
+}
+
+static bool first_sight(struct shma_heap *heap, uint32_t page)
+{
+	uint64_t bit = 1ull << page % 64;
+
+	return !(__atomic_fetch_or(&heap->populated[page / 64], bit, __ATOMIC_RELAXED) & bit);
+}
+
+static bool is_whole(const struct shma_heap *heap, uint32_t page, shmi_sclass sclass)
+{
+	const struct shmi_class *class = &heap->env.img.classes[shmi_sclass_size_class(sclass)];
+
+	return shmi_slots_count(shmi_bitmap_at(&heap->env.img, (shmi_page){page}), class) == class->slots;
+}
+
+static void grant_all(struct shma_heap *heap, struct shmi_tcache *tc, const struct wire_refill_ok *ok)
+{
+	uint32_t run = 0, pages = 0;
+
+	for (uint32_t i = 0; i < ok->n_grants; i++) {
+		const struct wire_grant *g = &ok->grants[i];
+		shmi_sclass sclass = {(uint16_t)g->sclass};
+
+		if (!grant_ok(heap, g))
+			continue;
+		if (first_sight(heap, g->page)) {
+			if (g->page != run + pages) {
+				populate(heap, run, pages);
+				run = g->page;
+				pages = 0;
+			}
+			pages += heap->env.img.classes[shmi_sclass_size_class(sclass)].pages;
+		}
+		shmi_tcache_grant(tc, g->page, g->generation, sclass, is_whole(heap, g->page, sclass));
+	}
+	populate(heap, run, pages);
+}
+
+static void fill_refill(struct wire_msg *msg, const struct shmi_tc_ask *ask)
+{
+	struct wire_refill *r = &msg->u.refill;
+
+	msg->kind = WIRE_REFILL;
+	r->n_wants = ask->n_wants;
+	r->n_returns = ask->n_returns;
+	r->n_reports = ask->n_reports;
+	for (uint32_t i = 0; i < ask->n_wants; i++)
+		r->wants[i] = (struct wire_want){ask->wants[i].sclass, ask->wants[i].spans};
+	for (uint32_t i = 0; i < ask->n_returns; i++)
+		r->returns[i] = (struct wire_span){ask->returns[i].page, ask->returns[i].generation};
+	for (uint32_t i = 0; i < ask->n_reports; i++)
+		r->reports[i] = ask->reports[i];
+}
+
+static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
+{
+	struct shma_heap *heap = ctx;
+	bool sent;
+
+	shmi_channel_lock(heap);
+	fill_refill(&heap->buffers->request, ask);
+	int error = shmi_channel_call(heap, &sent);
+
+	if (sent)
+		ask->n_returns = ask->n_reports = 0;
+	if (!error && heap->buffers->reply.kind == WIRE_REFILL_OK)
+		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok);
+	else if (!error)
+		error = EPROTO;
+	shmi_channel_unlock(heap);
+	return error;
+}
+
+static int op_part(void *ctx, struct shmi_tcache *tc, uint32_t attrs)
+{
+	struct shma_heap *heap = ctx;
+	struct shmi_buffers *b = heap->buffers;
+
+	shmi_channel_lock(heap);
+	b->request.kind = WIRE_THREAD;
+	b->request.u.thread = (struct wire_thread){.thread = tc->thread, .parts = 1u << attrs};
+	int error = shmi_channel_call(heap, NULL);
+
+	shmi_channel_unlock(heap);
+	return error;
+}
+
+const struct shmi_tc_ops shmi_ops = {.refill = op_refill, .pool = op_pool, .part = op_part};

@@ -1,0 +1,293 @@
+#include "client/tcache.h"
+
+#include <errno.h>
+
+#define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds */
+
+struct shmi_tcache shmi_tcache_none;
+
+static const struct shmi_class *class_of(const struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	return &tc->env->img.classes[shmi_sclass_size_class(sclass)];
+}
+
+void shmi_tcache_init(struct shmi_tcache *tc, struct shmi_tc_env *env, uint32_t thread, uint32_t parts)
+{
+	tc->env = env;
+	tc->rec = shmi_threadrec_at(&env->img, thread);
+	tc->thread = thread;
+	tc->parts = parts;
+	tc->trim_epoch = shmi_load(&env->trim_epoch);
+	tc->page_class = shmi_page_class_at(&env->img, (shmi_page){0});
+	tc->base = env->base;
+	tc->bytes = env->harden ? 0 : shmi_page_off((shmi_page){shmi_image_published(&env->img)}).b;
+}
+
+/* Gives a class its magazine: backed, and with room for about a page of blocks. Returns 0 or an errno. */
+int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	const struct shmi_class *class = class_of(tc, sclass);
+	struct shmi_tc_class *c = &tc->cls[sclass.c];
+	uint32_t attrs = shmi_sclass_attrs(sclass), limit = 4096 / class->size;
+
+	if (c->mag)
+		return 0;
+	if (!(tc->parts & 1u << attrs)) {
+		int error = tc->env->ops->part(tc->env->ctx, tc, attrs);
+
+		if (error)
+			return error;
+		tc->parts |= 1u << attrs;
+	}
+	c->mag = shmi_magazine_at(&tc->env->img, tc->rec, sclass);
+	c->limit = limit > 64 ? 64 : limit ? limit : 1;
+	tc->limit_bytes += c->limit * class->size;
+	return 0;
+}
+
+static void shrink(struct shmi_tcache *tc, uint32_t index)
+{
+	struct shmi_tc_class *c = &tc->cls[index];
+	shmi_sclass sclass = {(uint16_t)index};
+	uint32_t limit = c->limit / 2, top = shmi_load(&c->mag->top);
+
+	if (top > limit)
+		shmi_tcache_put_oldest(tc, sclass, top - limit);
+	tc->limit_bytes -= (c->limit - limit) * class_of(tc, sclass)->size;
+	c->limit = limit;
+}
+
+/* Takes room from classes that were not used since the clock last came by. True when `bytes` more fit into the budget. */
+static bool make_room(struct shmi_tcache *tc, uint32_t bytes, uint32_t except)
+{
+	for (uint32_t step = 0; step < 2 * SHMI_SPAN_CLASSES && tc->limit_bytes + bytes > SHMI_TC_BUDGET; step++) {
+		struct shmi_tc_class *c = &tc->cls[tc->clock];
+
+		if (c->mag && !c->used && tc->clock != except && c->limit > 1)
+			shrink(tc, tc->clock);
+		c->used = 0;
+		tc->clock = (tc->clock + 1) % SHMI_SPAN_CLASSES;
+	}
+	return tc->limit_bytes + bytes <= SHMI_TC_BUDGET;
+}
+
+/* The magazine ran empty or over: let it hold twice as much, within its capacity and the thread's budget. */
+void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	const struct shmi_class *class = class_of(tc, sclass);
+	struct shmi_tc_class *c = &tc->cls[sclass.c];
+	uint32_t more = c->limit ? c->limit : 1;
+
+	c->used = 1;
+	if (c->limit + more > class->mag_cap)
+		more = class->mag_cap - c->limit;
+	if (!more || !make_room(tc, more * class->size, sclass.c))
+		return;
+	c->limit += more;
+	tc->limit_bytes += more * class->size;
+}
+
+/* At most `want` free slots of one span into the magazine. */
+static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t page, uint32_t want, bool *empty)
+{
+	const struct shmi_class *class = class_of(tc, sclass);
+	struct shmi_held *node = &tc->env->held[page];
+	shmi_a64 *bitmap = shmi_bitmap_at(&tc->env->img, (shmi_page){page});
+	uint32_t got = 0;
+
+	*empty = true;
+	for (uint32_t w = 0; w < class->words; w++) {
+		uint64_t bits = shmi_slots_peek(bitmap, class, w), rest = 0;
+
+		if (got == want && bits) {
+			*empty = false;
+			break;
+		}
+		while ((uint32_t)__builtin_popcountll(bits) > want - got) {
+			uint64_t highest = 1ull << (63 - __builtin_clzll(bits));
+
+			bits ^= highest;
+			rest |= highest;
+		}
+		if (rest)
+			*empty = false;
+		if (!bits)
+			continue;
+		got += shmi_threadrec_take(&tc->env->img, tc->rec, tc->cls[sclass.c].mag,
+			&(struct shmi_group){.bits = bits,
+				.span = page,
+				.generation = node->generation,
+				.word = w,
+				.sclass = sclass.c});
+	}
+	if (got && node->whole) {
+		node->whole = 0;
+		tc->whole[sclass.c]--;
+	}
+	return got;
+}
+
+static uint32_t fill_ready(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
+{
+	struct shmi_queue *ready = &tc->ready[sclass.c];
+	uint32_t got = 0;
+
+	while (got < want && ready->head) {
+		uint32_t page = ready->head;
+		bool empty;
+
+		got += take_from(tc, sclass, page, want - got, &empty);
+		if (empty) {
+			shmi_queue_remove(tc->env->held, ready, page);
+			shmi_queue_append(tc->env->held, &tc->full[sclass.c], page, SHMI_HELD_FULL);
+		}
+	}
+	return got;
+}
+
+/* Looks again at spans that had no free slot, the oldest first: other threads and processes put blocks back without a
+ * word to us. Goes on as long as a look brings a slot or more on average. */
+static uint32_t sweep(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
+{
+	struct shmi_queue *full = &tc->full[sclass.c];
+	uint32_t found = 0, looks = 0, most = full->count;
+
+	for (; looks < most && found < want && looks < found + SWEEP_LEAST; looks++) {
+		uint32_t page = full->head;
+		uint32_t n = shmi_slots_count(shmi_bitmap_at(&tc->env->img, (shmi_page){page}), class_of(tc, sclass));
+
+		shmi_queue_remove(tc->env->held, full, page);
+		if (n)
+			shmi_queue_append(tc->env->held, &tc->ready[sclass.c], page, SHMI_HELD_READY);
+		else
+			shmi_queue_append(tc->env->held, full, page, SHMI_HELD_FULL);
+		found += n;
+	}
+	return found;
+}
+
+/* Spans that were to be given back, but have not been yet. */
+static bool take_back(struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	struct shmi_tc_ask *ask = &tc->ask;
+
+	for (uint32_t i = 0; i < ask->n_returns; i++) {
+		struct shmi_tc_span span = ask->returns[i];
+
+		if (span.sclass != sclass.c)
+			continue;
+		ask->returns[i] = ask->returns[--ask->n_returns];
+		shmi_tcache_grant(tc, span.page, span.generation, sclass, true);
+		return true;
+	}
+	return false;
+}
+
+/* How many spans to ask for, and how many wholly free ones to keep: an eighth of what the thread holds of the class. */
+uint32_t shmi_tcache_ask_size(const struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	uint32_t span_bytes = class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT;
+	uint32_t held = tc->ready[sclass.c].count + tc->full[sclass.c].count, asks = tc->cls[sclass.c].asks;
+	uint32_t least = 1u << (asks > 2 ? 2 : asks), most = SHMI_TC_ASK_MAX / span_bytes, n = held / 8;
+
+	while (least > 1 && least * span_bytes > 32 * 1024)
+		least /= 2;
+	n = n < least ? least : n;
+	return n > most ? most : n;
+}
+
+static void want_spans(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t spans)
+{
+	struct shmi_tc_class *c = &tc->cls[sclass.c];
+
+	tc->ask.wants[tc->ask.n_wants].sclass = sclass.c;
+	tc->ask.wants[tc->ask.n_wants++].spans = spans;
+	if (c->asks < 7)
+		c->asks++;
+}
+
+/* One message serves all classes that ran out since the last one. */
+static void want_others(struct shmi_tcache *tc, shmi_sclass but)
+{
+	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES && tc->ask.n_wants < SHMI_TC_WANTS; i++) {
+		struct shmi_tc_class *c = &tc->cls[i];
+		bool dry = c->dry;
+
+		c->dry = 0;
+		if (dry && i != but.c && !tc->ready[i].head && shmi_load(&c->mag->top) <= c->limit / 4)
+			want_spans(tc, (shmi_sclass){(uint16_t)i}, shmi_tcache_ask_size(tc, (shmi_sclass){(uint16_t)i}));
+	}
+}
+
+/* Sends what waits. Returns 0 or an errno. */
+int shmi_tcache_send(struct shmi_tcache *tc)
+{
+	tc->granted = 0;
+	int error = tc->env->ops->refill(tc->env->ctx, tc, &tc->ask);
+
+	tc->ask.n_wants = 0;
+	return error;
+}
+
+/* Asks the daemon for enough spans for `want` blocks. When there is no memory, what the thread could do without goes back
+ * and the daemon is asked once more. */
+static int ask_daemon(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
+{
+	uint32_t spans = shmi_tcache_ask_size(tc, sclass), slots = class_of(tc, sclass)->slots;
+	uint32_t need = (want + slots - 1) / slots;
+
+	want_spans(tc, sclass, spans < need ? need : spans);
+	want_others(tc, sclass);
+	int error = shmi_tcache_send(tc);
+
+	if (error != ENOMEM || tc->granted)
+		return tc->granted ? 0 : error;
+	shmi_tcache_trim(tc);
+	want_spans(tc, sclass, 1);
+	return shmi_tcache_send(tc);
+}
+
+void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generation, shmi_sclass sclass, bool whole)
+{
+	struct shmi_held *node = &tc->env->held[page];
+	uint32_t pages = class_of(tc, sclass)->pages;
+
+	*node = (struct shmi_held){.generation = generation, .sclass = sclass.c, .whole = whole};
+	shmi_store(&node->thread, tc->thread + 1);
+	shmi_store(shmi_holder_at(&tc->env->img, (shmi_page){page}), tc->thread);
+	tc->whole[sclass.c] += whole;
+	shmi_queue_append(tc->env->held, &tc->ready[sclass.c], page, SHMI_HELD_READY);
+	tc->granted++;
+	for (uint32_t p = page; shmi_sclass_scoped(sclass) && p < page + pages; p++)
+		shmi_fetch_or(&tc->env->own_scoped[p / 64], 1ull << p % 64);
+	/* Blocks of the new spans lie where nothing was published before, perhaps. */
+	if (tc->bytes)
+		tc->bytes = shmi_page_off((shmi_page){shmi_image_published(&tc->env->img)}).b;
+}
+
+void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error)
+{
+	struct shmi_tc_class *c = &tc->cls[sclass.c];
+	uint32_t want;
+
+	if ((*error = shmi_tcache_set_up(tc, sclass)) != 0)
+		return NULL;
+	shmi_tcache_catch_up(tc);
+	if (shmi_load(&c->mag->top) == 0) {
+		shmi_tcache_grow(tc, sclass);
+		want = c->limit / 2 ? c->limit / 2 : 1;
+		if (!fill_ready(tc, sclass, want)) {
+			c->dry = 1;
+			if (!sweep(tc, sclass, want) && !take_back(tc, sclass))
+				tc->env->ops->pool(tc->env->ctx, tc, sclass);
+			if (!tc->ready[sclass.c].head && (*error = ask_daemon(tc, sclass, want)) != 0)
+				return NULL;
+			fill_ready(tc, sclass, want);
+		}
+	}
+	void *block = shmi_tcache_pop(tc, sclass);
+
+	if (!block)
+		*error = EAGAIN; /* somebody wrote wildly into our bitmaps */
+	return block;
+}

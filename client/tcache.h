@@ -1,0 +1,191 @@
+/* The thread cache: what a thread allocates from without a lock, a system call or another thread.
+ *
+ * Per span class a magazine, a stack of free blocks that lies in the thread's record in shared memory (shm/threadrec.h),
+ * and the spans that the thread holds, from whose bitmaps an empty magazine is filled. malloc pops, free pushes; a full
+ * magazine puts its older half back into the bitmaps, wherever the blocks came from.
+ *
+ * Refill, in this order: spans known to have free slots; spans that had their last slot taken, oldest first, as long as
+ * the looking pays; the process's pool; the daemon. The last two are functions that the cache is given: it knows no socket
+ * and no lock.
+ *
+ * Demand: a magazine's limit starts small and doubles when it runs empty or over (TCMalloc's slow start); the limits of a
+ * thread together stay within a budget: beyond it a class that grows takes from one that was not used lately. Spans are
+ * asked for in proportion to what the thread holds of the class, so the number of messages grows with the logarithm of
+ * the working set and what is held in vain stays a fraction of it. A span that is found wholly free while others are is
+ * given back.
+ *
+ * The struct lies in pages that a fork wipes: in a child every magazine pointer is NULL and `bytes` 0, so both fast paths
+ * take their slow path, which sees that `env` is gone.
+ */
+#ifndef CLIENT_TCACHE_H
+#define CLIENT_TCACHE_H
+
+#include "client/held.h"
+#include "shm/threadrec.h"
+
+#define SHMI_TC_BUDGET (1024 * 1024u)  /* bytes of blocks that a thread's magazines may hold together */
+#define SHMI_TC_ASK_MAX (1024 * 1024u) /* bytes of spans of one class that are asked for at a time */
+#define SHMI_TC_WANTS 32u              /* classes served by one message */
+#define SHMI_TC_RETURNS 64u            /* spans given back at a time */
+#define SHMI_TC_REPORTS 64u
+
+struct shmi_tc_class {
+	struct shmi_magazine *mag; /* NULL: nothing is cached yet */
+	uint32_t limit;            /* entries that it may hold just now */
+	uint8_t used;              /* 1: ran empty or over since the budget's clock came by */
+	uint8_t dry;               /* 1: ran out of slots since the last message */
+	uint8_t asks;              /* messages that asked for this class since it last gave a span back, up to 7 */
+	uint8_t unused;
+};
+
+struct shmi_tc_span {
+	uint32_t page, generation;
+	uint32_t sclass;
+};
+
+/* What a thread asks of its process and the daemon. */
+struct shmi_tc_ask {
+	uint32_t n_wants, n_returns, n_reports;
+	struct {
+		uint32_t sclass, spans;
+	} wants[SHMI_TC_WANTS];
+	struct shmi_tc_span returns[SHMI_TC_RETURNS];
+	uint32_t reports[SHMI_TC_REPORTS];
+};
+
+struct shmi_tcache;
+
+/* The layers below. Each returns 0 or an errno. */
+struct shmi_tc_ops {
+	/* Gives what `ask` wants by calling shmi_tcache_grant for each span, and takes what it gives back and reports: those counts
+	 * are 0 afterwards, unless the daemon is away and could not be told. */
+	int (*refill)(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask);
+	/* Spans of `sclass` that the process holds and no thread: calls shmi_tcache_grant for some that have free slots. */
+	void (*pool)(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass);
+	/* Backs the magazines of one more attribute combination. */
+	int (*part)(void *ctx, struct shmi_tcache *tc, uint32_t attrs);
+};
+
+/* What a cache works in; the same for all threads of a process. */
+struct shmi_tc_env {
+	struct shmi_image img;
+	uint64_t base;          /* address of the heap here */
+	struct shmi_held *held; /* one node per page */
+	shmi_a64 *own_scoped;   /* bit per page: in a scoped span of this process */
+	const struct shmi_tc_ops *ops;
+	void *ctx;
+	bool harden;            /* every free is checked at once */
+	shmi_a32 trim_epoch;    /* bumped by a trim: each thread gives back at its next slow path */
+};
+
+struct shmi_tcache {
+	/* read by every malloc and free */
+	uint64_t base;
+	uint64_t bytes; /* of the heap that are published, as last seen; 0: take the slow path */
+	const shmi_a16 *page_class;
+	struct shmi_tc_env *env;
+	struct shmi_tc_class cls[SHMI_SPAN_CLASSES];
+	/* slow paths */
+	struct shmi_threadrec *rec;
+	uint32_t thread, parts;
+	uint32_t limit_bytes; /* all limits, in bytes of blocks */
+	uint32_t clock;       /* where the budget's clock stands */
+	uint32_t trim_epoch;
+	uint32_t granted;     /* spans that the last refill brought */
+	uint32_t whole[SHMI_SPAN_CLASSES]; /* spans on `ready` that are counted as wholly free */
+	struct shmi_queue ready[SHMI_SPAN_CLASSES], full[SHMI_SPAN_CLASSES];
+	struct shmi_tc_ask ask; /* returns and reports that wait for the next message */
+	struct shmi_tcache *next; /* idle caches of the process */
+	/* scratch of a put */
+	struct shmi_group groups[SHMI_SPILL_MAX];
+	uint16_t hash[SHMI_SPILL_MAX * 2]; /* group + 1; all zero between puts */
+};
+
+/* An empty cache that sends everything down the slow path: what a thread starts with. */
+extern struct shmi_tcache shmi_tcache_none;
+
+/* Makes a zeroed cache usable; `thread` is its record, of which `parts` are backed and whose magazines are empty. */
+void shmi_tcache_init(struct shmi_tcache *tc, struct shmi_tc_env *env, uint32_t thread, uint32_t parts);
+
+/* A block of a small span class, or NULL: slow path. */
+static inline void *shmi_tcache_pop(struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	struct shmi_magazine *mag = tc->cls[sclass.c].mag;
+
+	if (__builtin_expect(!mag, 0))
+		return NULL;
+	uint32_t top = shmi_load(&mag->top);
+
+	if (__builtin_expect(!top, 0))
+		return NULL;
+	uint64_t entry = shmi_load(&mag->entry[top - 1]);
+
+	shmi_store_release(&mag->top, top - 1);
+	return (void *)(uintptr_t)(tc->base + entry);
+}
+
+/* Caches a block. False: slow path. */
+static inline bool shmi_tcache_push(struct shmi_tcache *tc, const void *block)
+{
+	uint64_t off = (uint64_t)(uintptr_t)block - tc->base;
+
+	if (__builtin_expect(off >= tc->bytes, 0))
+		return false;
+	uint32_t sclass = shmi_load(&tc->page_class[off >> SHMI_PAGE_SHIFT]);
+
+	if (__builtin_expect(sclass & SHMI_SCOPED, 0) &&
+		!(shmi_load(&tc->env->own_scoped[off >> (SHMI_PAGE_SHIFT + 6)]) >> (off >> SHMI_PAGE_SHIFT & 63) & 1))
+		return false;
+	struct shmi_tc_class *class = &tc->cls[sclass];
+	struct shmi_magazine *mag = class->mag;
+
+	if (__builtin_expect(!mag, 0))
+		return false;
+	uint32_t top = shmi_load(&mag->top);
+
+	if (__builtin_expect(top >= class->limit, 0))
+		return false;
+	shmi_store(&mag->entry[top], off);
+	shmi_store_release(&mag->top, top + 1);
+	return true;
+}
+
+/* The slow path of malloc: fills the magazine and pops. NULL and *error (an errno) on failure. */
+void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error);
+
+/* How a block that is not simply pushed ended. The last four are misuse: nothing was changed. */
+enum shmi_tc_free {
+	SHMI_FREED,
+	SHMI_FREE_LARGE,   /* a large block: not the cache's business */
+	SHMI_FREE_OUTSIDE, /* not in the heap */
+	SHMI_FREE_NOTHING, /* no block begins there */
+	SHMI_FREE_INSIDE,  /* inside a block */
+	SHMI_FREE_TWICE    /* it is free already */
+};
+
+/* The slow path of free: the block at `off`. */
+enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off);
+
+/* For ops: one more span is held by this thread. `whole`: all its slots are free. */
+void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generation, shmi_sclass sclass, bool whole);
+
+/* Between tcache.c (refill) and tcput.c (put). */
+int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass);
+void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass);
+void shmi_tcache_catch_up(struct shmi_tcache *tc);
+uint32_t shmi_tcache_ask_size(const struct shmi_tcache *tc, shmi_sclass sclass);
+void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t entries);
+void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page);
+int shmi_tcache_send(struct shmi_tcache *tc);
+
+/* Empties all magazines and gives back the spans that are wholly free. */
+void shmi_tcache_trim(struct shmi_tcache *tc);
+
+/* The thread ends: empties the magazines and hands each span to `keep`; wholly free ones go to the daemon. The cache can be
+ * used again by another thread. */
+void shmi_tcache_retire(struct shmi_tcache *tc, void (*keep)(void *ctx, uint32_t page, shmi_sclass sclass), void *ctx);
+
+/* Called when a put recognises a double free or an invalid pointer among blocks freed earlier; does not return. */
+_Noreturn void shmi_misuse(const struct shmi_tc_env *env, enum shmi_tc_free what, uint64_t off);
+
+#endif

@@ -1,0 +1,324 @@
+/* The put side of the thread cache: blocks go back into the bitmaps they came from, spans to where they came from. */
+#include "client/tcache.h"
+
+static const struct shmi_class *class_of(const struct shmi_tcache *tc, uint32_t sclass)
+{
+	return &tc->env->img.classes[sclass / SHMI_ATTRS];
+}
+
+/* ---- blocks ---- */
+
+/* The slot at `off`, as a group of one bit. Its page is in the heap and has class `sclass`, which is small. */
+static enum shmi_tc_free locate(const struct shmi_tcache *tc, uint64_t off, uint32_t sclass, struct shmi_group *g)
+{
+	const struct shmi_class *class = class_of(tc, sclass);
+	shmi_page page = shmi_off_page((shmi_off){off});
+	uint32_t first = shmi_load_acquire(shmi_page_span_at(&tc->env->img, page));
+	uint64_t delta = off - shmi_page_off((shmi_page){first}).b;
+
+	if (first > page.i || delta >> SHMI_PAGE_SHIFT >= class->pages)
+		return SHMI_FREE_NOTHING;
+	uint32_t slot = shmi_slot_of(class, (uint32_t)delta);
+
+	if (slot * class->size != delta)
+		return SHMI_FREE_INSIDE;
+	if (slot >= class->slots)
+		return SHMI_FREE_NOTHING;
+	*g = (struct shmi_group){.bits = 1ull << slot % 64, .span = first, .word = slot / 64, .sclass = sclass};
+	return SHMI_FREED;
+}
+
+static uint32_t hash_of(const struct shmi_group *g)
+{
+	return (g->span * 8u + g->word) * 0x9e3779b1u >> 22; /* 10 bits: twice SHMI_SPILL_MAX */
+}
+
+/* The group of the same bitmap word, or a new one. */
+static struct shmi_group *find_group(struct shmi_tcache *tc, const struct shmi_group *g, uint32_t *count)
+{
+	uint32_t h = hash_of(g);
+
+	while (tc->hash[h]) {
+		struct shmi_group *have = &tc->groups[tc->hash[h] - 1];
+
+		if (have->span == g->span && have->word == g->word)
+			return have;
+		h = (h + 1) % (SHMI_SPILL_MAX * 2);
+	}
+	struct shmi_group *new = &tc->groups[*count];
+
+	tc->hash[h] = (uint16_t)++*count;
+	*new = *g;
+	new->bits = 0;
+	new->generation = shmi_span_word(&tc->env->img, (shmi_page){g->span}).generation;
+	return new;
+}
+
+static void clear_hash(struct shmi_tcache *tc, uint32_t count)
+{
+	for (uint32_t i = count; i-- > 0;) { /* newest first: probing stops at a cleared place */
+		uint32_t h = hash_of(&tc->groups[i]);
+
+		while (tc->hash[h] != i + 1)
+			h = (h + 1) % (SHMI_SPILL_MAX * 2);
+		tc->hash[h] = 0;
+	}
+}
+
+/* Sorts the oldest entries of a magazine by bitmap word, as many of `*entries` as SHMI_SPILL_MAX words have room for. Returns
+ * the number of groups. */
+static uint32_t group_oldest(struct shmi_tcache *tc, uint32_t sclass, uint32_t *entries)
+{
+	struct shmi_magazine *mag = tc->cls[sclass].mag;
+	struct shmi_group *last = NULL;
+	uint32_t count = 0, i = 0;
+
+	for (; i < *entries && count < SHMI_SPILL_MAX; i++) {
+		uint64_t off = shmi_load(&mag->entry[i]);
+		struct shmi_group g;
+		enum shmi_tc_free what = locate(tc, off, sclass, &g);
+
+		if (what != SHMI_FREED)
+			shmi_misuse(tc->env, what, off);
+		if (!last || last->span != g.span || last->word != g.word)
+			last = find_group(tc, &g, &count);
+		if (last->bits & g.bits)
+			shmi_misuse(tc->env, SHMI_FREE_TWICE, off);
+		last->bits |= g.bits;
+	}
+	clear_hash(tc, count);
+	*entries = i;
+	return count;
+}
+
+static bool wholly_free(const struct shmi_tcache *tc, uint32_t page, const struct shmi_class *class)
+{
+	shmi_a64 *bitmap = shmi_bitmap_at(&tc->env->img, (shmi_page){page});
+
+	for (uint32_t w = 0; w < class->words; w++)
+		if (shmi_slots_peek(bitmap, class, w) != shmi_slots_mask(class, w))
+			return false;
+	return true;
+}
+
+static void note_report(struct shmi_tcache *tc, uint32_t page)
+{
+	struct shmi_tc_ask *ask = &tc->ask;
+
+	for (uint32_t i = 0; i < ask->n_reports; i++)
+		if (ask->reports[i] == page)
+			return;
+	if (ask->n_reports < SHMI_TC_REPORTS) /* the daemon finds by itself what is not reported, but later */
+		ask->reports[ask->n_reports++] = page;
+}
+
+/* Slots of a span were put back: who should know? */
+static void after_put(struct shmi_tcache *tc, const struct shmi_group *g)
+{
+	struct shmi_held *node = &tc->env->held[g->span];
+
+	if (shmi_load(&node->thread) != tc->thread + 1) {
+		shmi_fence(); /* P2 */
+		if (shmi_span_word(&tc->env->img, (shmi_page){g->span}).state == SHMI_SPAN_CENTRAL)
+			note_report(tc, g->span);
+		return;
+	}
+	if (node->queue == SHMI_HELD_FULL) {
+		shmi_queue_remove(tc->env->held, &tc->full[g->sclass], g->span);
+		shmi_queue_append(tc->env->held, &tc->ready[g->sclass], g->span, SHMI_HELD_READY);
+	}
+	if (node->queue != SHMI_HELD_READY || node->whole || !wholly_free(tc, g->span, class_of(tc, g->sclass)))
+		return;
+	node->whole = 1;
+	tc->whole[g->sclass]++;
+	if (tc->whole[g->sclass] > shmi_tcache_ask_size(tc, (shmi_sclass){(uint16_t)g->sclass}))
+		shmi_tcache_give_back(tc, g->span);
+}
+
+static uint64_t first_block(const struct shmi_tcache *tc, const struct shmi_group *g, uint64_t bits)
+{
+	uint32_t slot = g->word * 64 + (uint32_t)__builtin_ctzll(bits);
+
+	return shmi_page_off((shmi_page){g->span}).b + (uint64_t)slot * class_of(tc, g->sclass)->size;
+}
+
+void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t entries)
+{
+	struct shmi_magazine *mag = tc->cls[sclass.c].mag;
+
+	while (entries) {
+		uint32_t n = entries, count = group_oldest(tc, sclass.c, &n);
+		struct shmi_group g;
+
+		shmi_threadrec_spill(tc->rec, mag, n, tc->groups, count);
+		while (count--) {
+			uint64_t twice = shmi_threadrec_put(&tc->env->img, tc->rec, &g);
+
+			if (twice)
+				shmi_misuse(tc->env, SHMI_FREE_TWICE, first_block(tc, &g, twice));
+			after_put(tc, &g);
+		}
+		entries -= n;
+	}
+}
+
+/* A block of another process's scoped span goes straight back: until the or it is allocated, after it free. */
+static void put_foreign(struct shmi_tcache *tc, const struct shmi_group *g, uint64_t off)
+{
+	if (shmi_slots_put(shmi_bitmap_at(&tc->env->img, (shmi_page){g->span}), g->word, g->bits))
+		shmi_misuse(tc->env, SHMI_FREE_TWICE, off);
+	shmi_fence(); /* P2 */
+	if (shmi_span_word(&tc->env->img, (shmi_page){g->span}).state == SHMI_SPAN_CENTRAL)
+		note_report(tc, g->span);
+}
+
+static bool own_scoped(const struct shmi_tcache *tc, uint32_t page)
+{
+	return shmi_load(&tc->env->own_scoped[page / 64]) >> page % 64 & 1;
+}
+
+/* With SHMALLOC_HARDEN every free looks whether the block is free already: in its bitmap or in this thread's magazine. */
+static bool is_free(const struct shmi_tcache *tc, const struct shmi_group *g, uint64_t off)
+{
+	struct shmi_magazine *mag = tc->cls[g->sclass].mag;
+	shmi_a64 *bitmap = shmi_bitmap_at(&tc->env->img, (shmi_page){g->span});
+
+	if (shmi_load_acquire(&bitmap[g->word]) & g->bits)
+		return true;
+	for (uint32_t i = mag ? shmi_load(&mag->top) : 0; i-- > 0;)
+		if (shmi_load(&mag->entry[i]) == off)
+			return true;
+	return false;
+}
+
+/* Pushes; a magazine at its limit may hold more from now on, or puts its older half back. */
+static void push(struct shmi_tcache *tc, shmi_sclass sclass, uint64_t off)
+{
+	struct shmi_tc_class *c = &tc->cls[sclass.c];
+
+	if (shmi_load(&c->mag->top) >= c->limit)
+		shmi_tcache_grow(tc, sclass);
+	if (shmi_load(&c->mag->top) >= c->limit)
+		shmi_tcache_put_oldest(tc, sclass, (shmi_load(&c->mag->top) + 1) / 2);
+	uint32_t top = shmi_load(&c->mag->top);
+
+	shmi_store(&c->mag->entry[top], off);
+	shmi_store_release(&c->mag->top, top + 1);
+}
+
+enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off)
+{
+	const struct shmi_image *img = &tc->env->img;
+	shmi_page page = shmi_off_page((shmi_off){off});
+	struct shmi_group g;
+
+	if (!shmi_image_page_ok(img, page))
+		return SHMI_FREE_OUTSIDE;
+	if (tc->bytes)
+		tc->bytes = shmi_page_off((shmi_page){shmi_image_published(img)}).b;
+	shmi_sclass sclass = {shmi_load(shmi_page_class_at(img, page))};
+
+	if (shmi_sclass_is_large(sclass))
+		return SHMI_FREE_LARGE;
+	if (!shmi_sclass_is_small(sclass))
+		return SHMI_FREE_NOTHING;
+	enum shmi_tc_free what = locate(tc, off, sclass.c, &g);
+
+	if (what != SHMI_FREED)
+		return what;
+	if (tc->env->harden && is_free(tc, &g, off))
+		return SHMI_FREE_TWICE;
+	shmi_tcache_catch_up(tc);
+	/* Where there is no memory for a magazine the block needs none. */
+	if ((shmi_sclass_scoped(sclass) && !own_scoped(tc, g.span)) || shmi_tcache_set_up(tc, sclass) != 0)
+		put_foreign(tc, &g, off);
+	else
+		push(tc, sclass, off);
+	return SHMI_FREED;
+}
+
+/* ---- spans ---- */
+
+static void forget(struct shmi_tcache *tc, uint32_t page)
+{
+	struct shmi_held *node = &tc->env->held[page];
+	struct shmi_queue *queues = node->queue == SHMI_HELD_READY ? tc->ready : tc->full;
+
+	shmi_queue_remove(tc->env->held, &queues[node->sclass], page);
+	tc->whole[node->sclass] -= node->whole;
+	node->whole = 0;
+	shmi_store(&node->thread, 0);
+	shmi_store(shmi_holder_at(&tc->env->img, (shmi_page){page}), SHMI_NO_THREAD);
+}
+
+/* A held span goes back to the daemon, with the next message or when too many of them wait. If the daemon cannot be told
+ * it stays. */
+void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page)
+{
+	struct shmi_held *node = &tc->env->held[page];
+	uint32_t sclass = node->sclass, pages = class_of(tc, sclass)->pages;
+
+	if (tc->ask.n_returns == SHMI_TC_RETURNS) {
+		(void)shmi_tcache_send(tc);
+		if (tc->ask.n_returns == SHMI_TC_RETURNS)
+			return;
+	}
+	forget(tc, page);
+	tc->cls[sclass].asks = 0;
+	for (uint32_t p = page; sclass & SHMI_SCOPED && p < page + pages; p++)
+		shmi_fetch_and(&tc->env->own_scoped[p / 64], ~(1ull << p % 64));
+	tc->ask.returns[tc->ask.n_returns++] = (struct shmi_tc_span){page, node->generation, sclass};
+}
+
+static void give_back_whole(struct shmi_tcache *tc, struct shmi_queue *queue, const struct shmi_class *class)
+{
+	uint32_t next;
+
+	for (uint32_t page = queue->head; page; page = next) {
+		next = tc->env->held[page].next;
+		if (wholly_free(tc, page, class))
+			shmi_tcache_give_back(tc, page);
+	}
+}
+
+static void empty_magazines(struct shmi_tcache *tc)
+{
+	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++)
+		if (tc->cls[i].mag)
+			shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)i}, shmi_load(&tc->cls[i].mag->top));
+}
+
+void shmi_tcache_trim(struct shmi_tcache *tc)
+{
+	tc->trim_epoch = shmi_load(&tc->env->trim_epoch);
+	empty_magazines(tc);
+	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++) {
+		give_back_whole(tc, &tc->ready[i], class_of(tc, i));
+		give_back_whole(tc, &tc->full[i], class_of(tc, i));
+	}
+	if (tc->ask.n_returns || tc->ask.n_reports)
+		(void)shmi_tcache_send(tc); /* if the daemon is away they wait for the next message */
+}
+
+/* A trim was asked for since the last slow path. */
+void shmi_tcache_catch_up(struct shmi_tcache *tc)
+{
+	if (tc->trim_epoch != shmi_load(&tc->env->trim_epoch))
+		shmi_tcache_trim(tc);
+}
+
+void shmi_tcache_retire(struct shmi_tcache *tc, void (*keep)(void *ctx, uint32_t page, shmi_sclass sclass), void *ctx)
+{
+	shmi_tcache_trim(tc);
+	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++) {
+		struct shmi_queue *queues[] = {&tc->ready[i], &tc->full[i]};
+
+		for (uint32_t q = 0; q < 2; q++)
+			while (queues[q]->head) {
+				uint32_t page = queues[q]->head;
+
+				forget(tc, page);
+				keep(ctx, page, (shmi_sclass){(uint16_t)i});
+			}
+	}
+}

@@ -1,0 +1,122 @@
+/* Thread caches of the calling thread: found, made, given up at thread exit, made anew in a child of a fork. */
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "client/heap.h"
+
+#define NONE &shmi_tcache_none
+
+__thread struct shmi_tcache *shmi_tls[SHMI_MAX_HEAPS] = {
+	NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE};
+
+static pthread_key_t exit_key;
+static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
+static int exit_key_error;
+
+static void leave(struct shma_heap *heap)
+{
+	struct shmi_tcache *tc = shmi_tls[heap->index];
+
+	shmi_tls[heap->index] = NONE;
+	if (!tc->env)
+		return;
+	shmi_tcache_retire(tc, shmi_pool_keep, heap);
+	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	tc->next = heap->proc->idle;
+	heap->proc->idle = tc;
+	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+}
+
+void shmi_thread_leave(struct shma_heap *heap)
+{
+	leave(heap);
+}
+
+/* A later destructor may free blocks: that makes a cache again, and calls us again. */
+static void at_thread_exit(void *unused)
+{
+	(void)unused;
+	for (uint32_t i = 0; i < SHMI_MAX_HEAPS; i++) {
+		struct shma_heap *heap = __atomic_load_n(&shmi_heaps[i], __ATOMIC_ACQUIRE);
+
+		if (heap)
+			leave(heap);
+	}
+}
+
+static void make_exit_key(void)
+{
+	exit_key_error = pthread_key_create(&exit_key, at_thread_exit);
+}
+
+static struct shmi_tcache *take_idle(struct shma_heap *heap)
+{
+	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	struct shmi_tcache *tc = heap->proc->idle;
+
+	if (tc)
+		heap->proc->idle = tc->next;
+	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+	return tc;
+}
+
+/* Asks for a thread record. Returns 0 or an errno. */
+static int new_record(struct shma_heap *heap, uint32_t parts, uint32_t *thread)
+{
+	struct shmi_buffers *b = heap->buffers;
+
+	shmi_channel_lock(heap);
+	b->request.kind = WIRE_THREAD;
+	b->request.u.thread = (struct wire_thread){.thread = SHMI_NO_THREAD, .parts = parts};
+	int error = shmi_channel_call(heap, NULL);
+
+	if (!error && (b->reply.kind != WIRE_THREAD_OK || b->reply.u.thread_ok.thread >= SHMI_MAX_THREADS))
+		error = EPROTO;
+	*thread = b->reply.u.thread_ok.thread;
+	shmi_channel_unlock(heap);
+	return error == ENOSPC ? ENOMEM : error;
+}
+
+static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, int *error)
+{
+	struct shmi_tcache *wiped = shmi_tls[heap->index], *tc = take_idle(heap);
+	uint32_t thread;
+
+	if (tc)
+		return tc;
+	*error = new_record(heap, 1u << attrs, &thread);
+	if (*error)
+		return NULL;
+	tc = wiped != NONE ? wiped : shmi_wiped_map(sizeof(*tc)); /* a child has its parent's, wiped */
+	if (!tc) {
+		*error = ENOMEM;
+		return NULL;
+	}
+	shmi_tcache_init(tc, &heap->env, thread, 1u << attrs);
+	tc->rec->tid = (uint32_t)syscall(SYS_gettid);
+	return tc;
+}
+
+struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, int *error)
+{
+	struct shmi_tcache *tc = shmi_tls[heap->index];
+
+	*error = 0;
+	if (tc->env)
+		return tc;
+	(void)pthread_once(&exit_once, make_exit_key);
+	if (!__atomic_load_n(&heap->proc->attached, __ATOMIC_ACQUIRE))
+		*error = shmi_attach_again(heap);
+	if (!*error)
+		*error = exit_key_error;
+	if (*error)
+		return NULL;
+	tc = make_cache(heap, attrs, error);
+	if (tc) {
+		shmi_tls[heap->index] = tc;
+		(void)pthread_setspecific(exit_key, heap); /* any value but NULL; without memory the record waits for process exit */
+	}
+	return tc;
+}
