@@ -94,7 +94,7 @@ static int receive(struct shma_heap *heap, int sock, uint64_t serial, int *fds, 
 	}
 }
 
-static int send_request(struct shma_heap *heap, int sock, const unsigned char *bytes, size_t len, int64_t deadline)
+static int send_request(int sock, const unsigned char *bytes, size_t len, int64_t deadline)
 {
 	for (;;) {
 		int error = shmi_chan_send(sock, bytes, len, NULL, 0);
@@ -115,7 +115,7 @@ static int greet(struct shma_heap *heap, int sock, struct wire_msg *msg, int *fd
 	debug_line(heap, "->", msg);
 	if (shmi_codec_encode(msg, &b->scratch, b->in, sizeof(b->in), &len) != 0)
 		return EINVAL;
-	int error = send_request(heap, sock, b->in, len, deadline);
+	int error = send_request(sock, b->in, len, deadline);
 
 	return error ? error : receive(heap, sock, msg->serial, fds, deadline);
 }
@@ -202,7 +202,7 @@ static int finish(struct shma_heap *heap, int64_t deadline)
 		if (error)
 			return worth_waiting(error) ? EAGAIN : error;
 		if (proc->outstanding == 1)
-			error = send_request(heap, proc->sock, heap->buffers->out, heap->buffers->out_len, deadline);
+			error = send_request(proc->sock, heap->buffers->out, heap->buffers->out_len, deadline);
 		if (!error) {
 			proc->outstanding = 2;
 			error = receive(heap, proc->sock, proc->serial, NULL, deadline);
