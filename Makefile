@@ -14,6 +14,9 @@ libdir     ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
 
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(patsubst $(BUILD)/%,%,$(2)))
+
 CC := $(if $(filter fuzz,$(FLAVOUR)),clang,$(if $(filter default,$(origin CC)),gcc,$(CC)))
 
 WARN := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
@@ -67,14 +70,17 @@ help: ## this list
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CF) $(WARN) -c $< -o $@
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CF) $(WARN) -c $< -o $@
 
 $(BUILD)/proto/shmalloc.pb-c.c $(BUILD)/proto/shmalloc.pb-c.h &: proto/shmalloc.proto
 	@mkdir -p $(@D)
-	protoc-c --c_out=$(BUILD) $<
+	$(call say,PROTO,$@)
+	$(Q)protoc-c --c_out=$(BUILD) $<
 
 $(BUILD)/proto/shmalloc.pb-c.o: $(BUILD)/proto/shmalloc.pb-c.c
-	$(CC) $(CF) -c $< -o $@
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CF) -c $< -o $@
 
 $(BUILD)/proto/codec.o: $(BUILD)/proto/shmalloc.pb-c.h
 
@@ -85,40 +91,49 @@ $(BUILD)/libtest.a: $(LIB_O)
 $(BUILD)/libctl.a: $(filter-out %/main.o,$(CTL_O))
 $(BUILD)/libshmalloc.a: $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O)
 %.a:
-	rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)rm -f $@
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
-	$(CC) -shared -Wl,-soname,$(SO) -Wl,--version-script=client/libshmalloc.map -Wl,-z,defs $(LF) \
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-soname,$(SO) -Wl,--version-script=client/libshmalloc.map -Wl,-z,defs $(LF) \
 		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
-	ln -sf $(SO) $(BUILD)/libshmalloc.so
+	$(Q)ln -sf $(SO) $(BUILD)/libshmalloc.so
 
 $(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
-	$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
 
 $(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
-	$(CC) $(LF) $^ $(LIBS_CTL) -pie -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LF) $^ $(LIBS_CTL) -pie -o $@
 
 # Examples and benchmarks are built as a user would: against the installed header and the shared library.
 $(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
-	$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 
 $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
-	$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
 
 $(BUILD)/bench/replay: $(REPLAY_O) $(BUILD)/libtest.a $(BUILD)/$(SO)
 	@mkdir -p $(@D)
-	$(CC) $(LF) $(filter %.o %.a,$^) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LF) $(filter %.o %.a,$^) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
 
 $(BUILD)/stress/% : tests/stress/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
 	@mkdir -p $(@D)
-	$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
 
 $(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
-	$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 
 # ---- tests: each suite links what it tests ----
 
@@ -135,12 +150,90 @@ TEST_LIBS_system = $(LIBS_PROTO) -ljansson
 
 define suite_rule
 $(BUILD)/tests/$(1)/%: $(BUILD)/tests/$(1)/%.o $(TEST_LINK_$(1))
-	$$(CC) $$(LF) $$< $(TEST_LINK_$(1)) $(TEST_LIBS_$(1)) $(LIBS_TEST) -pthread -lm -o $$@
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) $$(LF) $$< $(TEST_LINK_$(1)) $(TEST_LIBS_$(1)) $(LIBS_TEST) -pthread -lm -o $$@
 endef
 $(foreach d,shm proto daemon client system,$(eval $(call suite_rule,$(d))))
 
 suites: $(SUITES)
 stress: $(STRESS)
+
+# Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
+SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
+export SHMALLOC_TRACES
+TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
+CHECK_NEEDS = $(PROGRAMS) $(EXAMPLES) $(BENCH) $(SUITES) $(STRESS) $(MISUSE)
+
+.PHONY: deps check soak demo bench lint format asan tsan coverage install uninstall
+check: $(CHECK_NEEDS) ## run all tests; ends with a line "N passed, N failed"
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS)
+
+soak: $(CHECK_NEEDS) ## the same tests with larger counts and all traces: hours
+	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SUITES) $(STRESS)
+
+asan: ## make check under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory FLAVOUR=asan check
+
+tsan: ## the stress programs under ThreadSanitizer
+	@$(MAKE) --no-print-directory FLAVOUR=tsan tsan-here
+tsan-here: $(PROGRAMS) $(STRESS)
+	@TSAN_OPTIONS=halt_on_error=1:exitcode=66 $(TEST_ENV) tests/run.sh $(STRESS)
+
+coverage: ## line coverage of shm/ and proto/, by their own suites; fails below 90 %
+	@$(MAKE) --no-print-directory FLAVOUR=coverage coverage-here
+coverage-here: $(filter $(BUILD)/tests/shm/% $(BUILD)/tests/proto/%,$(SUITES))
+	@find $(BUILD) -name '*.gcda' -delete
+	@$(TEST_ENV) tests/run.sh $^
+	@gcovr -r . --object-directory $(BUILD) -f 'shm/' -f 'proto/' -e '.*pb-c.*' --fail-under-line 90
+
+demo: ## what it is for, shown: three processes, one heap, real traces
+	@$(MAKE) --no-print-directory deps-if-missing
+	@$(MAKE) --no-print-directory programs
+	@BUILD=$(BUILD) tests/system/demo.sh
+
+bench: $(BUILD)/bench/replay $(PROGRAMS) ## replay the traces on this heap and on malloc
+	@BUILD=$(BUILD) tests/bench/bench.sh
+
+lint: $(PROGRAMS) ## formatting, include graph, exported symbols, compiler and static analysis
+	@BUILD=$(BUILD) CC='$(CC)' LINT_FLAGS='$(BASE)' tests/lint.sh
+
+format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+# ---- packages ----
+
+DEPS := gcc make pkg-config libevent-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libcriterion-dev libzstd-dev
+DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr
+.PHONY: deps-if-missing tsan-here coverage-here
+deps: ## install what building, testing and linting needs (Debian; asks for root)
+	@tests/deps.sh $(DEPS) $(DEPS_LINT)
+deps-if-missing:
+	@tests/deps.sh $(DEPS)
+
+# ---- install: one list drives install and uninstall: mode, built file, place ----
+
+PC := $(BUILD)/shmalloc.pc
+$(PC): client/shmalloc.pc.in Makefile
+	@sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(libdir)|' -e 's|@includedir@|$(includedir)|' -e 's|@version@|$(VERSION)|' \
+		$< >$@
+
+INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
+	755:$(BUILD)/shmallocctl:$(bindir)/shmallocctl \
+	755:$(BUILD)/$(SO):$(libdir)/$(SO) \
+	644:$(BUILD)/libshmalloc.a:$(libdir)/libshmalloc.a \
+	644:client/shmalloc.h:$(includedir)/shmalloc.h \
+	644:$(PC):$(libdir)/pkgconfig/shmalloc.pc \
+	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
+	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
+	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))
+field = $(word $(2),$(subst :, ,$(1)))
+
+install: $(PROGRAMS) $(PC) ## install below $(DESTDIR)$(prefix)
+	@$(foreach i,$(INSTALL_LIST),install -D -m $(call field,$(i),1) $(call field,$(i),2) '$(DESTDIR)$(call field,$(i),3)' &&) true
+	@ln -sf $(SO) '$(DESTDIR)$(libdir)/libshmalloc.so'
+
+uninstall: ## remove what install installed
+	@rm -f $(foreach i,$(INSTALL_LIST),'$(DESTDIR)$(call field,$(i),3)') '$(DESTDIR)$(libdir)/libshmalloc.so'
 
 clean: ## remove build/
 	rm -rf build
