@@ -11,7 +11,8 @@ void shmi_arena_publish(struct shmi_image *img, shmi_npages pages, uint32_t now)
 	struct shmi_run run = {.first = {published + skip}, .pages = {pages.n - skip}};
 
 	/* A predecessor may have died here: then its record of this very run is still there, and was not counted. */
-	*shmi_span_at(img, run.first) = (struct shmi_span){.pages = run.pages.n};
+	shmi_store(&shmi_span_at(img, run.first)->word, 0);
+	shmi_span_blank(img, run.first, run.pages);
 	shmi_pagemap_ends(img, run.first, run.pages, SHMI_NO_PAGE);
 	shmi_bump(&super->pages.unpublished, -(uint64_t)run.pages.n);
 	shmi_span_set(img, run.first, (struct shmi_word){.state = SHMI_SPAN_MOVING, .owner = SHMI_NOBODY});

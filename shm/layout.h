@@ -174,6 +174,9 @@ struct shmi_root {
 
 #define SHMI_SPAN_LAZY 1u /* flags: backed on touch; counted apart */
 
+#define SHMI_LIST_FREE 1u /* list: on the central list of spans with free slots */
+#define SHMI_LIST_FULL 2u /* list: on that of spans without */
+
 /* The record of the span or free run that begins at this page. [W daemon; R any]
  *
  * `word` is the one authoritative word: bits 0..3 state, 4..15 span class, 16..31 owner, 32..63 generation. All else is
@@ -187,7 +190,7 @@ struct shmi_span {
 	uint32_t parent;      /* tree */
 	uint32_t stamp;       /* free run: tick at which it came */
 	uint16_t written_off; /* slots whose fate a death left unknown; allocated until somebody is seen to free one */
-	uint16_t list;        /* central span: 1 on `free`, 2 on `full` */
+	uint16_t list;        /* central span: SHMI_LIST_FREE or _FULL */
 	uint32_t flags;       /* SHMI_SPAN_LAZY */
 	uint64_t bytes;       /* large block: the size that was asked for */
 	uint64_t written_off_bits; /* the last ones written off, and in which bitmap word */

@@ -59,7 +59,7 @@ struct shmi_run shmi_pageheap_cut(struct shmi_image *img, struct shmi_run *run, 
 	        .first = shmi_page_add(run->first, keep), .pages = {run->pages.n - keep.n}, .backed = run->backed};
 	struct shmi_word word = {.state = SHMI_SPAN_MOVING, .owner = SHMI_NOBODY};
 
-	*shmi_span_at(img, rest.first) = (struct shmi_span){.pages = rest.pages.n};
+	shmi_span_blank(img, rest.first, rest.pages);
 	shmi_store(&shmi_span_at(img, rest.first)->word, shmi_word_pack(word));
 	shmi_span_at(img, run->first)->pages = keep.n;
 	run->pages = keep;

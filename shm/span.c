@@ -3,6 +3,8 @@
 #include "shm/pagemap.h"
 #include "shm/slots.h"
 
+#include <string.h>
+
 /* ---- counts ---- */
 
 /* Where the pages of a record with this word and these flags are counted; NULL for no run at all. */
@@ -50,6 +52,14 @@ void shmi_span_set(struct shmi_image *img, shmi_page page, struct shmi_word word
 	if (to)
 		shmi_bump(to, span->pages);
 	note_peak(img);
+}
+
+void shmi_span_blank(struct shmi_image *img, shmi_page page, shmi_npages pages)
+{
+	struct shmi_span *span = shmi_span_at(img, page);
+
+	memset((unsigned char *)span + sizeof(span->word), 0, sizeof(*span) - sizeof(span->word));
+	span->pages = pages.n;
 }
 
 /* ---- lists ---- */
@@ -112,16 +122,13 @@ static uint32_t next_generation(struct shmi_image *img)
 	return generation;
 }
 
-/* The counts must move by the flags that the record had while it was MOVING, and by the new ones from here on; a MOVING run
- * has none that matter, so they may be stored early. */
+/* The run is MOVING, whose count does not depend on the flags: so they may be stored before the word. */
 static void fill_record(struct shmi_image *img, struct shmi_run run, uint32_t slots, uint64_t bytes, uint32_t flags)
 {
 	struct shmi_span *span = shmi_span_at(img, run.first);
 
-	span->pages = run.pages.n;
+	shmi_span_blank(img, run.first, run.pages);
 	span->slots = slots;
-	span->next = span->prev = span->parent = span->stamp = 0;
-	span->written_off = span->list = 0;
 	span->flags = flags;
 	span->bytes = bytes;
 }
@@ -168,9 +175,7 @@ struct shmi_run shmi_span_close(struct shmi_image *img, shmi_page page)
 
 	leave_owner(img, page, word.owner);
 	shmi_span_set(img, page, (struct shmi_word){.state = SHMI_SPAN_MOVING, .owner = SHMI_NOBODY});
-	span->flags = 0;
-	span->slots = 0;
-	span->bytes = 0;
+	shmi_span_blank(img, page, run.pages);
 	if (shmi_sclass_is_large(word.sclass)) {
 		shmi_store(shmi_page_class_at(img, page), 0);
 		shmi_pagemap_ends(img, page, run.pages, SHMI_NO_PAGE);
@@ -190,6 +195,18 @@ void shmi_span_set_owner(struct shmi_image *img, shmi_page page, uint32_t owner)
 		word.state = owner == SHMI_NOBODY ? SHMI_SPAN_CENTRAL : SHMI_SPAN_OWNED;
 	shmi_span_set(img, page, word);
 	join_owner(img, page, owner);
+}
+
+void shmi_span_relink(struct shmi_image *img, shmi_page page)
+{
+	struct shmi_span *span = shmi_span_at(img, page);
+	struct shmi_word word = shmi_span_word(img, page);
+
+	span->next = span->prev = span->parent = span->stamp = 0;
+	span->list = 0;
+	shmi_bump(count_of(img, word, span->flags), span->pages);
+	note_peak(img);
+	join_owner(img, page, word.owner);
 }
 
 void shmi_span_quarantine(struct shmi_image *img, shmi_page page)

@@ -69,6 +69,9 @@ struct shmi_run {
 /* Stores a state word and keeps super->pages right. `pages` of the record must be set. */
 void shmi_span_set(struct shmi_image *img, shmi_page page, struct shmi_word word);
 
+/* Zeroes a record but for its word, and sets its length. For a run that has just come to be. */
+void shmi_span_blank(struct shmi_image *img, shmi_page page, shmi_npages pages);
+
 /* Makes a span of blocks from a backed run of exactly classes[].pages pages that is in state MOVING. Every slot is free.
  * `owner` is a client, whose list it joins, or SHMI_NOBODY: then the caller files it in a central list. Returns the
  * generation. */
@@ -86,6 +89,10 @@ struct shmi_run shmi_span_close(struct shmi_image *img, shmi_page page);
 /* Moves a span to another owner or to nobody, with state OWNED, CENTRAL or, for a large block, LARGE. It must be in no
  * central list. */
 void shmi_span_set_owner(struct shmi_image *img, shmi_page page, uint32_t owner);
+
+/* Enters a span in use that is there already, and that no count and no list knows of: in its count and its owner's list.
+ * Its word and all that describes its blocks stay as they are. For shmi_adopt. */
+void shmi_span_relink(struct shmi_image *img, shmi_page page);
 
 /* Sets a span aside for good, because what is known about it cannot be trusted: nobody owns it, its blocks stay where they
  * are, its pages are never used again. It must be in no central list. */

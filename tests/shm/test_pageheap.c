@@ -26,8 +26,8 @@ static void walk_on(struct test_image *t, uint32_t steps, uint32_t fill, uint32_
 		cr_assert_eq(t->wild, 0);
 		cr_assert_eq(shmi_load(&t->view.super->counters.committed_pages), t->fresh);
 	}
-	fprintf(stderr, "refused %u mixed %u aligned %u failed %u %u picked %u count %u\n", walk.refused, walk.mixed, walk.aligned,
-	        walk.failed_commits, walk.failed_publishes, walk.picked, walk.count);
+	fprintf(stderr, "refused %u mixed %u aligned %u failed %u %u picked %u count %u\n", walk.refused, walk.mixed,
+	        walk.aligned, walk.failed_commits, walk.failed_publishes, walk.picked, walk.count);
 	heapwalk_drain(&walk);
 	const char *wrong = pagemodel_compare(walk.model, &t->view);
 
