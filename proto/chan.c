@@ -140,11 +140,9 @@ int shmi_chan_wait(int sock, int write, int64_t deadline_ns)
 	int n;
 
 	do {
-		int64_t left = deadline_ns == INT64_MAX ? 0 : deadline_ns - shmi_chan_now_ns();
-		struct timespec t = {0};
+		int64_t now = shmi_chan_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+		struct timespec t = {.tv_sec = left / NS_PER_S, .tv_nsec = left % NS_PER_S};
 
-		if (left > 0)
-			t = (struct timespec){.tv_sec = left / NS_PER_S, .tv_nsec = left % NS_PER_S};
 		n = ppoll(&p, 1, deadline_ns == INT64_MAX ? NULL : &t, NULL);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
