@@ -113,7 +113,8 @@ $(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libs
 $(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
+	$(Q)$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc $(LIBS_EXAMPLE) -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
+$(BUILD)/examples/pipeline: LIBS_EXAMPLE := -lzstd
 
 $(BUILD)/bench/%: tests/bench/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
@@ -151,9 +152,11 @@ TEST_LIBS_system = $(LIBS_PROTO) -ljansson
 define suite_rule
 $(BUILD)/tests/$(1)/%: $(BUILD)/tests/$(1)/%.o $(TEST_LINK_$(1))
 	$$(call say,LD,$$@)
-	$$(Q)$$(CC) $$(LF) $$< $(TEST_LINK_$(1)) $(TEST_LIBS_$(1)) $(LIBS_TEST) -pthread -lm -o $$@
+	$$(Q)$$(CC) $$(LF) $$(filter %.o,$$^) $(TEST_LINK_$(1)) $(TEST_LIBS_$(1)) $(LIBS_TEST) -pthread -lm -o $$@
 endef
 $(foreach d,shm proto daemon client system,$(eval $(call suite_rule,$(d))))
+
+$(BUILD)/tests/system/test_replay_check: $(BUILD)/tests/bench/replay/check.o
 
 suites: $(SUITES)
 stress: $(STRESS)

@@ -154,7 +154,7 @@ int test_daemon_start_again(struct test_daemon *d, const struct test_daemon_opti
 	return -1;
 }
 
-int test_daemon_start(struct test_daemon *d, const struct test_daemon_options *options)
+int test_daemon_init(struct test_daemon *d, const struct test_daemon_options *options)
 {
 	*d = (struct test_daemon){.pid = -1, .pidfd = -1, .dir = "/tmp/shmalloc-test.XXXXXX"};
 	if (!mkdtemp(d->dir)) {
@@ -162,6 +162,13 @@ int test_daemon_start(struct test_daemon *d, const struct test_daemon_options *o
 		return -1;
 	}
 	name_it(d, options ? options : &(struct test_daemon_options){0});
+	return 0;
+}
+
+int test_daemon_start(struct test_daemon *d, const struct test_daemon_options *options)
+{
+	if (test_daemon_init(d, options) != 0)
+		return -1;
 	if (test_daemon_start_again(d, options) == 0)
 		return 0;
 	test_daemon_remove(d);

@@ -31,11 +31,13 @@ struct test_daemon {
 	char heap[64];
 };
 
+/* Only the directory and the names; nothing runs. */
+int test_daemon_init(struct test_daemon *d, const struct test_daemon_options *options);
+
 /* Starts it and waits until it takes connections. On failure prints the end of its log. `options` may be NULL. */
 int test_daemon_start(struct test_daemon *d, const struct test_daemon_options *options);
 
-/* Starts another one in the same directory, on the same instance and socket: after a stop, or beside it (which the daemon
- * should refuse). */
+/* Starts one in the directory and under the names that are there: after test_daemon_init, a stop or a kill. */
 int test_daemon_start_again(struct test_daemon *d, const struct test_daemon_options *options);
 
 /* Runs one that should refuse to start: waits for its end and gives its exit status (-1: it runs, or a signal) and what
