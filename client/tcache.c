@@ -261,7 +261,7 @@ void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generatio
 	for (uint32_t p = page; shmi_sclass_scoped(sclass) && p < page + pages; p++)
 		shmi_fetch_or(&tc->env->own_scoped[p / 64], 1ull << p % 64);
 	/* Blocks of the new spans lie where nothing was published before, perhaps. */
-	if (tc->bytes)
+	if (!tc->env->harden)
 		tc->bytes = shmi_page_off((shmi_page){shmi_image_published(&tc->env->img)}).b;
 }
 

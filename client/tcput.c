@@ -214,7 +214,7 @@ enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off)
 
 	if (!shmi_image_page_ok(img, page))
 		return SHMI_FREE_OUTSIDE;
-	if (tc->bytes)
+	if (!tc->env->harden)
 		tc->bytes = shmi_page_off((shmi_page){shmi_image_published(img)}).b;
 	shmi_sclass sclass = {shmi_load(shmi_page_class_at(img, page))};
 

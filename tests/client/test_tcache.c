@@ -1,0 +1,366 @@
+/* The thread cache on a false floor: a heap in memory instead of a daemon. */
+#include "client/tcache.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "shm/central.h"
+#include "tests/lib/image.h"
+#include "tests/lib/random.h"
+
+TestSuite(tcache, .timeout = 60);
+
+#define PAGES 9000u
+#define CLIENT 3u
+
+struct ground {
+	struct test_image *t;
+	struct shmi_tc_env env;
+	uint32_t messages, parts;
+	bool away;        /* the daemon cannot be reached */
+	uint32_t no_more; /* spans that there is still memory for */
+};
+
+static const struct shmi_class *class_at(const struct ground *g, shmi_sclass sclass)
+{
+	return &g->t->img.classes[shmi_sclass_size_class(sclass)];
+}
+
+static void grant_one(struct ground *g, struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	shmi_page page = shmi_central_grant(&g->t->img, sclass, CLIENT);
+
+	if (!page.i)
+		page = test_image_span(g->t, class_at(g, sclass)->size, shmi_sclass_attrs(sclass), CLIENT);
+	shmi_tcache_grant(tc, page.i, shmi_span_word(&g->t->img, page).generation, sclass,
+		shmi_slots_count(shmi_bitmap_at(&g->t->img, page), class_at(g, sclass)) == class_at(g, sclass)->slots);
+}
+
+static int false_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
+{
+	struct ground *g = ctx;
+	uint32_t given = 0;
+
+	g->messages++;
+	if (g->away)
+		return EAGAIN;
+	for (uint32_t i = 0; i < ask->n_returns; i++) {
+		cr_assert_eq(shmi_span_word(&g->t->img, (shmi_page){ask->returns[i].page}).owner, CLIENT);
+		shmi_central_accept(&g->t->img, (shmi_page){ask->returns[i].page}, 0);
+	}
+	for (uint32_t i = 0; i < ask->n_reports; i++)
+		shmi_central_report(&g->t->img, (shmi_page){ask->reports[i]}, 0);
+	ask->n_returns = ask->n_reports = 0;
+	for (uint32_t i = 0; i < ask->n_wants; i++)
+		for (uint32_t n = 0; n < ask->wants[i].spans && g->no_more; n++, given++, g->no_more--)
+			grant_one(g, tc, (shmi_sclass){(uint16_t)ask->wants[i].sclass});
+	return ask->n_wants && !given ? ENOMEM : 0;
+}
+
+static void false_pool(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	(void)ctx, (void)tc, (void)sclass;
+}
+
+static int false_part(void *ctx, struct shmi_tcache *tc, uint32_t attrs)
+{
+	struct ground *g = ctx;
+
+	(void)tc;
+	g->parts |= 1u << attrs;
+	return g->away ? EAGAIN : 0;
+}
+
+static const struct shmi_tc_ops false_ops = {false_refill, false_pool, false_part};
+
+static struct ground *ground_new(struct test_image *t)
+{
+	struct ground *g = calloc(1, sizeof(*g));
+
+	cr_assert_not_null(g);
+	g->t = t;
+	g->no_more = UINT32_MAX;
+	g->env.img = t->img;
+	g->env.base = 0x100000000000;
+	g->env.held = calloc(t->limit, sizeof(struct shmi_held));
+	g->env.own_scoped = calloc(t->limit / 64 + 1, sizeof(shmi_a64));
+	g->env.ops = &false_ops;
+	g->env.ctx = g;
+	return g;
+}
+
+static void ground_free(struct ground *g)
+{
+	free(g->env.held);
+	free(g->env.own_scoped);
+	free(g);
+}
+
+static struct shmi_tcache *cache_new(struct ground *g, uint32_t thread)
+{
+	struct shmi_tcache *tc = calloc(1, sizeof(*tc));
+
+	cr_assert_not_null(tc);
+	shmi_threadrec_init(&g->t->img, thread, CLIENT, 1);
+	shmi_tcache_init(tc, &g->env, thread, 1);
+	return tc;
+}
+
+static void *get(struct shmi_tcache *tc, uint32_t size, uint32_t attrs)
+{
+	shmi_sclass sclass = shmi_sclass_make(shmi_class_of(size), attrs);
+	void *block = shmi_tcache_pop(tc, sclass);
+	int error;
+
+	return block ? block : shmi_tcache_refill(tc, sclass, &error);
+}
+
+static enum shmi_tc_free verdict(struct shmi_tcache *tc, void *block)
+{
+	return shmi_tcache_free(tc, (uint64_t)(uintptr_t)block - tc->env->base);
+}
+
+static void give(struct shmi_tcache *tc, void *block)
+{
+	if (!shmi_tcache_push(tc, block))
+		cr_assert_eq(verdict(tc, block), SHMI_FREED);
+}
+
+_Noreturn void shmi_misuse(const struct shmi_tc_env *env, enum shmi_tc_free what, uint64_t off)
+{
+	(void)env, (void)off;
+	_exit(40 + (int)what);
+}
+
+/* Slots of all spans that are in no bitmap. */
+static uint64_t slots_missing(const struct ground *g)
+{
+	uint64_t missing = 0;
+
+	for (uint32_t p = 1; p < shmi_image_published(&g->t->img); p++) {
+		struct shmi_word w = shmi_span_word(&g->t->img, (shmi_page){p});
+
+		if (w.state == SHMI_SPAN_OWNED || w.state == SHMI_SPAN_CENTRAL)
+			missing += shmi_span_at(&g->t->img, (shmi_page){p})->slots -
+				shmi_slots_count(shmi_bitmap_at(&g->t->img, (shmi_page){p}), class_at(g, w.sclass));
+	}
+	return missing;
+}
+
+TEST_ON_IMAGES(tcache, blocks_are_disjoint_and_come_back, PAGES)
+{
+	enum { N = 3000 };
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	static void *block[N];
+	struct test_random random = test_random_init("tcache blocks");
+	uint8_t *used = calloc(t->limit, SHMI_PAGE_SIZE / 16);
+
+	for (uint32_t step = 0; step < 200000; step++) {
+		uint32_t i = test_random_below(&random, N), size = test_random_length(&random, 3000);
+
+		if (block[i]) {
+			used[((uintptr_t)block[i] - g->env.base) / 16] = 0;
+			give(tc, block[i]);
+			block[i] = NULL;
+		} else {
+			block[i] = get(tc, size, 0);
+			cr_assert_not_null(block[i]);
+			cr_assert_eq(used[((uintptr_t)block[i] - g->env.base) / 16], 0, "given out twice");
+			used[((uintptr_t)block[i] - g->env.base) / 16] = 1;
+		}
+	}
+	for (uint32_t i = 0; i < N; i++)
+		if (block[i])
+			give(tc, block[i]);
+	shmi_tcache_trim(tc);
+	cr_assert_eq(slots_missing(g), 0);
+	cr_assert_eq(shmi_load(&t->img.super->pages.owned), 0, "all spans are wholly free, so all went back");
+	cr_assert_lt(g->messages, 200000u / 200);
+	free(used);
+	free(tc);
+	ground_free(g);
+}
+
+TEST_ON_IMAGES(tcache, a_warm_working_set_sends_no_message, PAGES)
+{
+	enum { N = 5000 };
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	static void *block[N];
+	struct test_random random = test_random_init("tcache warm");
+	uint32_t before = 0;
+
+	for (uint32_t i = 0; i < N; i++)
+		block[i] = get(tc, test_random_length(&random, 512), 0);
+	for (uint32_t step = 0; step < 400000; step++) {
+		uint32_t i = test_random_below(&random, N);
+
+		if (step == 200000)
+			before = g->messages;
+		give(tc, block[i]);
+		block[i] = get(tc, test_random_length(&random, 512), 0);
+	}
+	cr_assert_leq(g->messages - before, 2, "%u messages", g->messages - before);
+	free(tc);
+	ground_free(g);
+}
+
+TEST_ON_IMAGES(tcache, no_memory_is_null_and_passes, PAGES)
+{
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	static void *block[10000];
+	uint32_t n = 0;
+	int error = 0;
+
+	g->no_more = 5;
+	while ((block[n] = get(tc, 1024, 0)) != NULL)
+		n++;
+	cr_assert_eq(n, 40);
+	cr_assert_null(shmi_tcache_refill(tc, shmi_sclass_make(shmi_class_of(64), 0), &error));
+	cr_assert_eq(error, ENOMEM);
+	give(tc, block[--n]);
+	cr_assert_not_null(get(tc, 1024, 0));
+	g->away = true;
+	cr_assert_null(shmi_tcache_refill(tc, shmi_sclass_make(shmi_class_of(64), 0), &error));
+	cr_assert_eq(error, EAGAIN);
+	g->away = false;
+	g->no_more = 1;
+	cr_assert_not_null(get(tc, 64, 0));
+	free(tc);
+	ground_free(g);
+}
+
+TEST_ON_IMAGES(tcache, blocks_freed_by_another_thread_are_used_again, PAGES)
+{
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *producer = cache_new(g, 0), *consumer = cache_new(g, 1);
+	uint64_t peak;
+
+	for (uint32_t i = 0; i < 50000; i++)
+		give(consumer, get(producer, 64, 0));
+	peak = shmi_load(&t->img.super->pages.owned);
+	for (uint32_t i = 0; i < 500000; i++)
+		give(consumer, get(producer, 64, 0));
+	cr_assert_leq(shmi_load(&t->img.super->pages.owned), peak + peak / 4 + 4, "the heap grew though nothing was live");
+	free(producer);
+	free(consumer);
+	ground_free(g);
+}
+
+static void kept(void *ctx, uint32_t page, shmi_sclass sclass)
+{
+	(void)page, (void)sclass;
+	++*(uint32_t *)ctx;
+}
+
+TEST_ON_IMAGES(tcache, a_retired_cache_keeps_only_what_is_live, PAGES)
+{
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	void *live = get(tc, 100, 0);
+	uint32_t spans = 0;
+
+	give(tc, get(tc, 5000, 0));
+	give(tc, get(tc, 16, 0));
+	shmi_tcache_retire(tc, kept, &spans);
+	cr_assert_eq(spans, 1, "the span with the live block");
+	cr_assert_eq(slots_missing(g), 1);
+	give(tc, live);
+	shmi_tcache_retire(tc, kept, &spans);
+	cr_assert_eq(spans, 1);
+	cr_assert_eq(slots_missing(g), 0);
+	free(tc);
+	ground_free(g);
+}
+
+TEST_ON_IMAGES(tcache, foreign_scoped_blocks_go_straight_back, PAGES)
+{
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	shmi_page page = test_image_span(t, 64, SHMI_SCOPED, CLIENT + 1);
+	struct shmi_tc_class *c = &tc->cls[shmi_sclass_make(shmi_class_of(64), SHMI_SCOPED).c];
+	void *own = get(tc, 64, SHMI_SCOPED);
+	uint32_t top = shmi_load(&c->mag->top);
+
+	cr_assert_eq(g->parts, 1u << SHMI_SCOPED, "the part was asked for");
+	shmi_slots_take(shmi_bitmap_at(&t->img, page), 0, 0x6);
+	give(tc, (void *)(uintptr_t)(g->env.base + shmi_page_off(page).b + 64));
+	cr_assert_eq(shmi_load(shmi_bitmap_at(&t->img, page)), ~0x4ull);
+	cr_assert_eq(shmi_load(&c->mag->top), top);
+	give(tc, own);
+	cr_assert_eq(shmi_load(&c->mag->top), top + 1);
+	free(tc);
+	ground_free(g);
+}
+
+TEST_ON_IMAGES(tcache, a_put_to_a_central_span_is_reported, PAGES)
+{
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	shmi_page page = test_image_span(t, 64, 0, CLIENT + 1);
+	shmi_sclass sclass = shmi_sclass_make(shmi_class_of(64), 0);
+
+	shmi_slots_take(shmi_bitmap_at(&t->img, page), 0, ~0ull);
+	shmi_slots_take(shmi_bitmap_at(&t->img, page), 1, ~0ull);
+	shmi_central_accept(&t->img, page, 0);
+	cr_assert_eq(shmi_central_at(&t->img, sclass)->free.count, 0);
+	give(tc, (void *)(uintptr_t)(g->env.base + shmi_page_off(page).b + 64));
+	shmi_tcache_trim(tc);
+	cr_assert_eq(shmi_central_at(&t->img, sclass)->free.count, 1, "the trim's message told the daemon");
+	free(tc);
+	ground_free(g);
+}
+
+/* A page that a fork wipes reads as zeros: both fast paths must decline. */
+Test(tcache, a_wiped_cache_declines)
+{
+	static struct shmi_tcache wiped;
+
+	cr_assert_null(shmi_tcache_pop(&wiped, shmi_sclass_make(5, 0)));
+	cr_assert_not(shmi_tcache_push(&wiped, (void *)0x100000002000));
+	cr_assert_not(shmi_tcache_push(&wiped, NULL));
+}
+
+TEST_ON_IMAGES(tcache, misuse_is_recognised, PAGES)
+{
+	struct ground *g = ground_new(t);
+
+	g->env.harden = true;
+	struct shmi_tcache *tc = cache_new(g, 0);
+	char *block = get(tc, 100, 0);
+
+	cr_assert_eq(verdict(tc, block + 16), SHMI_FREE_INSIDE);
+	cr_assert_eq(verdict(tc, block + 8192 * 100), SHMI_FREE_NOTHING);
+	cr_assert_eq(verdict(tc, (char *)tc->env->base), SHMI_FREE_OUTSIDE);
+	cr_assert_eq(verdict(tc, (char *)tc->env->base - 16), SHMI_FREE_OUTSIDE);
+	cr_assert_eq(verdict(tc, block), SHMI_FREED);
+	cr_assert_eq(verdict(tc, block), SHMI_FREE_TWICE);
+	shmi_tcache_trim(tc);
+	cr_assert_not_null(get(tc, 100, 0));
+	free(tc);
+	ground_free(g);
+}
+
+/* Without hardening misuse is seen when the magazine is put. */
+Test(tcache, double_free_is_seen_at_the_put, .exit_code = 40 + SHMI_FREE_TWICE)
+{
+	struct shmi_tcache *tc = cache_new(ground_new(test_image_new(TEST_MALLOC, PAGES)), 0);
+	void *block = get(tc, 64, 0);
+
+	give(tc, block);
+	give(tc, block);
+	shmi_tcache_trim(tc);
+}
+
+Test(tcache, an_inner_pointer_is_seen_at_the_put, .exit_code = 40 + SHMI_FREE_INSIDE)
+{
+	struct shmi_tcache *tc = cache_new(ground_new(test_image_new(TEST_MALLOC, PAGES)), 0);
+	char *block = get(tc, 64, 0);
+
+	give(tc, block + 16);
+	shmi_tcache_trim(tc);
+}
