@@ -1,0 +1,59 @@
+/* Accounts: who pays for which pages.
+ *
+ * A charge is a struct embedded in what it pays for (a client, a large block that is being backed). It knows the account
+ * that it was taken from, so that refunding it needs no further knowledge, and cannot be forgotten with a part of the sum.
+ * Accounts have parents: a client's account lies under its user's. A limit is looked at on every level; 0 is none.
+ *
+ * How much a client holds is not counted here: the image knows it (struct shmi_owner). charge_set takes over that figure,
+ * so the account follows from the heap and cannot drift from it.
+ */
+#ifndef DAEMON_ACCOUNT_H
+#define DAEMON_ACCOUNT_H
+
+#include <stdint.h>
+
+struct account {
+	struct account *parent;
+	uint64_t used;  /* pages */
+	uint64_t limit; /* pages; 0: none */
+};
+
+struct charge {
+	struct account *account; /* NULL: nothing charged */
+	uint64_t pages;
+};
+
+#define ACCOUNT_E_LIMIT 1 /* an account on the way up would be over its limit */
+
+/* The pages that can still be charged: the least over all levels, UINT64_MAX without a limit. */
+uint64_t account_room(const struct account *account);
+
+/* Charges `pages`. Returns 0, or ACCOUNT_E_LIMIT and nothing is charged. The charge must be empty. */
+int charge_take(struct charge *charge, struct account *account, uint64_t pages);
+
+/* Makes the charge what the heap says it is; limits are not looked at, for it has happened. */
+void charge_set(struct charge *charge, struct account *account, uint64_t pages);
+
+/* Gives everything back. Harmless on an empty charge. */
+void charge_refund(struct charge *charge);
+
+/* ---- users ---- */
+
+#define ACCOUNT_USERS 1024u /* one client each at the least */
+
+struct user {
+	uint32_t uid;
+	uint32_t refs; /* clients; 0: entry not in use */
+	struct account account;
+};
+
+struct users {
+	uint64_t limit; /* pages of each user; 0: none */
+	struct user user[ACCOUNT_USERS];
+};
+
+/* The user's entry, made when missing; NULL when all are taken. Each get needs a put. */
+struct user *users_get(struct users *users, uint32_t uid);
+void users_put(struct user *user);
+
+#endif

@@ -1,0 +1,327 @@
+#include "daemon/objects.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/guard.h"
+
+#define SHM_DIR "/dev/shm" /* where shm_open puts its objects, on every Linux; there is no renaming call of its own */
+
+struct object_name {
+	char text[160];
+};
+
+static const char *const suffix[HEAP_OBJECTS] = {"meta", "ctl", "data", "state"};
+
+static struct object_name name_of(const struct objects *o, const char *what)
+{
+	struct object_name name;
+
+	snprintf(name.text, sizeof(name.text), "/shmalloc.%s.%s.%s", o->instance, o->heap, what);
+	return name;
+}
+
+static struct object_name lock_name(const struct objects *o)
+{
+	struct object_name name;
+
+	snprintf(name.text, sizeof(name.text), "/shmalloc.%s.lock", o->instance);
+	return name;
+}
+
+__attribute__((format(printf, 3, 4))) static int refuse(struct objects *o, int error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(o->why, sizeof(o->why), format, args);
+	va_end(args);
+	return error;
+}
+
+bool objects_name_ok(const char *name)
+{
+	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
+
+	return len && len <= OBJECTS_NAME_MAX && !name[len];
+}
+
+void objects_init(struct objects *o, const char *instance, const char *heap)
+{
+	*o = (struct objects){.meta_readonly = -1, .lock = -1};
+	for (int i = 0; i < HEAP_OBJECTS; i++)
+		o->fd[i] = -1;
+	snprintf(o->instance, sizeof(o->instance), "%s", instance);
+	snprintf(o->heap, sizeof(o->heap), "%s", heap);
+}
+
+/* ---- the lock ---- */
+
+/* The object may have been removed between our open and our lock: then we hold nothing. */
+static bool is_still_named(int fd, const char *name)
+{
+	struct stat mine, named;
+	int again = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
+	bool same = again >= 0 && !fstat(fd, &mine) && !fstat(again, &named) && mine.st_ino == named.st_ino;
+
+	if (again >= 0)
+		close(again);
+	return same;
+}
+
+static int refuse_locked(struct objects *o, int fd)
+{
+	char pid[32] = "";
+	ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
+
+	close(fd);
+	return refuse(o, -EWOULDBLOCK, "instance '%s' is already served by the shmallocd with pid %ld", o->instance,
+		n > 0 ? strtol(pid, NULL, 10) : 0);
+}
+
+int objects_lock(struct objects *o)
+{
+	struct object_name name = lock_name(o);
+	char pid[32];
+
+	for (;;) {
+		int fd = shm_open(name.text, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+		if (fd < 0)
+			return refuse(o, -errno, "cannot open the lock %s: %s", name.text, strerror(errno));
+		if (flock(fd, LOCK_EX | LOCK_NB))
+			return refuse_locked(o, fd);
+		if (!is_still_named(fd, name.text)) {
+			close(fd);
+			continue;
+		}
+		int len = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+
+		if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)len, 0) != len) {
+			close(fd);
+			return refuse(o, -ENOSPC, "cannot write the lock %s: %s", name.text, strerror(errno));
+		}
+		o->lock = fd;
+		return 0;
+	}
+}
+
+/* ---- floor ---- */
+
+static int back(void *ctx, enum heap_object object, uint64_t off, uint64_t len)
+{
+	struct objects *o = ctx;
+	int error;
+
+	do
+		error = fallocate(o->fd[object], 0, (off_t)off, (off_t)len) ? -errno : 0;
+	while (error == -EINTR);
+	return error;
+}
+
+static int unback(void *ctx, enum heap_object object, uint64_t off, uint64_t len)
+{
+	struct objects *o = ctx;
+	int error;
+
+	do
+		error = fallocate(o->fd[object], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len)
+			? -errno
+			: 0;
+	while (error == -EINTR);
+	return error;
+}
+
+static int snapshot(void *ctx, enum heap_object object, uint64_t off, void *copy, uint64_t len)
+{
+	struct objects *o = ctx;
+	char *to = copy;
+
+	while (len) {
+		ssize_t n = pread(o->fd[object], to, len, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -ENODATA; /* cut short */
+		to += n;
+		off += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+struct heap_floor objects_floor(struct objects *o)
+{
+	return (struct heap_floor){.ctx = o, .back = back, .unback = unback, .snapshot = snapshot};
+}
+
+struct heap_memory objects_memory(const struct objects *o)
+{
+	return (struct heap_memory){.meta = o->map[HEAP_META],
+		.ctl = o->map[HEAP_CTL],
+		.state = o->map[HEAP_STATE],
+		.meta_bytes = o->bytes[HEAP_META],
+		.ctl_bytes = o->bytes[HEAP_CTL],
+		.state_bytes = o->bytes[HEAP_STATE]};
+}
+
+/* ---- creation ---- */
+
+static int map_object(struct objects *o, enum heap_object i)
+{
+	if (i == HEAP_DATA)
+		return 0;
+	void *map = mmap(NULL, o->bytes[i], PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, o->fd[i], 0);
+
+	if (map == MAP_FAILED)
+		return refuse(o, -errno, "cannot map %s: %s", name_of(o, suffix[i]).text, strerror(errno));
+	o->map[i] = map;
+	/* The state object is nobody else's; the others are looked at under the guard. */
+	return i == HEAP_STATE ? 0 : guard_watch(map, o->bytes[i]);
+}
+
+static int create_object(struct objects *o, enum heap_object i, uint64_t bytes, uint64_t backed)
+{
+	struct object_name name = name_of(o, i == HEAP_META ? "new" : suffix[i]);
+
+	o->fd[i] = shm_open(name.text, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (o->fd[i] < 0)
+		return refuse(o, -errno, "cannot create %s: %s", name.text, strerror(errno));
+	if (ftruncate(o->fd[i], (off_t)bytes))
+		return refuse(o, -errno, "cannot make %s %llu bytes long: %s", name.text, (unsigned long long)bytes,
+			strerror(errno));
+	o->bytes[i] = bytes;
+	int error = backed ? back(o, i, 0, backed) : 0;
+
+	if (error)
+		return refuse(o, error, "no memory in %s for %s: %s", SHM_DIR, name.text, strerror(-error));
+	return map_object(o, i);
+}
+
+/* Our own readers must get a descriptor that cannot be made writable: it is opened, not duplicated. */
+static int open_readonly(struct objects *o, const char *meta)
+{
+	o->meta_readonly = shm_open(meta, O_RDONLY | O_CLOEXEC, 0);
+	return o->meta_readonly < 0 ? refuse(o, -errno, "cannot open %s: %s", meta, strerror(errno)) : 0;
+}
+
+int objects_create(struct objects *o, uint32_t limit_pages)
+{
+	struct shmi_geometry geo;
+
+	shmi_geometry_init(&geo, limit_pages);
+	objects_unlink(o);
+	int error = create_object(o, HEAP_STATE, sizeof(struct shmi_state), 4096);
+
+	if (!error)
+		error = create_object(o, HEAP_DATA, (uint64_t)limit_pages << SHMI_PAGE_SHIFT, 0);
+	if (!error)
+		error = create_object(o, HEAP_CTL, geo.ctl_bytes, 4096);
+	if (!error)
+		error = create_object(o, HEAP_META, geo.meta_bytes, geo.fixed_bytes);
+	if (!error)
+		error = open_readonly(o, name_of(o, "new").text);
+	if (error) {
+		objects_unlink(o);
+		objects_close(o, false);
+	}
+	return error;
+}
+
+int objects_publish(struct objects *o)
+{
+	char from[192], to[192];
+
+	snprintf(from, sizeof(from), SHM_DIR "%s", name_of(o, "new").text);
+	snprintf(to, sizeof(to), SHM_DIR "%s", name_of(o, "meta").text);
+	if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE))
+		return refuse(o, -errno, "cannot rename %s to %s: %s", from, to, strerror(errno));
+	return 0;
+}
+
+/* ---- opening ---- */
+
+bool objects_exist(const struct objects *o)
+{
+	struct stat st;
+	char path[192];
+
+	snprintf(path, sizeof(path), SHM_DIR "%s", name_of(o, "meta").text);
+	return lstat(path, &st) == 0;
+}
+
+static int open_object(struct objects *o, enum heap_object i)
+{
+	struct object_name name = name_of(o, suffix[i]);
+	struct stat st;
+
+	o->fd[i] = shm_open(name.text, O_RDWR | O_CLOEXEC, 0);
+	if (o->fd[i] < 0)
+		return refuse(o, -EPROTO, "cannot open %s: %s", name.text, strerror(errno));
+	if (fstat(o->fd[i], &st))
+		return refuse(o, -EPROTO, "cannot look at %s: %s", name.text, strerror(errno));
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 0077) || st.st_nlink != 1)
+		return refuse(o, -EPROTO, "%s is not ours: it must be a file of uid %u with mode 0600", name.text,
+			geteuid());
+	if (st.st_size < 4096)
+		return refuse(o, -EPROTO, "%s is cut short: it has %lld bytes", name.text, (long long)st.st_size);
+	o->bytes[i] = (uint64_t)st.st_size;
+	return map_object(o, i);
+}
+
+int objects_open(struct objects *o)
+{
+	int error = 0;
+
+	for (int i = 0; !error && i < HEAP_OBJECTS; i++)
+		error = open_object(o, (enum heap_object)i);
+	if (!error)
+		error = open_readonly(o, name_of(o, "meta").text);
+	if (error)
+		objects_close(o, false);
+	return error;
+}
+
+/* ---- the end ---- */
+
+void objects_unlink(const struct objects *o)
+{
+	/* meta first: without it the heap is not there. */
+	shm_unlink(name_of(o, suffix[HEAP_META]).text);
+	shm_unlink(name_of(o, "new").text);
+	for (int i = HEAP_CTL; i < HEAP_OBJECTS; i++)
+		shm_unlink(name_of(o, suffix[i]).text);
+}
+
+void objects_close(struct objects *o, bool unlock)
+{
+	for (int i = 0; i < HEAP_OBJECTS; i++) {
+		if (o->map[i]) {
+			guard_unwatch(o->map[i]);
+			munmap(o->map[i], o->bytes[i]);
+		}
+		if (o->fd[i] >= 0)
+			close(o->fd[i]);
+		o->map[i] = NULL;
+		o->fd[i] = -1;
+	}
+	if (o->meta_readonly >= 0)
+		close(o->meta_readonly);
+	o->meta_readonly = -1;
+	if (unlock && o->lock >= 0) {
+		shm_unlink(lock_name(o).text);
+		close(o->lock);
+		o->lock = -1;
+	}
+}

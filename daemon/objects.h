@@ -1,0 +1,67 @@
+/* The shared memory objects of a heap: their names, their descriptors, and the lock that keeps a second daemon out.
+ *
+ *	/shmalloc.INSTANCE.HEAP.meta    mapped; handed out read-only, through a descriptor that was opened O_RDONLY
+ *	/shmalloc.INSTANCE.HEAP.ctl     mapped; handed out
+ *	/shmalloc.INSTANCE.HEAP.data    never mapped; handed out
+ *	/shmalloc.INSTANCE.HEAP.state   mapped; never handed out
+ *	/shmalloc.INSTANCE.lock         holds the daemon's pid; never handed out, as a reader could lock it
+ *
+ * All are made with O_EXCL and mode 0600 and belong to the daemon's user. A heap is there when its meta is: meta is made under
+ * another name (.new) and renamed when the heap is complete, and unlinked first. So the other three without meta are
+ * what a killed daemon left of a heap that nobody has ever used, or that was being removed.
+ *
+ * What is backed: meta's fixed part, the first 4 KiB of ctl and of state at once; the rest before it is used.
+ */
+#ifndef DAEMON_OBJECTS_H
+#define DAEMON_OBJECTS_H
+
+#include "daemon/heap.h"
+
+#define OBJECTS_NAME_MAX 48u /* bytes of an instance's or a heap's name */
+
+struct objects {
+	char instance[OBJECTS_NAME_MAX + 1];
+	char heap[OBJECTS_NAME_MAX + 1];
+	int fd[HEAP_OBJECTS];
+	int meta_readonly;
+	int lock;
+	void *map[HEAP_OBJECTS]; /* NULL for data */
+	uint64_t bytes[HEAP_OBJECTS];
+	char why[256]; /* after a failure: the reason in words */
+};
+
+/* Letters, digits, '-' and '_', 1 to OBJECTS_NAME_MAX of them. */
+bool objects_name_ok(const char *name);
+
+/* Binds to the names, which are good, and opens nothing. */
+void objects_init(struct objects *o, const char *instance, const char *heap);
+
+/* The functions below return 0, or a negative errno with `why` filled. */
+
+/* Takes the instance's lock for as long as this process lives or until objects_close. -EWOULDBLOCK: another has it. */
+int objects_lock(struct objects *o);
+
+/* True if the heap is there. */
+bool objects_exist(const struct objects *o);
+
+/* Makes, sizes, backs and maps the objects of a new heap. Leftovers without a meta are removed. */
+int objects_create(struct objects *o, uint32_t limit_pages);
+
+/* Renames meta into place: the heap exists. */
+int objects_publish(struct objects *o);
+
+/* Opens and maps the objects of a heap that is there. -EPROTO: one is not what it should be; it was not touched. */
+int objects_open(struct objects *o);
+
+/* Removes the heap's objects by name, whatever they are. */
+void objects_unlink(const struct objects *o);
+
+/* Unmaps and closes; with `unlock` the lock is given up and its object removed. */
+void objects_close(struct objects *o, bool unlock);
+
+/* The floor of a heap over these objects. */
+struct heap_floor objects_floor(struct objects *o);
+
+struct heap_memory objects_memory(const struct objects *o);
+
+#endif

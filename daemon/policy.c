@@ -1,0 +1,30 @@
+#include "daemon/policy.h"
+
+uint32_t policy_grants(uint32_t wanted, uint32_t span_pages, uint32_t spans, uint32_t pages)
+{
+	uint32_t by_spans = spans < POLICY_REPLY_SPANS ? POLICY_REPLY_SPANS - spans : 0;
+	uint32_t by_pages = pages < POLICY_REPLY_PAGES ? (POLICY_REPLY_PAGES - pages) / span_pages : 0;
+
+	if (!spans && !by_pages)
+		by_pages = 1;
+	if (wanted > by_spans)
+		wanted = by_spans;
+	return wanted < by_pages ? wanted : by_pages;
+}
+
+bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all)
+{
+	if (all >= POLICY_SESSIONS)
+		return false;
+	return uid == 0 || uid == daemon_uid || own < POLICY_SESSIONS_PER_USER;
+}
+
+uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages, bool old)
+{
+	uint64_t keep = old ? 0 : used_pages / 16;
+
+	if (free_pages <= keep)
+		return 0;
+	free_pages -= keep;
+	return free_pages < POLICY_TURN_PAGES ? (uint32_t)free_pages : POLICY_TURN_PAGES;
+}

@@ -1,0 +1,53 @@
+/* Decisions as plain functions: numbers in, decision out. Everything that somebody may want to tune is here. */
+#ifndef DAEMON_POLICY_H
+#define DAEMON_POLICY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Spans in one reply: a grant takes at most 20 bytes on the wire, and the reply has to fit into SHMI_RESULT_MAX, where it
+ * is kept in case the client asks again. */
+#define POLICY_REPLY_SPANS 192u
+
+/* Pages in one reply, unless a single span is longer: 4 MiB take about 0.6 ms to back, and others are waiting. */
+#define POLICY_REPLY_PAGES 512u
+
+/* Spans of the full list that are looked at again before fresh pages are taken. */
+#define POLICY_SWEEP 16u
+
+/* The same for every class when memory has run out. */
+#define POLICY_SWEEP_ALL 64u
+
+/* One turn of the loop: pages backed or returned (2 MiB: at most half a millisecond), cached slots put back and spans moved
+ * in a reclaim. */
+#define POLICY_TURN_PAGES 256u
+#define POLICY_TURN_SLOTS 4096u
+#define POLICY_TURN_SPANS 256u
+
+/* How often the scavenger has a turn: with 2 MiB each, at most 100 MiB a second. */
+#define POLICY_SCAVENGE_MS 20
+#define POLICY_SCAVENGE_DELAY_MS 5000u
+
+/* A connection that has not said hello, and a peer that does not fetch its reply. */
+#define POLICY_HELLO_MS 5000
+#define POLICY_STUCK_MS 5000
+
+/* Connections in all, of one user who is neither root nor the daemon's own, and accepted in one turn. */
+#define POLICY_SESSIONS 1280u
+#define POLICY_SESSIONS_PER_USER 512u
+#define POLICY_ACCEPT_BATCH 16u
+
+/* Thread records of one client: a quarter of all. */
+#define POLICY_THREADS_PER_CLIENT 1024u
+
+/* How many of `wanted` spans of `span_pages` pages to grant in a reply that has `spans` spans of `pages` pages already. */
+uint32_t policy_grants(uint32_t wanted, uint32_t span_pages, uint32_t spans, uint32_t pages);
+
+/* Whether the user `uid`, who has `own` connections, may have another when there are `all`. */
+bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all);
+
+/* How many pages the scavenger may return in this turn. Idle memory is kept up to a sixteenth of what is in use, since it
+ * is likely to be wanted again, unless it has been idle for long (`old`). */
+uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages, bool old);
+
+#endif
