@@ -19,9 +19,9 @@ bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all
 	return uid == 0 || uid == daemon_uid || own < POLICY_SESSIONS_PER_USER;
 }
 
-uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages, bool old)
+uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages)
 {
-	uint64_t keep = old ? 0 : used_pages / 16;
+	uint64_t keep = used_pages / 32;
 
 	if (free_pages <= keep)
 		return 0;

@@ -46,8 +46,8 @@ uint32_t policy_grants(uint32_t wanted, uint32_t span_pages, uint32_t spans, uin
 /* Whether the user `uid`, who has `own` connections, may have another when there are `all`. */
 bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all);
 
-/* How many pages the scavenger may return in this turn. Idle memory is kept up to a sixteenth of what is in use, since it
- * is likely to be wanted again, unless it has been idle for long (`old`). */
-uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages, bool old);
+/* How many pages the scavenger may return in this turn. Idle memory of a thirty-second of what is in use is kept: it is likely to be
+ * wanted again. With nothing in use nothing is kept. */
+uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages);
 
 #endif

@@ -277,7 +277,7 @@ struct shmi_client_state {
 	uint64_t charged_pages;
 	shmi_a64 last_serial;    /* the last request that took effect ... */
 	uint32_t result_bytes;   /* ... and the reply to it */
-	uint32_t unused;
+	uint32_t thread;         /* the process's own thread record */
 	char label[64];
 	uint8_t result[SHMI_RESULT_MAX];
 	uint8_t unused1[4096 - 120];

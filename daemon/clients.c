@@ -1,0 +1,307 @@
+#include "daemon/clients.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "daemon/log.h"
+#include "daemon/policy.h"
+#include "daemon/reaper.h"
+#include "shm/threadrec.h"
+
+static uint64_t entry_off(uint32_t id)
+{
+	return offsetof(struct shmi_state, clients) + id * sizeof(struct shmi_client_state);
+}
+
+struct shmi_client_state *clients_entry(const struct core *core, const struct client *client)
+{
+	return &core->heap->state->clients[client->id];
+}
+
+void clients_settle(struct core *core, uint32_t id)
+{
+	if (id >= SHMI_MAX_CLIENTS || core->client[id].state == CLIENT_FREE)
+		return;
+	struct client *client = &core->client[id];
+	uint64_t pages = (uint64_t)shmi_owner_at(&core->heap->img, id)->pages + client->record_pages;
+
+	charge_set(&client->held, &client->account, pages);
+	clients_entry(core, client)->charged_pages = pages;
+}
+
+void clients_unwatch(struct core *core, struct client *client)
+{
+	if (client->peer.pidfd < 0)
+		return;
+	core->hooks.watch(core->hooks.ctx, client->id, -1);
+	peer_close(&client->peer);
+}
+
+/* ---- thread records ---- */
+
+static uint32_t find_record(const struct core *core)
+{
+	for (uint32_t t = 0; t < SHMI_MAX_THREADS; t++)
+		if (shmi_thread_slot_at(&core->heap->img, t)->client == SHMI_NOBODY)
+			return t;
+	return SHMI_NO_THREAD;
+}
+
+int clients_add_record(struct core *core, struct client *client, uint32_t parts, uint32_t *thread)
+{
+	struct heap *heap = core->heap;
+	uint32_t t = client->threads < POLICY_THREADS_PER_CLIENT ? find_record(core) : SHMI_NO_THREAD;
+	uint32_t pages = heap_record_pages(heap, parts);
+
+	if (t == SHMI_NO_THREAD)
+		return CLIENTS_E_FULL;
+	if (account_room(&client->account) < pages)
+		return CLIENTS_E_LIMIT;
+	if (heap_back_record(heap, t, true, parts)) {
+		heap_drop_record(heap, t);
+		return SHMI_E_NOMEM;
+	}
+	shmi_threadrec_init(&heap->img, t, client->id, parts);
+	struct shmi_thread_slot *slot = shmi_thread_slot_at(&heap->img, t);
+
+	slot->parts = (uint8_t)parts;
+	slot->head = 1;
+	slot->client = (uint16_t)client->id;
+	client->threads++;
+	client->record_pages += pages;
+	clients_settle(core, client->id);
+	*thread = t;
+	return 0;
+}
+
+int clients_grow_record(struct core *core, struct client *client, uint32_t thread, uint32_t parts)
+{
+	struct shmi_thread_slot *slot = shmi_thread_slot_at(&core->heap->img, thread);
+	uint32_t more = parts & ~(uint32_t)slot->parts;
+	uint32_t before = heap_record_pages(core->heap, slot->parts);
+	uint32_t after = heap_record_pages(core->heap, slot->parts | more);
+
+	if (account_room(&client->account) < after - before)
+		return CLIENTS_E_LIMIT;
+	/* A part is all zero when it is backed, which is what empty magazines look like. */
+	if (heap_back_record(core->heap, thread, false, more))
+		return SHMI_E_NOMEM;
+	slot->parts = (uint8_t)(slot->parts | more);
+	client->record_pages += after - before;
+	clients_settle(core, client->id);
+	return 0;
+}
+
+void clients_drop_record(struct core *core, struct client *client, uint32_t thread)
+{
+	struct shmi_thread_slot *slot = shmi_thread_slot_at(&core->heap->img, thread);
+
+	client->record_pages -= heap_record_pages(core->heap, slot->parts);
+	client->threads--;
+	heap_drop_record(core->heap, thread);
+	slot->parts = slot->head = 0;
+	slot->client = SHMI_NOBODY;
+}
+
+/* ---- coming and going ---- */
+
+/* Everything but in_use and the thread record. Returns 0 or SHMI_E_NOMEM. */
+static int fill_entry(struct core *core, struct client *client, const struct caller *caller)
+{
+	struct heap *heap = core->heap;
+	struct shmi_client_state *entry = clients_entry(core, client);
+
+	if (heap->floor.back(heap->floor.ctx, HEAP_STATE, entry_off(client->id), sizeof(*entry)))
+		return SHMI_E_NOMEM;
+	memset(entry, 0, sizeof(*entry));
+	entry->pid = caller->peer.pid;
+	entry->uid = caller->peer.uid;
+	entry->gid = caller->peer.gid;
+	entry->pidfd_inode = caller->peer.inode;
+	snprintf(entry->label, sizeof(entry->label), "%.63s", caller->label);
+	return getrandom(&entry->nonce, sizeof(entry->nonce), 0) == sizeof(entry->nonce) ? 0 : SHMI_E_NOMEM;
+}
+
+static struct client *find_free(struct core *core)
+{
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		if (core->client[i].state == CLIENT_FREE)
+			return &core->client[i];
+	return NULL;
+}
+
+/* The in-memory half of a client: accounts. False when there are too many users. */
+static bool open_client(struct core *core, struct client *client, const struct peer *peer)
+{
+	struct user *user = users_get(&core->users, peer->uid);
+
+	if (!user)
+		return false;
+	*client = (struct client){.id = client->id,
+		.state = CLIENT_ATTACHED,
+		.peer = *peer,
+		.user = user,
+		.account = {.parent = &user->account, .limit = core->client_limit}};
+	shmi_owner_at(&core->heap->img, client->id)->in_use = 1;
+	return true;
+}
+
+static void close_client(struct core *core, struct client *client)
+{
+	charge_refund(&client->held);
+	users_put(client->user);
+	shmi_owner_at(&core->heap->img, client->id)->in_use = 0;
+	if (client->caller)
+		client->caller->client = NULL;
+	*client = (struct client){.id = client->id, .peer = {.pidfd = -1}};
+}
+
+void clients_remove(struct core *core, struct client *client)
+{
+	struct heap_floor *floor = &core->heap->floor;
+
+	clients_unwatch(core, client);
+	shmi_store_release(&clients_entry(core, client)->in_use, 0);
+	(void)floor->unback(floor->ctx, HEAP_STATE, entry_off(client->id), sizeof(struct shmi_client_state));
+	close_client(core, client);
+}
+
+static void refuse_record(struct core *core, int error)
+{
+	if (error == CLIENTS_E_LIMIT)
+		core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
+	else if (error == CLIENTS_E_FULL)
+		core_fail(core, WIRE_E_NO_ROOM, "no thread record is left");
+	else
+		core_fail(core, WIRE_E_NO_MEMORY, "no memory for another client");
+}
+
+struct client *clients_add(struct core *core, struct caller *caller)
+{
+	struct client *client = find_free(core);
+	uint32_t thread;
+
+	if (!client || !open_client(core, client, &caller->peer)) {
+		core_fail(core, WIRE_E_NO_ROOM, "there are %u clients already", SHMI_MAX_CLIENTS);
+		return NULL;
+	}
+	client->peer.pidfd = -1; /* ours only once nothing can fail */
+	int error = fill_entry(core, client, caller);
+
+	if (!error)
+		error = clients_add_record(core, client, 0, &thread);
+	if (error) {
+		/* The state entry is not in use yet, and may not even be backed. */
+		refuse_record(core, error);
+		close_client(core, client);
+		return NULL;
+	}
+	clients_entry(core, client)->thread = thread;
+	shmi_store_release(&clients_entry(core, client)->in_use, 1);
+	client->peer.pidfd = caller->peer.pidfd;
+	caller->peer.pidfd = -1; /* consumed by the client */
+	client->caller = caller;
+	caller->client = client;
+	if (client->peer.pidfd >= 0)
+		core->hooks.watch(core->hooks.ctx, client->id, client->peer.pidfd);
+	return client;
+}
+
+struct client *clients_resume(struct core *core, struct caller *caller, uint32_t id, uint64_t nonce)
+{
+	struct client *client = id < SHMI_MAX_CLIENTS ? &core->client[id] : NULL;
+
+	if (!client || (client->state != CLIENT_ATTACHED && client->state != CLIENT_DETACHED) ||
+		clients_entry(core, client)->nonce != nonce || client->peer.pid != caller->peer.pid ||
+		client->peer.inode != caller->peer.inode || client->peer.uid != caller->peer.uid) {
+		core_fail(core, WIRE_E_NOT_FOUND, "there is no client %u of yours to resume", id);
+		return NULL;
+	}
+	if (client->caller) {
+		struct caller *old = client->caller;
+
+		old->client = NULL;
+		client->caller = NULL;
+		core->hooks.replaced(core->hooks.ctx, old);
+	}
+	client->state = CLIENT_ATTACHED;
+	client->caller = caller;
+	caller->client = client;
+	return client;
+}
+
+void clients_remember(struct core *core, struct client *client, uint64_t serial, const struct answer *answer)
+{
+	struct shmi_client_state *entry = clients_entry(core, client);
+
+	entry->result_bytes = 0;
+	if (answer->len <= SHMI_RESULT_MAX) {
+		memcpy(entry->result, answer->bytes, answer->len);
+		entry->result_bytes = (uint32_t)answer->len;
+	}
+	shmi_store_release(&entry->last_serial, serial);
+}
+
+/* ---- after a restart ---- */
+
+/* Counts the records that the client has according to meta. */
+static void count_records(struct core *core, struct client *client)
+{
+	for (uint32_t t = 0; t < SHMI_MAX_THREADS; t++) {
+		const struct shmi_thread_slot *slot = shmi_thread_slot_at(&core->heap->img, t);
+
+		if (slot->client != client->id)
+			continue;
+		client->threads++;
+		client->record_pages += heap_record_pages(core->heap, slot->parts);
+	}
+}
+
+/* The head of an entry, read without touching what may not be backed. */
+static bool read_entry(struct core *core, uint32_t id, struct shmi_client_state *head)
+{
+	struct heap_floor *floor = &core->heap->floor;
+	size_t len = offsetof(struct shmi_client_state, result);
+
+	memset(head, 0, sizeof(*head));
+	return !floor->snapshot(floor->ctx, HEAP_STATE, entry_off(id), head, len) && shmi_load(&head->in_use) == 1;
+}
+
+/* True if client `id` was there, dead or alive. */
+static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_state *head)
+{
+	struct client *client = &core->client[id];
+	bool known = read_entry(core, id, head);
+	struct peer peer = {.pid = head->pid, .uid = head->uid, .gid = head->gid, .pidfd = -1, .inode = head->pidfd_inode};
+
+	count_records(core, client);
+	if (!known && !client->threads && !shmi_owner_at(&core->heap->img, id)->spans.count)
+		return false;
+	uint32_t threads = client->threads, pages = client->record_pages;
+	bool alive = known && !peer_reopen(peer.pid, peer.inode, &peer.pidfd);
+
+	(void)core->heap->floor.back(core->heap->floor.ctx, HEAP_STATE, entry_off(id), sizeof(*head));
+	if (!open_client(core, client, &peer)) /* as many users as clients: there is room for each */
+		return false;
+	client->threads = threads;
+	client->record_pages = pages;
+	client->state = CLIENT_DETACHED;
+	clients_settle(core, id);
+	if (alive)
+		core->hooks.watch(core->hooks.ctx, id, peer.pidfd);
+	else
+		reaper_start(core, client, true);
+	return true;
+}
+
+uint32_t clients_adopt(struct core *core)
+{
+	struct shmi_client_state head;
+	uint32_t alive = 0;
+
+	for (uint32_t id = 0; id < SHMI_MAX_CLIENTS; id++)
+		if (adopt_client(core, id, &head) && core->client[id].state == CLIENT_DETACHED)
+			alive++;
+	return alive;
+}

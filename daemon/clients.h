@@ -1,0 +1,47 @@
+/* The client table: who is attached, in memory and, for the next daemon, in the state object.
+ *
+ * An entry of the state object is complete before its in_use is stored, and a client's spans and records are gone before it is
+ * cleared: so every span in use has an owner who is in the table, or none.
+ */
+#ifndef DAEMON_CLIENTS_H
+#define DAEMON_CLIENTS_H
+
+#include "daemon/core.h"
+
+/* Makes a client of `caller`, with its state entry and the process's own thread record. Consumes caller->peer.pidfd on success.
+ * Returns NULL with an error in core->reply. */
+struct client *clients_add(struct core *core, struct caller *caller);
+
+/* Gives the client `id` to `caller`, if it knows the nonce and is the same process. Returns NULL likewise. */
+struct client *clients_resume(struct core *core, struct caller *caller, uint32_t id, uint64_t nonce);
+
+/* Forgets a client that holds nothing any more. */
+void clients_remove(struct core *core, struct client *client);
+
+/* Finds the clients that an earlier daemon had: those that live are detached, the others are reclaimed. How many live. */
+uint32_t clients_adopt(struct core *core);
+
+/* Its entry in the state object. */
+struct shmi_client_state *clients_entry(const struct core *core, const struct client *client);
+
+/* Keeps the answer for a repeat of the request; the last serial is stored last. */
+void clients_remember(struct core *core, struct client *client, uint64_t serial, const struct answer *answer);
+
+/* Makes the charge of client `id` (SHMI_NOBODY: nothing happens) what the heap says it holds. */
+void clients_settle(struct core *core, uint32_t id);
+
+/* Gives the client a thread record with these parts. Returns 0, or SHMI_E_NOMEM, or CLIENTS_E_FULL, or CLIENTS_E_LIMIT. */
+#define CLIENTS_E_FULL 2
+#define CLIENTS_E_LIMIT 3
+int clients_add_record(struct core *core, struct client *client, uint32_t parts, uint32_t *thread);
+
+/* Backs more parts of a record that the client has. Returns likewise. */
+int clients_grow_record(struct core *core, struct client *client, uint32_t thread, uint32_t parts);
+
+/* Drops a record that has been reclaimed. */
+void clients_drop_record(struct core *core, struct client *client, uint32_t thread);
+
+/* Closes the pidfd. */
+void clients_unwatch(struct core *core, struct client *client);
+
+#endif

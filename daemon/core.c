@@ -1,0 +1,238 @@
+#include "daemon/core.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/clients.h"
+#include "daemon/guard.h"
+#include "daemon/log.h"
+#include "daemon/policy.h"
+#include "daemon/reaper.h"
+#include "daemon/scavenger.h"
+
+int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, uint64_t client_limit,
+	uint64_t user_limit)
+{
+	memset(core, 0, sizeof(*core));
+	core->heap = heap;
+	core->hooks = *hooks;
+	core->client_limit = client_limit;
+	core->users.limit = user_limit;
+	core->copy = malloc(heap->img.geo.record_bytes);
+	TAILQ_INIT(&core->jobs);
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		core->client[i].id = i;
+	return core->copy ? 0 : -ENOMEM;
+}
+
+void core_deinit(struct core *core)
+{
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		if (core->client[i].state != CLIENT_FREE)
+			peer_close(&core->client[i].peer);
+	free(core->copy);
+	core->copy = NULL;
+}
+
+void core_tick(struct core *core, uint64_t now_ms)
+{
+	if (!core->started_ms)
+		core->started_ms = now_ms;
+	core->now_ms = now_ms;
+	core->heap->now = (uint32_t)now_ms;
+}
+
+/* ---- jobs ---- */
+
+void core_queue(struct core *core, struct job *job)
+{
+	if (job->queued)
+		return;
+	TAILQ_INSERT_TAIL(&core->jobs, job, link);
+	job->queued = true;
+}
+
+void core_unqueue(struct core *core, struct job *job)
+{
+	if (!job->queued)
+		return;
+	TAILQ_REMOVE(&core->jobs, job, link);
+	job->queued = false;
+}
+
+bool core_has_jobs(const struct core *core)
+{
+	return !TAILQ_EMPTY(&core->jobs);
+}
+
+struct step {
+	struct core *core;
+	struct job *job;
+};
+
+static int step_guarded(void *ctx)
+{
+	struct step *step = ctx;
+
+	return step->job->step(step->core, step->job);
+}
+
+bool core_turn(struct core *core)
+{
+	struct step step = {core, TAILQ_FIRST(&core->jobs)};
+
+	if (!step.job)
+		return false;
+	core_unqueue(core, step.job);
+	int done = guard_run(step_guarded, &step);
+
+	if (done == GUARD_E_BUS)
+		core_fence(core); /* the next step sees it and ends the job */
+	if (done != 1)
+		core_queue(core, step.job);
+	return true;
+}
+
+void core_fence(struct core *core)
+{
+	if (core->heap->fenced)
+		return;
+	core->heap->fenced = true;
+	log_limited(LEVEL_ERROR, LOG_DAMAGE,
+		"heap '%s' is damaged: a client has cut one of its objects short; it is fenced, nothing is granted from it "
+		"any more; stop its clients and start shmallocd with --reset", core->heap->name);
+}
+
+/* ---- answers ---- */
+
+enum outcome core_fail(struct core *core, enum wire_error_code code, const char *format, ...)
+{
+	va_list args;
+
+	core->reply.kind = WIRE_ERROR;
+	core->reply.u.error.code = code;
+	va_start(args, format);
+	vsnprintf(core->reply.u.error.text, sizeof(core->reply.u.error.text), format, args);
+	va_end(args);
+	return OUTCOME_ANSWERED;
+}
+
+void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struct answer *answer)
+{
+	core->reply.serial = serial;
+	*answer = (struct answer){.outcome = outcome, .bytes = core->out};
+	if (outcome == OUTCOME_LATER)
+		return;
+	if (!shmi_codec_encode(&core->reply, &core->scratch, core->out, sizeof(core->out), &answer->len))
+		return;
+	/* Cannot happen: every reply is bounded. But a client must not wait for an answer for ever. */
+	log_limited(LEVEL_ERROR, LOG_PROTOCOL, "a reply of kind %s could not be encoded",
+		shmi_wire_kind_name(core->reply.kind));
+	core_fail(core, WIRE_E_INVALID, "the reply could not be encoded");
+	(void)shmi_codec_encode(&core->reply, &core->scratch, core->out, sizeof(core->out), &answer->len);
+}
+
+void core_finish(struct core *core, struct client *client, struct caller *caller, uint64_t serial, bool last)
+{
+	struct answer answer;
+
+	core_encode(core, serial, OUTCOME_ANSWERED, &answer);
+	if (client)
+		clients_remember(core, client, serial, &answer);
+	if (caller)
+		core->hooks.finished(core->hooks.ctx, caller, &answer, last);
+}
+
+/* ---- pages on their way back ---- */
+
+static void finish_drop(struct core *core, struct shmi_run run)
+{
+	run.backed = false;
+	heap_put(core->heap, run);
+}
+
+static bool step_drops(struct core *core, struct job *job)
+{
+	struct drops *drops = &core->drops;
+	struct shmi_run *run = &drops->run[drops->first];
+	uint32_t pages = run->pages.n - drops->done;
+
+	(void)job;
+	if (core->heap->fenced)
+		return true;
+	if (pages > POLICY_TURN_PAGES)
+		pages = POLICY_TURN_PAGES;
+	/* Pages that cannot be dropped are still there when the run is backed again: nothing is lost but the zeros. */
+	(void)heap_decommit(core->heap, (shmi_page){run->first.i + drops->done}, (shmi_npages){pages});
+	drops->done += pages;
+	if (drops->done < run->pages.n)
+		return false;
+	finish_drop(core, *run);
+	drops->first = (drops->first + 1) % CORE_DROPS;
+	drops->count--;
+	drops->done = 0;
+	return drops->count == 0;
+}
+
+void core_drop_run(struct core *core, struct shmi_run run)
+{
+	struct drops *drops = &core->drops;
+
+	if (run.pages.n <= POLICY_TURN_PAGES || drops->count == CORE_DROPS) {
+		(void)heap_decommit(core->heap, run.first, run.pages);
+		finish_drop(core, run);
+		return;
+	}
+	drops->run[(drops->first + drops->count) % CORE_DROPS] = run;
+	drops->count++;
+	drops->job.step = step_drops;
+	core_queue(core, &drops->job);
+}
+
+void core_free_large(struct core *core, shmi_page page)
+{
+	uint32_t owner = shmi_span_word(&core->heap->img, page).owner;
+	struct shmi_run run = shmi_span_close(&core->heap->img, page);
+
+	if (run.backed)
+		heap_put(core->heap, run);
+	else
+		core_drop_run(core, run); /* a lazy one: whoever touched its pages has backed them */
+	clients_settle(core, owner);
+	shmi_bump(&core->heap->img.super->counters.large_freed, 1);
+}
+
+/* ---- callers ---- */
+
+void core_caller_left(struct core *core, struct caller *caller)
+{
+	struct client *client = caller->client;
+
+	core_unqueue(core, &caller->trim.job);
+	caller->client = NULL;
+	if (!client)
+		return;
+	client->caller = NULL;
+	if (client->state == CLIENT_ATTACHED) {
+		client->state = CLIENT_DETACHED;
+		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has lost its connection and may resume", client->id,
+			client->peer.pid);
+	} else if (client->state == CLIENT_LEAVING) {
+		reaper_socket_gone(core, client);
+	}
+}
+
+struct caller *core_client_died(struct core *core, uint32_t id)
+{
+	struct client *client = &core->client[id];
+
+	clients_unwatch(core, client);
+	if (client->state == CLIENT_LEAVING)
+		client->reclaim.dead = true; /* it had asked to be detached: that goes on */
+	else if (client->state != CLIENT_FREE)
+		reaper_start(core, client, true);
+	return client->caller;
+}

@@ -1,0 +1,204 @@
+/* The core of the daemon: clients, accounts and jobs over one heap. No socket, no event loop, no clock.
+ *
+ * A caller is whoever has a connection; a client is a process that is attached, and outlives its connections. Messages come
+ * in through daemon/dialogue.h and are carried out by daemon/requests.h; what cannot be done in one turn of the loop is a job:
+ *
+ *	a large block being backed, pages being returned, a trim, a client being reclaimed
+ *
+ * Jobs wait in one queue; core_turn does one step of the first and puts it at the end, so they share the loop evenly, and no
+ * step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
+ * every job ends with WIRE_E_DAMAGED.
+ *
+ * The world outside is three functions (struct core_hooks).
+ */
+#ifndef DAEMON_CORE_H
+#define DAEMON_CORE_H
+
+#include <sys/queue.h>
+
+#include "daemon/account.h"
+#include "daemon/heap.h"
+#include "daemon/peer.h"
+#include "proto/codec.h"
+#include "shm/reclaim.h"
+
+struct core;
+struct client;
+
+/* What became of a request: see daemon/session_fsm.h for what it does to the connection. */
+enum outcome {
+	OUTCOME_ANSWERED,
+	OUTCOME_GREETED,  /* hello accepted */
+	OUTCOME_ATTACHED, /* the answer goes with descriptors */
+	OUTCOME_LATER,    /* no answer yet: hooks.finished brings it */
+	OUTCOME_REFUSED,  /* the answer is the last one */
+};
+
+/* An encoded message, in the core's buffer: good until the next call of the core. */
+struct answer {
+	enum outcome outcome;
+	const unsigned char *bytes;
+	size_t len;
+};
+
+/* ---- jobs ---- */
+
+struct job {
+	TAILQ_ENTRY(job) link;
+	bool (*step)(struct core *core, struct job *job); /* true: done, and the job must not be touched again */
+	bool queued;
+};
+
+TAILQ_HEAD(job_queue, job);
+
+/* Pages being returned to the system before they go back to the page heap. */
+#define CORE_DROPS 256u
+
+struct drops {
+	struct job job;
+	uint32_t first, count; /* a ring */
+	uint32_t done;         /* pages of the first run */
+	struct shmi_run run[CORE_DROPS];
+};
+
+/* A walk over all spans in search of central ones that have become empty without anybody telling us. */
+struct look {
+	struct job job;
+	uint32_t page; /* where to go on */
+	bool again;    /* from the start, once this walk is over */
+};
+
+/* ---- callers and clients ---- */
+
+struct trim {
+	struct job job;
+	uint32_t page; /* where the walk goes on; 0: it is over */
+	uint64_t bytes, serial;
+};
+
+struct caller {
+	struct peer peer;
+	struct client *client; /* NULL: not attached */
+	char label[WIRE_NAME];
+	struct trim trim;
+};
+
+enum client_state {
+	CLIENT_FREE,
+	CLIENT_ATTACHED,
+	CLIENT_DETACHED, /* alive without a connection: may resume */
+	CLIENT_LEAVING,  /* dead, or has asked to be detached: being reclaimed */
+};
+
+/* A large block that is being backed. */
+struct large {
+	struct job job;
+	bool active;
+	uint32_t done; /* pages */
+	uint64_t serial;
+	struct shmi_run run;
+	struct wire_large want;
+	struct charge charge;
+};
+
+enum reclaim_stage { RECLAIM_RECORDS, RECLAIM_SHARED, RECLAIM_WAIT, RECLAIM_SCOPED };
+
+struct reclaim {
+	struct job job;
+	enum reclaim_stage stage;
+	bool dead;          /* else it has asked for it */
+	bool in_record;     /* `record` has begun */
+	uint32_t thread;    /* next thread record to look at */
+	uint32_t cursor;    /* span to go on with */
+	uint64_t pages;     /* taken from it so far */
+	uint64_t serial;    /* of the request to detach */
+	struct shmi_reclaim record;
+};
+
+struct client {
+	uint32_t id;
+	enum client_state state;
+	struct peer peer;
+	struct caller *caller; /* its connection; with LEAVING: still held open by a forked child */
+	struct user *user;
+	struct account account;
+	struct charge held; /* what its spans and records take */
+	uint32_t threads;
+	uint32_t record_pages;
+	uint64_t requests;
+	struct large large;
+	struct reclaim reclaim;
+};
+
+struct core_hooks {
+	void *ctx;
+	/* Watch the client's process: `pidfd` becomes readable when it dies, and then core_client_died is due. -1: no longer. */
+	void (*watch)(void *ctx, uint32_t client, int pidfd);
+	/* The answer to a request that had OUTCOME_LATER; `last`: the connection ends with it. */
+	void (*finished)(void *ctx, struct caller *caller, const struct answer *answer, bool last);
+	/* Another connection has taken the caller's client: close this one. */
+	void (*replaced)(void *ctx, struct caller *caller);
+};
+
+struct core {
+	struct heap *heap;
+	struct core_hooks hooks;
+	uint64_t client_limit; /* pages; 0: none */
+	uint32_t uid;          /* the daemon's */
+	uint64_t now_ms, started_ms;
+	uint64_t requests;
+	struct users users;
+	struct client client[SHMI_MAX_CLIENTS];
+	struct job_queue jobs;
+	struct drops drops;
+	struct look look;
+	struct client *copying;        /* whose record is in `copy` */
+	struct shmi_threadrec *copy;   /* snapshot of one thread record */
+	struct wire_msg reply;
+	struct codec_scratch scratch;
+	unsigned char out[WIRE_MAX];
+};
+
+/* `heap` is open. Returns 0 or -ENOMEM. */
+int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, uint64_t client_limit,
+	uint64_t user_limit);
+void core_deinit(struct core *core);
+
+/* The time, in milliseconds of any clock that does not go back; before each of the calls below. */
+void core_tick(struct core *core, uint64_t now_ms);
+
+/* One step of one job. False when there is none. */
+bool core_turn(struct core *core);
+bool core_has_jobs(const struct core *core);
+
+/* The caller's connection is gone. */
+void core_caller_left(struct core *core, struct caller *caller);
+
+/* The client's process is dead. Returns the caller whose connection is still open, or NULL. */
+struct caller *core_client_died(struct core *core, uint32_t client);
+
+/* Nothing in this heap can be trusted any more. */
+void core_fence(struct core *core);
+
+/* ---- for the modules of the core ---- */
+
+void core_queue(struct core *core, struct job *job);
+void core_unqueue(struct core *core, struct job *job);
+
+/* Encodes core->reply under `serial`. */
+void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struct answer *answer);
+
+/* core->reply is the answer to the request `serial` of `client` (kept for a repeat; NULL: of nobody) from `caller` (NULL: gone). */
+void core_finish(struct core *core, struct client *client, struct caller *caller, uint64_t serial, bool last);
+
+/* core->reply becomes an error. The outcome is OUTCOME_ANSWERED. */
+enum outcome core_fail(struct core *core, enum wire_error_code code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Returns a run in state MOVING to the page heap after its pages [0, run.pages) have been dropped, in steps. */
+void core_drop_run(struct core *core, struct shmi_run run);
+
+/* Ends a large span, whoever owned it. */
+void core_free_large(struct core *core, shmi_page page);
+
+#endif

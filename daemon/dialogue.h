@@ -1,0 +1,44 @@
+/* The dialogue with one peer: packets in, packets out, without a socket. daemon/session.h puts a socket around it.
+ *
+ * Each function returns what the socket's owner has to do. The bytes of a move lie in the core's buffer and are good until the
+ * next call.
+ */
+#ifndef DAEMON_DIALOGUE_H
+#define DAEMON_DIALOGUE_H
+
+#include "daemon/core.h"
+#include "daemon/session_fsm.h"
+
+struct dialogue {
+	struct core *core;
+	enum session_state state;
+	struct caller caller;
+};
+
+struct move {
+	const unsigned char *bytes; /* to send; NULL: nothing */
+	size_t len;
+	bool descriptors; /* with the heap's three descriptors */
+	bool drop;        /* close the socket at once */
+};
+
+/* `peer` is consumed: its pidfd belongs to the dialogue, and to the client from an attach on. */
+void dialogue_init(struct dialogue *d, struct core *core, const struct peer *peer);
+void dialogue_deinit(struct dialogue *d);
+
+/* A packet came; NULL: one that was too long or bore descriptors. */
+struct move dialogue_packet(struct dialogue *d, const unsigned char *bytes, size_t len);
+
+/* An event of the socket or of the daemon. */
+struct move dialogue_event(struct dialogue *d, enum session_event event);
+
+/* The core has finished a long request of this caller. */
+struct move dialogue_finished(struct dialogue *d, const struct answer *answer, bool last);
+
+/* The dialogue of a caller. */
+struct dialogue *dialogue_of(struct caller *caller);
+
+/* Whether a packet may come now: not while a request is under way or after the last answer. */
+bool dialogue_listens(const struct dialogue *d);
+
+#endif

@@ -1,0 +1,166 @@
+#include "daemon/large.h"
+
+#include "daemon/clients.h"
+#include "daemon/log.h"
+#include "daemon/policy.h"
+
+static struct client *client_of(struct job *job)
+{
+	return (struct client *)(void *)((char *)job - offsetof(struct client, large.job));
+}
+
+static bool is_legal(const struct core *core, const struct wire_large *want)
+{
+	return want->bytes && want->pages && want->pages < core->heap->img.geo.limit_pages &&
+		want->bytes <= shmi_npages_bytes((shmi_npages){want->pages}) && want->align_pages &&
+		!(want->align_pages & (want->align_pages - 1)) && want->align_pages <= SHMI_ARENA_PAGES &&
+		want->attrs < SHMI_ATTRS;
+}
+
+static enum outcome no_memory(struct core *core, const struct client *client, uint32_t pages)
+{
+	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
+	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a block of %u pages for client %u (pid %d)", pages, client->id,
+		client->peer.pid);
+	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a block of %u pages", pages);
+}
+
+static enum outcome hand_out(struct core *core, struct client *client, const struct wire_large *want, struct shmi_run run,
+	bool zeroed)
+{
+	struct shmi_image *img = &core->heap->img;
+	uint32_t generation = shmi_span_open_large(img, run, want->attrs, client->id, want->bytes, want->lazy);
+
+	shmi_bump(&img->super->counters.large_granted, 1);
+	clients_settle(core, client->id);
+	core->reply.kind = WIRE_LARGE_OK;
+	core->reply.u.large_ok = (struct wire_large_ok){.page = run.first.i, .generation = generation, .zeroed = zeroed};
+	return OUTCOME_ANSWERED;
+}
+
+/* ---- in steps ---- */
+
+/* The run goes back; what has been backed of it is dropped first, in steps again. */
+static void undo(struct core *core, struct large *large)
+{
+	large->active = false;
+	charge_refund(&large->charge);
+	if (core->heap->fenced)
+		return;
+	if (large->done)
+		core_drop_run(core, large->run);
+	else
+		heap_put(core->heap, large->run);
+}
+
+static void finish(struct core *core, struct client *client)
+{
+	core_finish(core, client, client->caller, client->large.serial, false);
+}
+
+static bool step_large(struct core *core, struct job *job)
+{
+	struct client *client = client_of(job);
+	struct large *large = &client->large;
+	uint32_t pages = large->run.pages.n - large->done;
+
+	if (core->heap->fenced) {
+		large->active = false;
+		charge_refund(&large->charge);
+		core_fail(core, WIRE_E_DAMAGED, "the heap is damaged");
+		finish(core, client);
+		return true;
+	}
+	if (pages > POLICY_TURN_PAGES)
+		pages = POLICY_TURN_PAGES;
+	if (heap_commit(core->heap, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages})) {
+		undo(core, large);
+		no_memory(core, client, large->run.pages.n);
+		finish(core, client);
+		return true;
+	}
+	shmi_bump(&core->heap->img.super->counters.committed_pages, pages);
+	large->done += pages;
+	if (large->done < large->run.pages.n)
+		return false;
+	large->active = false;
+	charge_refund(&large->charge);
+	large->run.backed = true;
+	hand_out(core, client, &large->want, large->run, true);
+	finish(core, client);
+	return true;
+}
+
+void large_abort(struct core *core, struct client *client)
+{
+	if (!client->large.active)
+		return;
+	core_unqueue(core, &client->large.job);
+	undo(core, &client->large);
+}
+
+/* ---- requests ---- */
+
+enum outcome large_alloc(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	const struct wire_large *want = &req->u.large;
+	struct client *client = caller->client;
+	struct shmi_run run;
+
+	if (!is_legal(core, want))
+		return core_fail(core, WIRE_E_INVALID, "a large block of %llu bytes in %u pages is not possible here",
+			(unsigned long long)want->bytes, want->pages);
+	struct large large = {.active = true, .serial = req->serial, .want = *want, .job.step = step_large};
+
+	if (charge_take(&large.charge, &client->account, want->pages)) {
+		shmi_bump(&core->heap->img.super->counters.no_memory, 1);
+		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id, client->peer.pid,
+			client->peer.uid);
+		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
+	}
+	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run)) {
+		charge_refund(&large.charge);
+		return no_memory(core, client, want->pages);
+	}
+	if (run.backed || want->lazy) {
+		charge_refund(&large.charge);
+		return hand_out(core, client, want, run, !run.backed || heap_is_fresh(core->heap, &run));
+	}
+	large.run = run;
+	client->large = large;
+	core_queue(core, &client->large.job);
+	return OUTCOME_LATER;
+}
+
+/* True if it was a large span and has been freed. */
+static bool free_one(struct core *core, struct wire_span span)
+{
+	const struct shmi_image *img = &core->heap->img;
+	shmi_page page = {span.page};
+
+	if (!shmi_image_page_ok(img, page))
+		return false;
+	struct shmi_word word = shmi_span_word(img, page);
+
+	if (word.state != SHMI_SPAN_LARGE || word.generation != span.generation)
+		return false;
+	core_free_large(core, page);
+	return true;
+}
+
+enum outcome large_free(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	const struct wire_free *want = &req->u.free;
+	uint32_t bad = 0, first_bad = 0;
+
+	for (uint32_t i = 0; i < want->n_spans; i++)
+		if (!free_one(core, want->spans[i]) && !bad++)
+			first_bad = want->spans[i].page;
+	core->reply.kind = WIRE_OK;
+	if (!bad)
+		return OUTCOME_ANSWERED;
+	log_limited(LEVEL_WARN, LOG_CLIENT, "client %u (pid %d) freed %u large blocks that are none, the first at page %u",
+		caller->client->id, caller->client->peer.pid, bad, first_bad);
+	return core_fail(core, WIRE_E_BAD_FREE, "%u of %u were not large blocks, the first at page %u: freed twice?", bad,
+		want->n_spans, first_bad);
+}

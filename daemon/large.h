@@ -1,0 +1,18 @@
+/* Large blocks: a span of its own for each, backed in steps before it is handed out.
+ *
+ * A run that has memory already, is short, or is to be backed on touch, is answered at once. Else the session waits while a job
+ * backs 2 MiB in every turn of the loop. If a step fails, or the client dies or gives the request up, what was backed is dropped
+ * again and the run goes back: nothing has happened.
+ */
+#ifndef DAEMON_LARGE_H
+#define DAEMON_LARGE_H
+
+#include "daemon/core.h"
+
+enum outcome large_alloc(struct core *core, struct caller *caller, const struct wire_msg *req);
+enum outcome large_free(struct core *core, struct caller *caller, const struct wire_msg *req);
+
+/* Gives up the block that is being backed for this client, if there is one. */
+void large_abort(struct core *core, struct client *client);
+
+#endif

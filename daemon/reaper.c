@@ -1,0 +1,222 @@
+#include "daemon/reaper.h"
+
+#include "daemon/clients.h"
+#include "daemon/large.h"
+#include "daemon/log.h"
+#include "daemon/policy.h"
+#include "daemon/scavenger.h"
+#include "shm/central.h"
+
+static struct client *client_of(struct job *job)
+{
+	return (struct client *)(void *)((char *)job - offsetof(struct client, reclaim.job));
+}
+
+/* ---- thread records ---- */
+
+/* Copies the head and the backed parts of the record. False if ctl has been cut short. */
+static bool copy_record(struct core *core, uint32_t thread, uint32_t parts)
+{
+	const struct heap *heap = core->heap;
+	const struct shmi_geometry *geo = &heap->img.geo;
+	uint64_t at = geo->records + thread * geo->record_bytes, off = SHMI_THREAD_HEAD_BYTES;
+	unsigned char *copy = (unsigned char *)core->copy;
+
+	if (heap->floor.snapshot(heap->floor.ctx, HEAP_CTL, at, copy, SHMI_THREAD_HEAD_BYTES))
+		return false;
+	for (uint32_t a = 0; a < SHMI_ATTRS; a++, off += geo->part_bytes)
+		if (parts >> a & 1 && heap->floor.snapshot(heap->floor.ctx, HEAP_CTL, at + off, copy + off, geo->part_bytes))
+			return false;
+	return true;
+}
+
+/* The next record of the client; false when there is none. */
+static bool next_record(struct core *core, struct client *client)
+{
+	struct reclaim *r = &client->reclaim;
+
+	for (; client->threads && r->thread < SHMI_MAX_THREADS; r->thread++) {
+		const struct shmi_thread_slot *slot = shmi_thread_slot_at(&core->heap->img, r->thread);
+
+		if (slot->client != client->id)
+			continue;
+		if (!copy_record(core, r->thread, slot->parts)) {
+			core_fence(core);
+			return false;
+		}
+		shmi_reclaim_init(&r->record, r->thread, client->id, slot->parts);
+		r->in_record = true;
+		core->copying = client;
+		return true;
+	}
+	return false;
+}
+
+static void end_record(struct core *core, struct client *client)
+{
+	struct reclaim *r = &client->reclaim;
+
+	for (uint32_t i = 0; i < r->record.big_count; i++)
+		core_free_large(core, (shmi_page){r->record.big[i]});
+	if (r->record.bad)
+		log_limited(LEVEL_WARN, LOG_DEATH, "client %u (pid %d) left %u words in its thread record that made no sense",
+			client->id, client->peer.pid, r->record.bad);
+	clients_drop_record(core, client, r->thread++);
+	r->in_record = false;
+	core->copying = NULL;
+}
+
+/* True when there are no more records. */
+static bool step_records(struct core *core, struct client *client)
+{
+	struct reclaim *r = &client->reclaim;
+
+	if (core->copying && core->copying != client)
+		return false;
+	if (!r->in_record && !next_record(core, client))
+		return true;
+	if (shmi_reclaim_step(&core->heap->img, &r->record, core->copy, POLICY_TURN_SLOTS))
+		end_record(core, client);
+	return false;
+}
+
+/* ---- spans ---- */
+
+static void release_shared(struct core *core, shmi_page page, struct shmi_word word)
+{
+	struct shmi_image *img = &core->heap->img;
+
+	if (word.state == SHMI_SPAN_LARGE)
+		shmi_span_set_owner(img, page, SHMI_NOBODY);
+	else
+		shmi_central_accept(img, page, core->heap->now);
+}
+
+static void release_scoped(struct core *core, shmi_page page, struct shmi_word word)
+{
+	struct shmi_image *img = &core->heap->img;
+
+	if (word.state == SHMI_SPAN_LARGE) {
+		core_free_large(core, page);
+		return;
+	}
+	heap_put(core->heap, shmi_span_close(img, page));
+}
+
+/* The span to go on with: where we were, if that is still the client's, else from the head of its list. */
+static shmi_page resume_at(struct core *core, const struct client *client)
+{
+	const struct shmi_image *img = &core->heap->img;
+	shmi_page page = {client->reclaim.cursor};
+
+	if (page.i && shmi_image_page_ok(img, page)) {
+		struct shmi_word word = shmi_span_word(img, page);
+
+		if ((word.state == SHMI_SPAN_OWNED || word.state == SHMI_SPAN_LARGE) && word.owner == client->id)
+			return page;
+	}
+	return (shmi_page){shmi_owner_at(img, client->id)->spans.head};
+}
+
+/* One turn over the client's spans: those that are scoped, or those that are not. True at the end of the list. */
+static bool step_spans(struct core *core, struct client *client, bool scoped)
+{
+	const struct shmi_image *img = &core->heap->img;
+	shmi_page page = resume_at(core, client);
+
+	for (uint32_t n = 0; page.i && n < POLICY_TURN_SPANS; n++) {
+		struct shmi_word word = shmi_span_word(img, page);
+		shmi_page next = {shmi_span_at(img, page)->next};
+
+		if (shmi_sclass_scoped(word.sclass) == scoped) {
+			client->reclaim.pages += shmi_span_at(img, page)->pages;
+			if (scoped)
+				release_scoped(core, page, word);
+			else
+				release_shared(core, page, word);
+		}
+		page = next;
+	}
+	client->reclaim.cursor = page.i;
+	clients_settle(core, client->id);
+	return !page.i;
+}
+
+/* ---- the job ---- */
+
+static void finish(struct core *core, struct client *client)
+{
+	struct reclaim *r = &client->reclaim;
+	struct caller *caller = client->caller;
+	uint64_t serial = r->serial;
+	bool dead = r->dead;
+
+	if (core->copying == client)
+		core->copying = NULL;
+	if (dead) {
+		shmi_bump(&core->heap->img.super->counters.deaths, 1);
+		shmi_bump(&core->heap->img.super->counters.reclaimed_pages, r->pages);
+		log_limited(LEVEL_INFO, LOG_DEATH, "client %u (pid %d) is dead: %llu pages reclaimed", client->id,
+			client->peer.pid, (unsigned long long)r->pages);
+	} else {
+		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has detached", client->id, client->peer.pid);
+	}
+	clients_remove(core, client);
+	if (!core->heap->fenced)
+		scavenger_look(core);
+	if (dead || !caller)
+		return;
+	core->reply.kind = WIRE_OK;
+	core_finish(core, NULL, caller, serial, true);
+}
+
+static bool may_take_scoped(const struct client *client)
+{
+	return !client->reclaim.dead || !client->caller;
+}
+
+static bool step_reclaim(struct core *core, struct job *job)
+{
+	struct client *client = client_of(job);
+	struct reclaim *r = &client->reclaim;
+
+	if (core->heap->fenced) { /* its memory stays where it is, like all of the heap */
+		finish(core, client);
+		return true;
+	}
+	switch (r->stage) {
+	case RECLAIM_RECORDS:
+		if (step_records(core, client))
+			r->stage = RECLAIM_SHARED;
+		return false;
+	case RECLAIM_SHARED:
+		if (step_spans(core, client, false))
+			r->stage = may_take_scoped(client) ? RECLAIM_SCOPED : RECLAIM_WAIT;
+		return r->stage == RECLAIM_WAIT;
+	case RECLAIM_WAIT:
+		r->stage = RECLAIM_SCOPED;
+		return false;
+	default:
+		if (!step_spans(core, client, true))
+			return false;
+		finish(core, client);
+		return true;
+	}
+}
+
+void reaper_start(struct core *core, struct client *client, bool dead)
+{
+	struct reclaim *r = &client->reclaim;
+	uint64_t serial = r->serial;
+
+	large_abort(core, client);
+	*r = (struct reclaim){.dead = dead, .serial = serial, .job.step = step_reclaim};
+	client->state = CLIENT_LEAVING;
+	core_queue(core, &r->job);
+}
+
+void reaper_socket_gone(struct core *core, struct client *client)
+{
+	if (client->reclaim.stage == RECLAIM_WAIT)
+		core_queue(core, &client->reclaim.job);
+}

@@ -1,0 +1,165 @@
+#include "daemon/refill.h"
+
+#include "daemon/clients.h"
+#include "daemon/log.h"
+#include "daemon/policy.h"
+#include "shm/central.h"
+#include "shm/slots.h"
+
+/* ---- spans that come back ---- */
+
+static bool is_theirs(const struct core *core, const struct client *client, struct wire_span span)
+{
+	const struct shmi_image *img = &core->heap->img;
+
+	if (!shmi_image_page_ok(img, (shmi_page){span.page}))
+		return false;
+	struct shmi_word word = shmi_span_word(img, (shmi_page){span.page});
+
+	return word.state == SHMI_SPAN_OWNED && word.owner == client->id && word.generation == span.generation;
+}
+
+/* A scoped span with blocks in use stays its client's, quietly: the blocks' life ends with that client and no other. */
+static bool must_stay(const struct core *core, shmi_page page)
+{
+	const struct shmi_image *img = &core->heap->img;
+	shmi_sclass sclass = shmi_span_word(img, page).sclass;
+	const struct shmi_class *class = &img->classes[shmi_sclass_size_class(sclass)];
+
+	return shmi_sclass_scoped(sclass) && shmi_slots_count(shmi_bitmap_at(img, page), class) != class->slots;
+}
+
+/* True if all of them were the client's. Nothing is taken from a message in which one is not. */
+static bool take_returns(struct core *core, const struct client *client, const struct wire_refill *req)
+{
+	struct shmi_image *img = &core->heap->img;
+
+	for (uint32_t i = 0; i < req->n_returns; i++)
+		if (!is_theirs(core, client, req->returns[i]))
+			return false;
+	for (uint32_t i = 0; i < req->n_returns; i++) {
+		shmi_page page = {req->returns[i].page};
+
+		if (!is_theirs(core, client, req->returns[i]))
+			return false; /* named twice */
+		if (must_stay(core, page))
+			continue;
+		shmi_central_accept(img, page, core->heap->now);
+		shmi_bump(&img->super->counters.spans_returned, 1);
+	}
+	return true;
+}
+
+static void take_reports(struct core *core, const struct wire_refill *req)
+{
+	for (uint32_t i = 0; i < req->n_reports; i++)
+		shmi_central_report(&core->heap->img, (shmi_page){req->reports[i]}, core->heap->now);
+	shmi_bump(&core->heap->img.super->counters.spans_reported, req->n_reports);
+}
+
+/* ---- spans that go out ---- */
+
+/* One span of the class, from those that nobody holds. */
+static shmi_page from_central(struct core *core, const struct client *client, shmi_sclass sclass)
+{
+	struct shmi_image *img = &core->heap->img;
+	shmi_page page = shmi_central_grant(img, sclass, client->id);
+
+	if (!page.i && shmi_central_sweep(img, sclass, POLICY_SWEEP, core->heap->now))
+		page = shmi_central_grant(img, sclass, client->id);
+	return page;
+}
+
+/* One span of fresh pages. */
+static shmi_page from_pages(struct core *core, const struct client *client, shmi_sclass sclass, bool *fresh)
+{
+	struct shmi_image *img = &core->heap->img;
+	struct shmi_run run;
+
+	if (heap_alloc(core->heap, (shmi_npages){img->classes[shmi_sclass_size_class(sclass)].pages}, (shmi_npages){1},
+		false, &run))
+		return SHMI_NO_PAGE;
+	*fresh = heap_is_fresh(core->heap, &run);
+	shmi_span_open(img, run, sclass, client->id);
+	return run.first;
+}
+
+/* Grants up to `spans` spans of the class. Returns 0, or why there were fewer. */
+static uint32_t grant(struct core *core, struct client *client, shmi_sclass sclass, uint32_t spans, uint32_t *pages)
+{
+	const struct shmi_image *img = &core->heap->img;
+	struct wire_refill_ok *ok = &core->reply.u.refill_ok;
+	uint32_t each = img->classes[shmi_sclass_size_class(sclass)].pages;
+	uint64_t room = account_room(&client->account) / each;
+
+	spans = policy_grants(spans, each, ok->n_grants, *pages);
+	for (uint32_t i = 0; i < spans; i++) {
+		bool fresh = false;
+
+		if (i >= room)
+			return WIRE_E_LIMIT;
+		shmi_page page = from_central(core, client, sclass);
+
+		if (!page.i)
+			page = from_pages(core, client, sclass, &fresh);
+		if (!page.i)
+			return WIRE_E_NO_MEMORY;
+		ok->grants[ok->n_grants++] = (struct wire_grant){.page = page.i,
+			.generation = shmi_span_word(img, page).generation,
+			.sclass = sclass.c,
+			.fresh = fresh};
+		*pages += each;
+	}
+	return 0;
+}
+
+static bool wants_ok(const struct wire_refill *req)
+{
+	for (uint32_t i = 0; i < req->n_wants; i++)
+		if (req->wants[i].sclass >= SHMI_SPAN_CLASSES ||
+			!shmi_sclass_is_small((shmi_sclass){(uint16_t)req->wants[i].sclass}) || !req->wants[i].spans)
+			return false;
+	return true;
+}
+
+static enum outcome nothing(struct core *core, const struct client *client, uint32_t why)
+{
+	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
+	if (why == WIRE_E_LIMIT) {
+		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id, client->peer.pid,
+			client->peer.uid);
+		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
+	}
+	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a span for client %u (pid %d)", client->id, client->peer.pid);
+	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a span");
+}
+
+enum outcome refill_run(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	const struct wire_refill *refill = &req->u.refill;
+	struct client *client = caller->client;
+	struct shmi_counters *counters = &core->heap->img.super->counters;
+	uint32_t pages = 0, why = 0;
+
+	core->reply.kind = WIRE_REFILL_OK;
+	core->reply.u.refill_ok.n_grants = 0;
+	if (!wants_ok(refill))
+		return core_fail(core, WIRE_E_INVALID, "not a span class that can be asked for");
+	bool good = take_returns(core, client, refill);
+
+	take_reports(core, refill);
+	clients_settle(core, client->id);
+	if (!good)
+		return core_fail(core, WIRE_E_INVALID, "a span that was given back is not client %u's", client->id);
+	for (uint32_t i = 0; i < refill->n_wants && !why; i++) {
+		why = grant(core, client, (shmi_sclass){(uint16_t)refill->wants[i].sclass}, refill->wants[i].spans, &pages);
+		clients_settle(core, client->id);
+	}
+	uint32_t granted = core->reply.u.refill_ok.n_grants;
+
+	if (refill->n_wants && !granted)
+		return nothing(core, client, why);
+	shmi_bump(&counters->refills, granted ? 1 : 0);
+	shmi_bump(&counters->spans_granted, granted);
+	return OUTCOME_ANSWERED;
+}

@@ -1,0 +1,250 @@
+#include "daemon/requests.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/clients.h"
+#include "daemon/guard.h"
+#include "daemon/large.h"
+#include "daemon/log.h"
+#include "daemon/query.h"
+#include "daemon/reaper.h"
+#include "daemon/refill.h"
+#include "daemon/scavenger.h"
+#include "shm/roots.h"
+
+/* ---- getting acquainted ---- */
+
+static enum outcome run_hello(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	const struct wire_hello *theirs = &req->u.hello;
+
+	if (theirs->protocol != WIRE_PROTOCOL || theirs->layout_hash != shmi_layout_hash()) {
+		core_fail(core, WIRE_E_VERSION,
+			"versions differ: the daemon is %s with protocol %u, layout %016llx; the client is %.31s with protocol "
+			"%u, layout %016llx", SHMALLOC_VERSION, WIRE_PROTOCOL, (unsigned long long)shmi_layout_hash(),
+			theirs->version, theirs->protocol, (unsigned long long)theirs->layout_hash);
+		log_limited(LEVEL_WARN, LOG_REFUSED, "refused pid %d: %s", caller->peer.pid, core->reply.u.error.text);
+		return OUTCOME_REFUSED;
+	}
+	snprintf(caller->label, sizeof(caller->label), "%s", theirs->label);
+	core->reply.kind = WIRE_HELLO_OK;
+	core->reply.u.hello = (struct wire_hello){.protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash()};
+	snprintf(core->reply.u.hello.version, sizeof(core->reply.u.hello.version), "%s", SHMALLOC_VERSION);
+	snprintf(core->reply.u.hello.label, sizeof(core->reply.u.hello.label), "shmallocd");
+	return OUTCOME_GREETED;
+}
+
+static enum outcome run_attach(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	const struct wire_attach *attach = &req->u.attach;
+	const struct shmi_geometry *geo = &core->heap->img.geo;
+
+	if (strcmp(attach->heap, core->heap->name) != 0)
+		return core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", attach->heap);
+	if (!caller->peer.pid)
+		return core_fail(core, WIRE_E_ACCESS, "the daemon cannot see your process: it is in another pid namespace");
+	struct client *client = attach->resume ? clients_resume(core, caller, attach->client, attach->nonce)
+	                                       : clients_add(core, caller);
+
+	if (!client)
+		return OUTCOME_ANSWERED;
+	const struct shmi_client_state *entry = clients_entry(core, client);
+
+	core->reply.kind = WIRE_ATTACH_OK;
+	core->reply.u.attach_ok = (struct wire_attach_ok){.client = client->id,
+		.thread = entry->thread,
+		.nonce = entry->nonce,
+		.base = core->heap->img.super->base,
+		.meta_bytes = geo->meta_bytes,
+		.ctl_bytes = geo->ctl_bytes,
+		.data_bytes = shmi_npages_bytes((shmi_npages){geo->limit_pages})};
+	log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u is pid %d, uid %u, '%s'%s", client->id, client->peer.pid,
+		client->peer.uid, entry->label, attach->resume ? ", again" : "");
+	return OUTCOME_ATTACHED;
+}
+
+static enum outcome run_detach(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	caller->client->reclaim.serial = req->serial;
+	reaper_start(core, caller->client, false);
+	return OUTCOME_LATER;
+}
+
+/* ---- thread records ---- */
+
+static enum outcome run_thread(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	struct client *client = caller->client;
+	uint32_t thread = req->u.thread.thread, parts = req->u.thread.parts;
+	int error;
+
+	if (parts >> SHMI_ATTRS ||
+		(thread != SHMI_NO_THREAD &&
+			(thread >= SHMI_MAX_THREADS || shmi_thread_slot_at(&core->heap->img, thread)->client != client->id)))
+		return core_fail(core, WIRE_E_INVALID, "thread record %u is not client %u's", thread, client->id);
+	if (thread == SHMI_NO_THREAD)
+		error = clients_add_record(core, client, parts, &thread);
+	else
+		error = clients_grow_record(core, client, thread, parts);
+	if (error == CLIENTS_E_FULL)
+		return core_fail(core, WIRE_E_NO_ROOM, "no thread record is left");
+	if (error == CLIENTS_E_LIMIT)
+		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
+	if (error)
+		return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a thread record");
+	core->reply.kind = WIRE_THREAD_OK;
+	core->reply.u.thread_ok.thread = thread;
+	return OUTCOME_ANSWERED;
+}
+
+/* ---- roots ---- */
+
+/* Whether the offset lies in a span in use: a root to nowhere would be found by somebody and used. */
+static bool is_in_use(const struct shmi_image *img, uint64_t off)
+{
+	shmi_page page = shmi_off_page((shmi_off){off});
+
+	if (!shmi_image_page_ok(img, page))
+		return false;
+	shmi_page first = {shmi_load(shmi_page_span_at(img, page))};
+
+	if (!first.i || first.i > page.i) /* the middle of a large block is not in the page map */
+		return false;
+	return shmi_state_in_use(shmi_span_word(img, first).state) &&
+		page.i - first.i < shmi_span_at(img, first)->pages;
+}
+
+static enum outcome root_answer(struct core *core, int error, const char *name)
+{
+	switch (error) {
+	case 0:
+		core->reply.kind = WIRE_OK;
+		return OUTCOME_ANSWERED;
+	case SHMI_E_ROOT_FULL:
+		return core_fail(core, WIRE_E_NO_ROOM, "there are %u roots already", SHMI_MAX_ROOTS);
+	case SHMI_E_ROOT_NONE:
+		return core_fail(core, WIRE_E_NOT_FOUND, "there is no root '%s'", name);
+	default:
+		return core_fail(core, WIRE_E_INVALID, "a root's name has 1 to %u bytes", SHMI_ROOT_NAME_MAX);
+	}
+}
+
+static enum outcome run_root_set(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	struct shmi_image *img = &core->heap->img;
+	const struct wire_root *root = &req->u.root;
+
+	if (!is_in_use(img, root->off))
+		return core_fail(core, WIRE_E_INVALID, "there is no block at offset %llu", (unsigned long long)root->off);
+	return root_answer(core, shmi_roots_set(img, root->name, (shmi_off){root->off}, caller->client->id), root->name);
+}
+
+static enum outcome run_root_del(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	(void)caller;
+	return root_answer(core, shmi_roots_del(&core->heap->img, req->u.root.name), req->u.root.name);
+}
+
+/* ---- the table ---- */
+
+static const struct request {
+	enum outcome (*run)(struct core *core, struct caller *caller, const struct wire_msg *req);
+	bool numbered; /* of an attached client, and takes effect once */
+	bool whole;    /* needs a heap that is not fenced */
+} table[WIRE_KINDS] = {
+	[WIRE_HELLO] = {run_hello, false, false},
+	[WIRE_ATTACH] = {run_attach, false, true},
+	[WIRE_THREAD] = {run_thread, true, true},
+	[WIRE_REFILL] = {refill_run, true, true},
+	[WIRE_LARGE] = {large_alloc, true, true},
+	[WIRE_FREE] = {large_free, true, true},
+	[WIRE_ROOT_SET] = {run_root_set, true, true},
+	[WIRE_ROOT_DEL] = {run_root_del, true, true},
+	[WIRE_DETACH] = {run_detach, true, false},
+	[WIRE_TRIM] = {scavenger_trim, false, true},
+	[WIRE_QUERY] = {query_run, false, false},
+};
+
+struct call {
+	struct core *core;
+	struct caller *caller;
+	const struct wire_msg *req;
+};
+
+static int run_guarded(void *ctx)
+{
+	const struct call *call = ctx;
+
+	return (int)table[call->req->kind].run(call->core, call->caller, call->req);
+}
+
+static enum outcome run(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	struct call call = {core, caller, req};
+
+	if (table[req->kind].whole && core->heap->fenced)
+		return core_fail(core, WIRE_E_DAMAGED, "the heap is damaged");
+	int outcome = guard_run(run_guarded, &call);
+
+	if (outcome != GUARD_E_BUS)
+		return (enum outcome)outcome;
+	core_fence(core);
+	return core_fail(core, WIRE_E_DAMAGED, "the heap is damaged");
+}
+
+/* The stored answer to the last request of the client, in the core's buffer. */
+static void repeat(struct core *core, const struct client *client, uint64_t serial, struct answer *answer)
+{
+	const struct shmi_client_state *entry = clients_entry(core, client);
+
+	*answer = (struct answer){.outcome = OUTCOME_ANSWERED, .bytes = core->out, .len = entry->result_bytes};
+	if (entry->result_bytes && entry->result_bytes <= SHMI_RESULT_MAX)
+		memcpy(core->out, entry->result, entry->result_bytes);
+	else
+		requests_refuse(core, serial, WIRE_E_INVALID, "the result of this request was not kept", answer);
+}
+
+/* True if the request has been answered, is being answered, or is too old. */
+static bool is_old(struct core *core, struct client *client, uint64_t serial, struct answer *answer)
+{
+	uint64_t last = shmi_load(&clients_entry(core, client)->last_serial);
+
+	if (client->large.active) {
+		if (client->large.serial == serial) { /* still under way: the answer will go to this caller */
+			*answer = (struct answer){.outcome = OUTCOME_LATER};
+			return true;
+		}
+		large_abort(core, client); /* the client has given it up */
+	}
+	if (serial > last)
+		return false;
+	if (serial == last && last)
+		repeat(core, client, serial, answer);
+	else
+		requests_refuse(core, serial, WIRE_E_INVALID, "a request with this number was answered before the last one",
+			answer);
+	return true;
+}
+
+void requests_run(struct core *core, struct caller *caller, const struct wire_msg *req, struct answer *answer)
+{
+	struct client *client = table[req->kind].numbered ? caller->client : NULL;
+
+	core->requests++;
+	if (caller->client)
+		caller->client->requests++;
+	if (client && is_old(core, client, req->serial, answer))
+		return;
+	enum outcome outcome = run(core, caller, req);
+
+	core_encode(core, req->serial, outcome, answer);
+	if (client && outcome == OUTCOME_ANSWERED)
+		clients_remember(core, client, req->serial, answer);
+}
+
+void requests_refuse(struct core *core, uint64_t serial, enum wire_error_code code, const char *text, struct answer *answer)
+{
+	core_fail(core, code, "%s", text);
+	core_encode(core, serial, OUTCOME_ANSWERED, answer);
+}

@@ -1,0 +1,172 @@
+#include "daemon/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/log.h"
+#include "daemon/policy.h"
+#include "daemon/server.h"
+#include "proto/chan.h"
+
+struct session *session_of(struct caller *caller)
+{
+	return (struct session *)(void *)((char *)dialogue_of(caller) - offsetof(struct session, dialogue));
+}
+
+static void session_free(struct session *s)
+{
+	if (s->readable)
+		event_free(s->readable);
+	if (s->writable)
+		event_free(s->writable);
+	timer_deinit(&s->timer);
+	dialogue_deinit(&s->dialogue);
+	close(s->sock);
+	free(s->pending);
+	free(s);
+}
+
+static void end(struct session *s)
+{
+	struct server *server = s->server;
+	uint32_t uid = s->dialogue.caller.peer.uid;
+
+	LIST_REMOVE(s, link);
+	session_free(s);
+	server_session_gone(server, uid);
+}
+
+/* Reads only what may come now: nothing while an answer is pending or a request under way. A hang-up is seen when the next
+ * answer is sent; the death of the process is seen at once, by its pidfd. */
+static void listen_or_not(struct session *s)
+{
+	if (!s->pending && dialogue_listens(&s->dialogue))
+		event_add(s->readable, NULL);
+	else
+		event_del(s->readable);
+}
+
+/* ---- sending ---- */
+
+static int try_send(struct session *s, const unsigned char *bytes, size_t len, bool descriptors)
+{
+	return shmi_chan_send(s->sock, bytes, len, descriptors ? s->server->descriptors : NULL,
+		descriptors ? WIRE_FDS : 0);
+}
+
+/* Keeps what could not be sent. False if there is no memory for it. */
+static bool keep(struct session *s, const struct move *move)
+{
+	s->pending = malloc(move->len);
+	if (!s->pending)
+		return false;
+	memcpy(s->pending, move->bytes, move->len);
+	s->pending_len = move->len;
+	s->pending_descriptors = move->descriptors;
+	event_add(s->writable, NULL);
+	timer_start(&s->timer, POLICY_STUCK_MS);
+	return true;
+}
+
+/* Does what the dialogue says. The session may be gone afterwards. */
+static void act(struct session *s, struct move move)
+{
+	while (!move.drop && move.bytes) {
+		int error = try_send(s, move.bytes, move.len, move.descriptors);
+
+		if (error == CHAN_E_AGAIN && keep(s, &move))
+			break;
+		move = dialogue_event(&s->dialogue, error ? EVENT_HANGUP : EVENT_FLUSHED);
+	}
+	if (move.drop) {
+		end(s);
+		return;
+	}
+	if (s->dialogue.state != SESSION_NEW && !s->pending)
+		timer_stop(&s->timer);
+	listen_or_not(s);
+	server_wake(s->server);
+}
+
+void session_event(struct session *s, enum session_event event)
+{
+	act(s, dialogue_event(&s->dialogue, event));
+}
+
+void session_finished(struct session *s, const struct answer *answer, bool last)
+{
+	act(s, dialogue_finished(&s->dialogue, answer, last));
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *ctx)
+{
+	struct session *s = ctx;
+	int error = try_send(s, s->pending, s->pending_len, s->pending_descriptors);
+
+	(void)fd;
+	(void)what;
+	if (error == CHAN_E_AGAIN) {
+		event_add(s->writable, NULL);
+		return;
+	}
+	free(s->pending);
+	s->pending = NULL;
+	timer_stop(&s->timer);
+	session_event(s, error ? EVENT_HANGUP : EVENT_FLUSHED);
+}
+
+/* ---- receiving ---- */
+
+static void on_readable(evutil_socket_t fd, short what, void *ctx)
+{
+	static unsigned char packet[WIRE_MAX];
+	struct session *s = ctx;
+	size_t len = 0;
+
+	(void)what;
+	server_tick(s->server);
+	int error = shmi_chan_recv(fd, packet, sizeof(packet), &len, NULL, NULL);
+
+	if (error == CHAN_E_AGAIN)
+		return;
+	if (error && error != CHAN_E_TOO_LONG)
+		session_event(s, EVENT_HANGUP);
+	else
+		act(s, dialogue_packet(&s->dialogue, error ? NULL : packet, len));
+}
+
+static void on_timer(void *ctx)
+{
+	struct session *s = ctx;
+
+	session_event(s, s->pending ? EVENT_STUCK : EVENT_SILENT);
+}
+
+struct session *session_new(struct server *server, int sock, const struct peer *peer)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s) {
+		struct peer lost = *peer;
+
+		close(sock);
+		peer_close(&lost);
+		return NULL;
+	}
+	s->server = server;
+	s->sock = sock;
+	dialogue_init(&s->dialogue, &server->core, peer);
+	s->readable = event_new(server->base, sock, EV_READ | EV_PERSIST, on_readable, s);
+	s->writable = event_new(server->base, sock, EV_WRITE, on_writable, s);
+	if (!s->readable || !s->writable || timer_init(&s->timer, server->base, on_timer, s)) {
+		session_free(s);
+		return NULL;
+	}
+	event_add(s->readable, NULL);
+	timer_start(&s->timer, POLICY_HELLO_MS);
+	LIST_INSERT_HEAD(&server->sessions, s, link);
+	return s;
+}
