@@ -14,7 +14,7 @@
 
 struct account {
 	struct account *parent;
-	uint64_t used;  /* pages */
+	uint64_t used; /* pages */
 	uint64_t limit; /* pages; 0: none */
 };
 

@@ -139,10 +139,10 @@ static bool open_client(struct core *core, struct client *client, const struct p
 	if (!user)
 		return false;
 	*client = (struct client){.id = client->id,
-		.state = CLIENT_ATTACHED,
-		.peer = *peer,
-		.user = user,
-		.account = {.parent = &user->account, .limit = core->client_limit}};
+	        .state = CLIENT_ATTACHED,
+	        .peer = *peer,
+	        .user = user,
+	        .account = {.parent = &user->account, .limit = core->client_limit}};
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 1;
 	return true;
 }
@@ -213,8 +213,8 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 	struct client *client = id < SHMI_MAX_CLIENTS ? &core->client[id] : NULL;
 
 	if (!client || (client->state != CLIENT_ATTACHED && client->state != CLIENT_DETACHED) ||
-		clients_entry(core, client)->nonce != nonce || client->peer.pid != caller->peer.pid ||
-		client->peer.inode != caller->peer.inode || client->peer.uid != caller->peer.uid) {
+	        clients_entry(core, client)->nonce != nonce || client->peer.pid != caller->peer.pid ||
+	        client->peer.inode != caller->peer.inode || client->peer.uid != caller->peer.uid) {
 		core_fail(core, WIRE_E_NOT_FOUND, "there is no client %u of yours to resume", id);
 		return NULL;
 	}
@@ -273,7 +273,8 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 {
 	struct client *client = &core->client[id];
 	bool known = read_entry(core, id, head);
-	struct peer peer = {.pid = head->pid, .uid = head->uid, .gid = head->gid, .pidfd = -1, .inode = head->pidfd_inode};
+	struct peer peer = {
+	        .pid = head->pid, .uid = head->uid, .gid = head->gid, .pidfd = -1, .inode = head->pidfd_inode};
 
 	count_records(core, client);
 	if (!known && !client->threads && !shmi_owner_at(&core->heap->img, id)->spans.count)
@@ -300,6 +301,8 @@ uint32_t clients_adopt(struct core *core)
 	struct shmi_client_state head;
 	uint32_t alive = 0;
 
+	for (uint32_t id = 0; id < SHMI_MAX_CLIENTS; id++)
+		shmi_owner_at(&core->heap->img, id)->in_use = 0;
 	for (uint32_t id = 0; id < SHMI_MAX_CLIENTS; id++)
 		if (adopt_client(core, id, &head) && core->client[id].state == CLIENT_DETACHED)
 			alive++;

@@ -14,7 +14,7 @@
 #include "daemon/scavenger.h"
 
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, uint64_t client_limit,
-	uint64_t user_limit)
+        uint64_t user_limit)
 {
 	memset(core, 0, sizeof(*core));
 	core->heap = heap;
@@ -24,7 +24,7 @@ int core_init(struct core *core, struct heap *heap, const struct core_hooks *hoo
 	core->copy = malloc(heap->img.geo.record_bytes);
 	TAILQ_INIT(&core->jobs);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		core->client[i].id = i;
+		core->client[i] = (struct client){.id = i, .peer.pidfd = -1};
 	return core->copy ? 0 : -ENOMEM;
 }
 
@@ -102,8 +102,10 @@ void core_fence(struct core *core)
 		return;
 	core->heap->fenced = true;
 	log_limited(LEVEL_ERROR, LOG_DAMAGE,
-		"heap '%s' is damaged: a client has cut one of its objects short; it is fenced, nothing is granted from it "
-		"any more; stop its clients and start shmallocd with --reset", core->heap->name);
+	        "heap '%s' is damaged: a client has cut one of its objects short; it is fenced, nothing is granted "
+	        "from it "
+	        "any more; stop its clients and start shmallocd with --reset",
+	        core->heap->name);
 }
 
 /* ---- answers ---- */
@@ -130,7 +132,7 @@ void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struc
 		return;
 	/* Cannot happen: every reply is bounded. But a client must not wait for an answer for ever. */
 	log_limited(LEVEL_ERROR, LOG_PROTOCOL, "a reply of kind %s could not be encoded",
-		shmi_wire_kind_name(core->reply.kind));
+	        shmi_wire_kind_name(core->reply.kind));
 	core_fail(core, WIRE_E_INVALID, "the reply could not be encoded");
 	(void)shmi_codec_encode(&core->reply, &core->scratch, core->out, sizeof(core->out), &answer->len);
 }
@@ -218,8 +220,8 @@ void core_caller_left(struct core *core, struct caller *caller)
 	client->caller = NULL;
 	if (client->state == CLIENT_ATTACHED) {
 		client->state = CLIENT_DETACHED;
-		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has lost its connection and may resume", client->id,
-			client->peer.pid);
+		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has lost its connection and may resume",
+		        client->id, client->peer.pid);
 	} else if (client->state == CLIENT_LEAVING) {
 		reaper_socket_gone(core, client);
 	}

@@ -28,10 +28,10 @@ struct client;
 /* What became of a request: see daemon/session_fsm.h for what it does to the connection. */
 enum outcome {
 	OUTCOME_ANSWERED,
-	OUTCOME_GREETED,  /* hello accepted */
+	OUTCOME_GREETED, /* hello accepted */
 	OUTCOME_ATTACHED, /* the answer goes with descriptors */
-	OUTCOME_LATER,    /* no answer yet: hooks.finished brings it */
-	OUTCOME_REFUSED,  /* the answer is the last one */
+	OUTCOME_LATER, /* no answer yet: hooks.finished brings it */
+	OUTCOME_REFUSED, /* the answer is the last one */
 };
 
 /* An encoded message, in the core's buffer: good until the next call of the core. */
@@ -57,7 +57,7 @@ TAILQ_HEAD(job_queue, job);
 struct drops {
 	struct job job;
 	uint32_t first, count; /* a ring */
-	uint32_t done;         /* pages of the first run */
+	uint32_t done; /* pages of the first run */
 	struct shmi_run run[CORE_DROPS];
 };
 
@@ -65,7 +65,7 @@ struct drops {
 struct look {
 	struct job job;
 	uint32_t page; /* where to go on */
-	bool again;    /* from the start, once this walk is over */
+	bool again; /* from the start, once this walk is over */
 };
 
 /* ---- callers and clients ---- */
@@ -87,7 +87,7 @@ enum client_state {
 	CLIENT_FREE,
 	CLIENT_ATTACHED,
 	CLIENT_DETACHED, /* alive without a connection: may resume */
-	CLIENT_LEAVING,  /* dead, or has asked to be detached: being reclaimed */
+	CLIENT_LEAVING, /* dead, or has asked to be detached: being reclaimed */
 };
 
 /* A large block that is being backed. */
@@ -106,12 +106,12 @@ enum reclaim_stage { RECLAIM_RECORDS, RECLAIM_SHARED, RECLAIM_WAIT, RECLAIM_SCOP
 struct reclaim {
 	struct job job;
 	enum reclaim_stage stage;
-	bool dead;          /* else it has asked for it */
-	bool in_record;     /* `record` has begun */
-	uint32_t thread;    /* next thread record to look at */
-	uint32_t cursor;    /* span to go on with */
-	uint64_t pages;     /* taken from it so far */
-	uint64_t serial;    /* of the request to detach */
+	bool dead; /* else it has asked for it */
+	bool in_record; /* `record` has begun */
+	uint32_t thread; /* next thread record to look at */
+	uint32_t cursor; /* span to go on with */
+	uint64_t pages; /* taken from it so far */
+	uint64_t serial; /* of the request to detach */
 	struct shmi_reclaim record;
 };
 
@@ -144,7 +144,7 @@ struct core {
 	struct heap *heap;
 	struct core_hooks hooks;
 	uint64_t client_limit; /* pages; 0: none */
-	uint32_t uid;          /* the daemon's */
+	uint32_t uid; /* the daemon's */
 	uint64_t now_ms, started_ms;
 	uint64_t requests;
 	struct users users;
@@ -152,8 +152,8 @@ struct core {
 	struct job_queue jobs;
 	struct drops drops;
 	struct look look;
-	struct client *copying;        /* whose record is in `copy` */
-	struct shmi_threadrec *copy;   /* snapshot of one thread record */
+	struct client *copying; /* whose record is in `copy` */
+	struct shmi_threadrec *copy; /* snapshot of one thread record */
 	struct wire_msg reply;
 	struct codec_scratch scratch;
 	unsigned char out[WIRE_MAX];
@@ -161,7 +161,7 @@ struct core {
 
 /* `heap` is open. Returns 0 or -ENOMEM. */
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, uint64_t client_limit,
-	uint64_t user_limit);
+        uint64_t user_limit);
 void core_deinit(struct core *core);
 
 /* The time, in milliseconds of any clock that does not go back; before each of the calls below. */
@@ -193,7 +193,7 @@ void core_finish(struct core *core, struct client *client, struct caller *caller
 
 /* core->reply becomes an error. The outcome is OUTCOME_ANSWERED. */
 enum outcome core_fail(struct core *core, enum wire_error_code code, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+        __attribute__((format(printf, 3, 4)));
 
 /* Returns a run in state MOVING to the page heap after its pages [0, run.pages) have been dropped, in steps. */
 void core_drop_run(struct core *core, struct shmi_run run);

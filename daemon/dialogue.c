@@ -21,7 +21,7 @@ struct dialogue *dialogue_of(struct caller *caller)
 bool dialogue_listens(const struct dialogue *d)
 {
 	return d->state == SESSION_NEW || d->state == SESSION_GREETED || d->state == SESSION_ATTACHED ||
-		d->state == SESSION_HELD;
+	       d->state == SESSION_HELD;
 }
 
 static enum session_event event_of(const struct wire_msg *msg)
@@ -76,11 +76,11 @@ struct move dialogue_finished(struct dialogue *d, const struct answer *answer, b
 static struct move run_request(struct dialogue *d, const struct wire_msg *msg)
 {
 	static const enum session_event event[] = {
-		[OUTCOME_ANSWERED] = EVENT_ANSWERED,
-		[OUTCOME_GREETED] = EVENT_GREETED,
-		[OUTCOME_ATTACHED] = EVENT_ATTACHED,
-		[OUTCOME_LATER] = EVENT_LATER,
-		[OUTCOME_REFUSED] = EVENT_REFUSED,
+	        [OUTCOME_ANSWERED] = EVENT_ANSWERED,
+	        [OUTCOME_GREETED] = EVENT_GREETED,
+	        [OUTCOME_ATTACHED] = EVENT_ATTACHED,
+	        [OUTCOME_LATER] = EVENT_LATER,
+	        [OUTCOME_REFUSED] = EVENT_REFUSED,
 	};
 	struct answer answer;
 
@@ -99,8 +99,8 @@ static struct move refuse(struct dialogue *d, struct session_step step, uint64_t
 {
 	struct answer answer;
 
-	log_limited(LEVEL_WARN, LOG_PROTOCOL, "pid %d (uid %u) sent %s while %s; its connection ends", d->caller.peer.pid,
-		d->caller.peer.uid, text, session_state_name(d->state));
+	log_limited(LEVEL_WARN, LOG_PROTOCOL, "pid %d (uid %u) sent %s while %s; its connection ends",
+	        d->caller.peer.pid, d->caller.peer.uid, text, session_state_name(d->state));
 	struct move move = enter(d, step);
 
 	requests_refuse(d->core, serial, WIRE_E_PROTOCOL, text, &answer);
@@ -122,6 +122,6 @@ struct move dialogue_packet(struct dialogue *d, const unsigned char *bytes, size
 	}
 	if (step.actions & ACTION_REFUSE)
 		return refuse(d, step, good ? msg.serial : 0,
-			event == EVENT_GARBAGE ? "what is not a request" : "a request out of order");
+		        event == EVENT_GARBAGE ? "what is not a request" : "a request out of order");
 	return enter(d, step);
 }

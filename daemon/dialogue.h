@@ -19,7 +19,7 @@ struct move {
 	const unsigned char *bytes; /* to send; NULL: nothing */
 	size_t len;
 	bool descriptors; /* with the heap's three descriptors */
-	bool drop;        /* close the socket at once */
+	bool drop; /* close the socket at once */
 };
 
 /* `peer` is consumed: its pidfd belongs to the dialogue, and to the client from an attach on. */

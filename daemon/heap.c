@@ -77,7 +77,7 @@ static int format_guarded(void *ctx)
 }
 
 int heap_create(struct heap *heap, const struct heap_floor *floor, const struct heap_memory *memory,
-	const struct shmi_image_params *params)
+        const struct shmi_image_params *params)
 {
 	struct making making = {heap, memory, params};
 
@@ -115,7 +115,7 @@ static const char *check_state(const struct heap *heap, uint64_t state_bytes)
 	if (state_bytes < sizeof(*state))
 		return "its state object is shorter than it must be";
 	if (state->magic != SHMI_STATE_MAGIC || state->layout_hash != shmi_layout_hash() ||
-		state->heap_id != heap->img.super->heap_id)
+	        state->heap_id != heap->img.super->heap_id)
 		return "its state object belongs to another heap";
 	return NULL;
 }
@@ -148,7 +148,7 @@ static int adopt_guarded(void *ctx)
 }
 
 int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct heap_memory *memory, uint64_t data_bytes,
-	const char **why)
+        const char **why)
 {
 	struct adopting a = {heap, memory, data_bytes, NULL};
 
@@ -223,7 +223,7 @@ int heap_alloc(struct heap *heap, shmi_npages pages, shmi_npages align, bool laz
 bool heap_is_fresh(const struct heap *heap, const struct shmi_run *run)
 {
 	return run->first.i >= heap->fresh.first.i &&
-		run->first.i + run->pages.n <= heap->fresh.first.i + heap->fresh.pages.n;
+	       run->first.i + run->pages.n <= heap->fresh.first.i + heap->fresh.pages.n;
 }
 
 void heap_put(struct heap *heap, struct shmi_run run)
@@ -256,8 +256,7 @@ int heap_back_record(struct heap *heap, uint32_t thread, bool head, uint32_t par
 
 uint32_t heap_record_pages(const struct heap *heap, uint32_t parts)
 {
-	uint64_t bytes = SHMI_THREAD_HEAD_BYTES +
-		(uint64_t)__builtin_popcount(parts) * heap->img.geo.part_bytes;
+	uint64_t bytes = SHMI_THREAD_HEAD_BYTES + (uint64_t)__builtin_popcount(parts) * heap->img.geo.part_bytes;
 
 	return shmi_npages_of(bytes).n;
 }

@@ -31,8 +31,8 @@ struct heap {
 	struct shmi_state *state;
 	struct heap_floor floor;
 	struct shmi_floor page_floor; /* the page heap's view of it */
-	struct shmi_run fresh;        /* what the last allocation had to back: zero pages */
-	uint32_t now;                 /* tick: milliseconds */
+	struct shmi_run fresh; /* what the last allocation had to back: zero pages */
+	uint32_t now; /* tick: milliseconds */
 	bool fenced;
 	char name[64];
 };
@@ -49,12 +49,12 @@ uint64_t heap_base_address(const char *instance, const char *name, uint32_t limi
 
 /* Makes a new heap in zeroed memory; the fixed parts are backed already. Returns 0 or GUARD_E_BUS. */
 int heap_create(struct heap *heap, const struct heap_floor *floor, const struct heap_memory *memory,
-	const struct shmi_image_params *params);
+        const struct shmi_image_params *params);
 
 /* Takes over what an earlier daemon left, rebuilds what is derived and drops the backing of free pages. `data_bytes` is the
  * length of the data object. Returns 0, or -1 and in *why the reason in words; then nothing has been changed. */
 int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct heap_memory *memory, uint64_t data_bytes,
-	const char **why);
+        const char **why);
 
 /* A run in state MOVING, as shmi_pageheap_alloc, trying harder: returns idle memory to the system and looks again at central
  * spans before it gives up. Returns 0 or SHMI_E_NOMEM. */

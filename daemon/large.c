@@ -12,21 +12,21 @@ static struct client *client_of(struct job *job)
 static bool is_legal(const struct core *core, const struct wire_large *want)
 {
 	return want->bytes && want->pages && want->pages < core->heap->img.geo.limit_pages &&
-		want->bytes <= shmi_npages_bytes((shmi_npages){want->pages}) && want->align_pages &&
-		!(want->align_pages & (want->align_pages - 1)) && want->align_pages <= SHMI_ARENA_PAGES &&
-		want->attrs < SHMI_ATTRS;
+	       want->bytes <= shmi_npages_bytes((shmi_npages){want->pages}) && want->align_pages &&
+	       !(want->align_pages & (want->align_pages - 1)) && want->align_pages <= SHMI_ARENA_PAGES &&
+	       want->attrs < SHMI_ATTRS;
 }
 
 static enum outcome no_memory(struct core *core, const struct client *client, uint32_t pages)
 {
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a block of %u pages for client %u (pid %d)", pages, client->id,
-		client->peer.pid);
+	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a block of %u pages for client %u (pid %d)", pages,
+	        client->id, client->peer.pid);
 	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a block of %u pages", pages);
 }
 
-static enum outcome hand_out(struct core *core, struct client *client, const struct wire_large *want, struct shmi_run run,
-	bool zeroed)
+static enum outcome hand_out(
+        struct core *core, struct client *client, const struct wire_large *want, struct shmi_run run, bool zeroed)
 {
 	struct shmi_image *img = &core->heap->img;
 	uint32_t generation = shmi_span_open_large(img, run, want->attrs, client->id, want->bytes, want->lazy);
@@ -34,7 +34,8 @@ static enum outcome hand_out(struct core *core, struct client *client, const str
 	shmi_bump(&img->super->counters.large_granted, 1);
 	clients_settle(core, client->id);
 	core->reply.kind = WIRE_LARGE_OK;
-	core->reply.u.large_ok = (struct wire_large_ok){.page = run.first.i, .generation = generation, .zeroed = zeroed};
+	core->reply.u.large_ok =
+	        (struct wire_large_ok){.page = run.first.i, .generation = generation, .zeroed = zeroed};
 	return OUTCOME_ANSWERED;
 }
 
@@ -109,13 +110,13 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 
 	if (!is_legal(core, want))
 		return core_fail(core, WIRE_E_INVALID, "a large block of %llu bytes in %u pages is not possible here",
-			(unsigned long long)want->bytes, want->pages);
+		        (unsigned long long)want->bytes, want->pages);
 	struct large large = {.active = true, .serial = req->serial, .want = *want, .job.step = step_large};
 
 	if (charge_take(&large.charge, &client->account, want->pages)) {
 		shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id, client->peer.pid,
-			client->peer.uid);
+		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
+		        client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
 	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run)) {
@@ -159,8 +160,9 @@ enum outcome large_free(struct core *core, struct caller *caller, const struct w
 	core->reply.kind = WIRE_OK;
 	if (!bad)
 		return OUTCOME_ANSWERED;
-	log_limited(LEVEL_WARN, LOG_CLIENT, "client %u (pid %d) freed %u large blocks that are none, the first at page %u",
-		caller->client->id, caller->client->peer.pid, bad, first_bad);
-	return core_fail(core, WIRE_E_BAD_FREE, "%u of %u were not large blocks, the first at page %u: freed twice?", bad,
-		want->n_spans, first_bad);
+	log_limited(LEVEL_WARN, LOG_CLIENT,
+	        "client %u (pid %d) freed %u large blocks that are none, the first at page %u", caller->client->id,
+	        caller->client->peer.pid, bad, first_bad);
+	return core_fail(core, WIRE_E_BAD_FREE, "%u of %u were not large blocks, the first at page %u: freed twice?",
+	        bad, want->n_spans, first_bad);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -85,11 +86,28 @@ static void on_acceptable(evutil_socket_t fd, short what, void *ctx)
 			return;
 }
 
-int listener_init(struct listener *l, struct server *server, const char *path, unsigned mode)
+/* Makes the socket's directory. In /tmp anybody could have made it before us. */
+static int make_dir(const char *path, unsigned mode)
+{
+	char dir[108];
+	struct stat st;
+	const char *slash = strrchr(path, '/');
+
+	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
+	if (mkdir(dir, mode) && errno != EEXIST)
+		return -errno;
+	if (lstat(dir, &st))
+		return -errno;
+	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 0022) ? 0 : -EPERM;
+}
+
+int listener_init(struct listener *l, struct server *server, const char *path, unsigned mode, unsigned dir_mode)
 {
 	*l = (struct listener){.server = server, .sock = -1};
-	int error = shmi_chan_listen(path, mode, BACKLOG, &l->sock);
+	int error = dir_mode ? make_dir(path, dir_mode) : 0;
 
+	if (!error)
+		error = shmi_chan_listen(path, mode, BACKLOG, &l->sock);
 	if (error)
 		return error;
 	snprintf(l->path, sizeof(l->path), "%s", path);

@@ -22,9 +22,9 @@ struct listener {
 	bool paused;
 };
 
-/* Binds to `path`, with access rights `mode`. Returns 0 or a negative errno; -EADDRINUSE:
- * somebody listens there. */
-int listener_init(struct listener *listener, struct server *server, const char *path, unsigned mode);
+/* Binds to `path`, with access rights `mode`. With `dir_mode` its directory is made if it is missing, and must be ours alone to
+ * write to (-EPERM). Returns 0 or a negative errno; -EADDRINUSE: somebody listens there. */
+int listener_init(struct listener *listener, struct server *server, const char *path, unsigned mode, unsigned dir_mode);
 
 /* Closes and removes the socket file. */
 void listener_deinit(struct listener *listener);

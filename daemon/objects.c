@@ -84,7 +84,7 @@ static int refuse_locked(struct objects *o, int fd)
 
 	close(fd);
 	return refuse(o, -EWOULDBLOCK, "instance '%s' is already served by the shmallocd with pid %ld", o->instance,
-		n > 0 ? strtol(pid, NULL, 10) : 0);
+	        n > 0 ? strtol(pid, NULL, 10) : 0);
 }
 
 int objects_lock(struct objects *o)
@@ -134,8 +134,8 @@ static int unback(void *ctx, enum heap_object object, uint64_t off, uint64_t len
 
 	do
 		error = fallocate(o->fd[object], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len)
-			? -errno
-			: 0;
+		                ? -errno
+		                : 0;
 	while (error == -EINTR);
 	return error;
 }
@@ -169,11 +169,11 @@ struct heap_floor objects_floor(struct objects *o)
 struct heap_memory objects_memory(const struct objects *o)
 {
 	return (struct heap_memory){.meta = o->map[HEAP_META],
-		.ctl = o->map[HEAP_CTL],
-		.state = o->map[HEAP_STATE],
-		.meta_bytes = o->bytes[HEAP_META],
-		.ctl_bytes = o->bytes[HEAP_CTL],
-		.state_bytes = o->bytes[HEAP_STATE]};
+	        .ctl = o->map[HEAP_CTL],
+	        .state = o->map[HEAP_STATE],
+	        .meta_bytes = o->bytes[HEAP_META],
+	        .ctl_bytes = o->bytes[HEAP_CTL],
+	        .state_bytes = o->bytes[HEAP_STATE]};
 }
 
 /* ---- creation ---- */
@@ -200,7 +200,7 @@ static int create_object(struct objects *o, enum heap_object i, uint64_t bytes, 
 		return refuse(o, -errno, "cannot create %s: %s", name.text, strerror(errno));
 	if (ftruncate(o->fd[i], (off_t)bytes))
 		return refuse(o, -errno, "cannot make %s %llu bytes long: %s", name.text, (unsigned long long)bytes,
-			strerror(errno));
+		        strerror(errno));
 	o->bytes[i] = bytes;
 	int error = backed ? back(o, i, 0, backed) : 0;
 
@@ -272,8 +272,8 @@ static int open_object(struct objects *o, enum heap_object i)
 	if (fstat(o->fd[i], &st))
 		return refuse(o, -EPROTO, "cannot look at %s: %s", name.text, strerror(errno));
 	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 0077) || st.st_nlink != 1)
-		return refuse(o, -EPROTO, "%s is not ours: it must be a file of uid %u with mode 0600", name.text,
-			geteuid());
+		return refuse(
+		        o, -EPROTO, "%s is not ours: it must be a file of uid %u with mode 0600", name.text, geteuid());
 	if (st.st_size < 4096)
 		return refuse(o, -EPROTO, "%s is cut short: it has %lld bytes", name.text, (long long)st.st_size);
 	o->bytes[i] = (uint64_t)st.st_size;

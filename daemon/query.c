@@ -9,6 +9,8 @@
 #include "shm/stats.h"
 #include "shm/walk.h"
 
+#pragma weak shmi_check
+
 #define CHECK_PASSES 3u /* a finding about memory that clients write counts if it is seen each time */
 
 /* ---- stats ---- */
@@ -19,12 +21,12 @@ static void fenced_stats(const struct core *core, struct shmi_heap_stats *st)
 	const struct shmi_super *super = core->heap->img.super;
 
 	*st = (struct shmi_heap_stats){.limit = shmi_npages_bytes((shmi_npages){core->heap->img.geo.limit_pages}),
-		.published = shmi_npages_bytes((shmi_npages){shmi_load(&super->published_pages)}),
-		.owned = shmi_load(&super->pages.owned) << SHMI_PAGE_SHIFT,
-		.central = shmi_load(&super->pages.central) << SHMI_PAGE_SHIFT,
-		.free = shmi_load(&super->pages.free) << SHMI_PAGE_SHIFT,
-		.returned = shmi_load(&super->pages.returned) << SHMI_PAGE_SHIFT,
-		.lazy = shmi_load(&super->pages.lazy) << SHMI_PAGE_SHIFT};
+	        .published = shmi_npages_bytes((shmi_npages){shmi_load(&super->published_pages)}),
+	        .owned = shmi_load(&super->pages.owned) << SHMI_PAGE_SHIFT,
+	        .central = shmi_load(&super->pages.central) << SHMI_PAGE_SHIFT,
+	        .free = shmi_load(&super->pages.free) << SHMI_PAGE_SHIFT,
+	        .returned = shmi_load(&super->pages.returned) << SHMI_PAGE_SHIFT,
+	        .lazy = shmi_load(&super->pages.lazy) << SHMI_PAGE_SHIFT};
 	st->backed = st->owned + st->central + st->free;
 }
 
@@ -39,12 +41,30 @@ static void query_stats(struct core *core, const struct wire_query *query)
 	else
 		shmi_stats_heap(&core->heap->img, &st);
 	core->reply.kind = WIRE_STATS;
-	*out = (struct wire_stats){.limit = st.limit, .published = st.published, .owned = st.owned, .central = st.central,
-		.free = st.free, .backed = st.backed, .returned = st.returned, .lazy = st.lazy, .moving = st.moving,
-		.peak_backed = st.peak_backed, .live = st.live, .live_blocks = st.live_blocks, .cached = st.cached,
-		.slots_free = st.slots_free, .tail = st.tail, .written_off = st.written_off, .quarantined = st.quarantined,
-		.metadata = st.metadata, .clients = st.clients, .threads = st.threads, .roots = st.roots,
-		.requests = core->requests, .uptime_ms = core->now_ms - core->started_ms, .damaged = core->heap->fenced};
+	*out = (struct wire_stats){.limit = st.limit,
+	        .published = st.published,
+	        .owned = st.owned,
+	        .central = st.central,
+	        .free = st.free,
+	        .backed = st.backed,
+	        .returned = st.returned,
+	        .lazy = st.lazy,
+	        .moving = st.moving,
+	        .peak_backed = st.peak_backed,
+	        .live = st.live,
+	        .live_blocks = st.live_blocks,
+	        .cached = st.cached,
+	        .slots_free = st.slots_free,
+	        .tail = st.tail,
+	        .written_off = st.written_off,
+	        .quarantined = st.quarantined,
+	        .metadata = st.metadata,
+	        .clients = st.clients,
+	        .threads = st.threads,
+	        .roots = st.roots,
+	        .requests = core->requests,
+	        .uptime_ms = core->now_ms - core->started_ms,
+	        .damaged = core->heap->fenced};
 	memcpy(out->counters, st.counters, sizeof(out->counters));
 	snprintf(out->heap, sizeof(out->heap), "%s", core->heap->name);
 }
@@ -58,15 +78,15 @@ static void client_row(struct core *core, const struct client *client, struct wi
 	if (!core->heap->fenced)
 		shmi_stats_client(&core->heap->img, client->id, &st);
 	*row = (struct wire_client_row){.client = client->id,
-		.pid = (uint32_t)client->peer.pid,
-		.uid = client->peer.uid,
-		.threads = st.threads,
-		.detached = !client->caller,
-		.spans = st.spans,
-		.bytes = st.bytes,
-		.cached = st.cached,
-		.limit = client->account.limit << SHMI_PAGE_SHIFT,
-		.requests = client->requests};
+	        .pid = (uint32_t)client->peer.pid,
+	        .uid = client->peer.uid,
+	        .threads = st.threads,
+	        .detached = !client->caller,
+	        .spans = st.spans,
+	        .bytes = st.bytes,
+	        .cached = st.cached,
+	        .limit = client->account.limit << SHMI_PAGE_SHIFT,
+	        .requests = client->requests};
 	snprintf(row->label, sizeof(row->label), "%.63s", clients_entry(core, client)->label);
 }
 
@@ -107,28 +127,28 @@ static void query_classes(struct core *core, const struct wire_query *query)
 			return;
 		}
 		out->rows[out->n_rows++] = (struct wire_class_row){.sclass = row->sclass.c,
-			.size = row->size,
-			.spans_owned = row->spans_owned,
-			.spans_central = row->spans_central,
-			.bytes = row->bytes,
-			.live = row->live,
-			.cached = row->cached,
-			.slots_free = row->slots_free};
+		        .size = row->size,
+		        .spans_owned = row->spans_owned,
+		        .spans_central = row->spans_central,
+		        .bytes = row->bytes,
+		        .live = row->live,
+		        .cached = row->cached,
+		        .slots_free = row->slots_free};
 	}
 }
 
 static void span_row(const struct shmi_image *img, const struct shmi_walk *walk, struct wire_span_row *row)
 {
 	*row = (struct wire_span_row){.page = walk->page.i,
-		.pages = walk->pages.n,
-		.state = walk->word.state,
-		.sclass = walk->word.sclass.c,
-		.owner = walk->word.owner,
-		.generation = walk->word.generation,
-		.slots = shmi_span_at(img, walk->page)->slots};
+	        .pages = walk->pages.n,
+	        .state = walk->word.state,
+	        .sclass = walk->word.sclass.c,
+	        .owner = walk->word.owner,
+	        .generation = walk->word.generation,
+	        .slots = shmi_span_at(img, walk->page)->slots};
 	if (shmi_state_in_use(walk->word.state) && shmi_sclass_is_small(walk->word.sclass))
-		row->slots_free = shmi_slots_count(shmi_bitmap_at(img, walk->page),
-			&img->classes[shmi_sclass_size_class(walk->word.sclass)]);
+		row->slots_free = shmi_slots_count(
+		        shmi_bitmap_at(img, walk->page), &img->classes[shmi_sclass_size_class(walk->word.sclass)]);
 }
 
 /* Every run of the heap, free ones included. The cursor is a page; if runs have been joined meanwhile, the walk finds its
@@ -190,6 +210,10 @@ static void query_check(struct core *core, const struct wire_query *query)
 	struct wire_check *out = &core->reply.u.check;
 
 	(void)query;
+	if (!shmi_check) {
+		core_fail(core, WIRE_E_INVALID, "this daemon was built without the check");
+		return;
+	}
 	core->reply.kind = WIRE_CHECK;
 	out->next = 0;
 	out->violations = shmi_check(&core->heap->img, &env, CHECK_PASSES, found, WIRE_ROWS);
@@ -197,7 +221,8 @@ static void query_check(struct core *core, const struct wire_query *query)
 	for (uint32_t i = 0; i < out->n_rows; i++) {
 		struct wire_check_row *row = &out->rows[i];
 
-		*row = (struct wire_check_row){.invariant = found[i].invariant, .page = found[i].page, .detail = found[i].detail};
+		*row = (struct wire_check_row){
+		        .invariant = found[i].invariant, .page = found[i].page, .detail = found[i].detail};
 		snprintf(row->text, sizeof(row->text), "%.119s", found[i].text);
 	}
 }
@@ -208,12 +233,12 @@ enum outcome query_run(struct core *core, struct caller *caller, const struct wi
 		void (*run)(struct core *core, const struct wire_query *query);
 		bool needs_ctl;
 	} queries[] = {
-		[WIRE_Q_STATS] = {query_stats, false},
-		[WIRE_Q_CLIENTS] = {query_clients, false},
-		[WIRE_Q_CLASSES] = {query_classes, true},
-		[WIRE_Q_SPANS] = {query_spans, true},
-		[WIRE_Q_ROOTS] = {query_roots, false},
-		[WIRE_Q_CHECK] = {query_check, true},
+	        [WIRE_Q_STATS] = {query_stats, false},
+	        [WIRE_Q_CLIENTS] = {query_clients, false},
+	        [WIRE_Q_CLASSES] = {query_classes, true},
+	        [WIRE_Q_SPANS] = {query_spans, true},
+	        [WIRE_Q_ROOTS] = {query_roots, false},
+	        [WIRE_Q_CHECK] = {query_check, true},
 	};
 	const struct wire_query *query = &req->u.query;
 
@@ -223,7 +248,8 @@ enum outcome query_run(struct core *core, struct caller *caller, const struct wi
 	if (query->heap[0] && strcmp(query->heap, core->heap->name) != 0)
 		return core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", query->heap);
 	if (queries[query->kind].needs_ctl && core->heap->fenced)
-		return core_fail(core, WIRE_E_DAMAGED, "the heap is damaged: a client has cut one of its objects short");
+		return core_fail(
+		        core, WIRE_E_DAMAGED, "the heap is damaged: a client has cut one of its objects short");
 	queries[query->kind].run(core, query);
 	return OUTCOME_ANSWERED;
 }

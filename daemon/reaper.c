@@ -25,7 +25,8 @@ static bool copy_record(struct core *core, uint32_t thread, uint32_t parts)
 	if (heap->floor.snapshot(heap->floor.ctx, HEAP_CTL, at, copy, SHMI_THREAD_HEAD_BYTES))
 		return false;
 	for (uint32_t a = 0; a < SHMI_ATTRS; a++, off += geo->part_bytes)
-		if (parts >> a & 1 && heap->floor.snapshot(heap->floor.ctx, HEAP_CTL, at + off, copy + off, geo->part_bytes))
+		if (parts >> a & 1 &&
+		        heap->floor.snapshot(heap->floor.ctx, HEAP_CTL, at + off, copy + off, geo->part_bytes))
 			return false;
 	return true;
 }
@@ -59,8 +60,9 @@ static void end_record(struct core *core, struct client *client)
 	for (uint32_t i = 0; i < r->record.big_count; i++)
 		core_free_large(core, (shmi_page){r->record.big[i]});
 	if (r->record.bad)
-		log_limited(LEVEL_WARN, LOG_DEATH, "client %u (pid %d) left %u words in its thread record that made no sense",
-			client->id, client->peer.pid, r->record.bad);
+		log_limited(LEVEL_WARN, LOG_DEATH,
+		        "client %u (pid %d) left %u words in its thread record that made no sense", client->id,
+		        client->peer.pid, r->record.bad);
 	clients_drop_record(core, client, r->thread++);
 	r->in_record = false;
 	core->copying = NULL;
@@ -157,7 +159,7 @@ static void finish(struct core *core, struct client *client)
 		shmi_bump(&core->heap->img.super->counters.deaths, 1);
 		shmi_bump(&core->heap->img.super->counters.reclaimed_pages, r->pages);
 		log_limited(LEVEL_INFO, LOG_DEATH, "client %u (pid %d) is dead: %llu pages reclaimed", client->id,
-			client->peer.pid, (unsigned long long)r->pages);
+		        client->peer.pid, (unsigned long long)r->pages);
 	} else {
 		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has detached", client->id, client->peer.pid);
 	}

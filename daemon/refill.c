@@ -77,7 +77,7 @@ static shmi_page from_pages(struct core *core, const struct client *client, shmi
 	struct shmi_run run;
 
 	if (heap_alloc(core->heap, (shmi_npages){img->classes[shmi_sclass_size_class(sclass)].pages}, (shmi_npages){1},
-		false, &run))
+	            false, &run))
 		return SHMI_NO_PAGE;
 	*fresh = heap_is_fresh(core->heap, &run);
 	shmi_span_open(img, run, sclass, client->id);
@@ -105,9 +105,9 @@ static uint32_t grant(struct core *core, struct client *client, shmi_sclass scla
 		if (!page.i)
 			return WIRE_E_NO_MEMORY;
 		ok->grants[ok->n_grants++] = (struct wire_grant){.page = page.i,
-			.generation = shmi_span_word(img, page).generation,
-			.sclass = sclass.c,
-			.fresh = fresh};
+		        .generation = shmi_span_word(img, page).generation,
+		        .sclass = sclass.c,
+		        .fresh = fresh};
 		*pages += each;
 	}
 	return 0;
@@ -117,7 +117,7 @@ static bool wants_ok(const struct wire_refill *req)
 {
 	for (uint32_t i = 0; i < req->n_wants; i++)
 		if (req->wants[i].sclass >= SHMI_SPAN_CLASSES ||
-			!shmi_sclass_is_small((shmi_sclass){(uint16_t)req->wants[i].sclass}) || !req->wants[i].spans)
+		        !shmi_sclass_is_small((shmi_sclass){(uint16_t)req->wants[i].sclass}) || !req->wants[i].spans)
 			return false;
 	return true;
 }
@@ -126,11 +126,12 @@ static enum outcome nothing(struct core *core, const struct client *client, uint
 {
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
 	if (why == WIRE_E_LIMIT) {
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id, client->peer.pid,
-			client->peer.uid);
+		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
+		        client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
-	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a span for client %u (pid %d)", client->id, client->peer.pid);
+	log_limited(
+	        LEVEL_WARN, LOG_MEMORY, "no memory for a span for client %u (pid %d)", client->id, client->peer.pid);
 	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a span");
 }
 
@@ -152,7 +153,8 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 	if (!good)
 		return core_fail(core, WIRE_E_INVALID, "a span that was given back is not client %u's", client->id);
 	for (uint32_t i = 0; i < refill->n_wants && !why; i++) {
-		why = grant(core, client, (shmi_sclass){(uint16_t)refill->wants[i].sclass}, refill->wants[i].spans, &pages);
+		why = grant(
+		        core, client, (shmi_sclass){(uint16_t)refill->wants[i].sclass}, refill->wants[i].spans, &pages);
 		clients_settle(core, client->id);
 	}
 	uint32_t granted = core->reply.u.refill_ok.n_grants;

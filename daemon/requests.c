@@ -21,9 +21,11 @@ static enum outcome run_hello(struct core *core, struct caller *caller, const st
 
 	if (theirs->protocol != WIRE_PROTOCOL || theirs->layout_hash != shmi_layout_hash()) {
 		core_fail(core, WIRE_E_VERSION,
-			"versions differ: the daemon is %s with protocol %u, layout %016llx; the client is %.31s with protocol "
-			"%u, layout %016llx", SHMALLOC_VERSION, WIRE_PROTOCOL, (unsigned long long)shmi_layout_hash(),
-			theirs->version, theirs->protocol, (unsigned long long)theirs->layout_hash);
+		        "versions differ: the daemon is %s with protocol %u, layout %016llx; the client is %.31s with "
+		        "protocol "
+		        "%u, layout %016llx",
+		        SHMALLOC_VERSION, WIRE_PROTOCOL, (unsigned long long)shmi_layout_hash(), theirs->version,
+		        theirs->protocol, (unsigned long long)theirs->layout_hash);
 		log_limited(LEVEL_WARN, LOG_REFUSED, "refused pid %d: %s", caller->peer.pid, core->reply.u.error.text);
 		return OUTCOME_REFUSED;
 	}
@@ -43,7 +45,8 @@ static enum outcome run_attach(struct core *core, struct caller *caller, const s
 	if (strcmp(attach->heap, core->heap->name) != 0)
 		return core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", attach->heap);
 	if (!caller->peer.pid)
-		return core_fail(core, WIRE_E_ACCESS, "the daemon cannot see your process: it is in another pid namespace");
+		return core_fail(
+		        core, WIRE_E_ACCESS, "the daemon cannot see your process: it is in another pid namespace");
 	struct client *client = attach->resume ? clients_resume(core, caller, attach->client, attach->nonce)
 	                                       : clients_add(core, caller);
 
@@ -53,14 +56,14 @@ static enum outcome run_attach(struct core *core, struct caller *caller, const s
 
 	core->reply.kind = WIRE_ATTACH_OK;
 	core->reply.u.attach_ok = (struct wire_attach_ok){.client = client->id,
-		.thread = entry->thread,
-		.nonce = entry->nonce,
-		.base = core->heap->img.super->base,
-		.meta_bytes = geo->meta_bytes,
-		.ctl_bytes = geo->ctl_bytes,
-		.data_bytes = shmi_npages_bytes((shmi_npages){geo->limit_pages})};
+	        .thread = entry->thread,
+	        .nonce = entry->nonce,
+	        .base = core->heap->img.super->base,
+	        .meta_bytes = geo->meta_bytes,
+	        .ctl_bytes = geo->ctl_bytes,
+	        .data_bytes = shmi_npages_bytes((shmi_npages){geo->limit_pages})};
 	log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u is pid %d, uid %u, '%s'%s", client->id, client->peer.pid,
-		client->peer.uid, entry->label, attach->resume ? ", again" : "");
+	        client->peer.uid, entry->label, attach->resume ? ", again" : "");
 	return OUTCOME_ATTACHED;
 }
 
@@ -80,8 +83,9 @@ static enum outcome run_thread(struct core *core, struct caller *caller, const s
 	int error;
 
 	if (parts >> SHMI_ATTRS ||
-		(thread != SHMI_NO_THREAD &&
-			(thread >= SHMI_MAX_THREADS || shmi_thread_slot_at(&core->heap->img, thread)->client != client->id)))
+	        (thread != SHMI_NO_THREAD &&
+	                (thread >= SHMI_MAX_THREADS ||
+	                        shmi_thread_slot_at(&core->heap->img, thread)->client != client->id)))
 		return core_fail(core, WIRE_E_INVALID, "thread record %u is not client %u's", thread, client->id);
 	if (thread == SHMI_NO_THREAD)
 		error = clients_add_record(core, client, parts, &thread);
@@ -112,7 +116,7 @@ static bool is_in_use(const struct shmi_image *img, uint64_t off)
 	if (!first.i || first.i > page.i) /* the middle of a large block is not in the page map */
 		return false;
 	return shmi_state_in_use(shmi_span_word(img, first).state) &&
-		page.i - first.i < shmi_span_at(img, first)->pages;
+	       page.i - first.i < shmi_span_at(img, first)->pages;
 }
 
 static enum outcome root_answer(struct core *core, int error, const char *name)
@@ -136,8 +140,10 @@ static enum outcome run_root_set(struct core *core, struct caller *caller, const
 	const struct wire_root *root = &req->u.root;
 
 	if (!is_in_use(img, root->off))
-		return core_fail(core, WIRE_E_INVALID, "there is no block at offset %llu", (unsigned long long)root->off);
-	return root_answer(core, shmi_roots_set(img, root->name, (shmi_off){root->off}, caller->client->id), root->name);
+		return core_fail(
+		        core, WIRE_E_INVALID, "there is no block at offset %llu", (unsigned long long)root->off);
+	return root_answer(
+	        core, shmi_roots_set(img, root->name, (shmi_off){root->off}, caller->client->id), root->name);
 }
 
 static enum outcome run_root_del(struct core *core, struct caller *caller, const struct wire_msg *req)
@@ -151,19 +157,19 @@ static enum outcome run_root_del(struct core *core, struct caller *caller, const
 static const struct request {
 	enum outcome (*run)(struct core *core, struct caller *caller, const struct wire_msg *req);
 	bool numbered; /* of an attached client, and takes effect once */
-	bool whole;    /* needs a heap that is not fenced */
+	bool whole; /* needs a heap that is not fenced */
 } table[WIRE_KINDS] = {
-	[WIRE_HELLO] = {run_hello, false, false},
-	[WIRE_ATTACH] = {run_attach, false, true},
-	[WIRE_THREAD] = {run_thread, true, true},
-	[WIRE_REFILL] = {refill_run, true, true},
-	[WIRE_LARGE] = {large_alloc, true, true},
-	[WIRE_FREE] = {large_free, true, true},
-	[WIRE_ROOT_SET] = {run_root_set, true, true},
-	[WIRE_ROOT_DEL] = {run_root_del, true, true},
-	[WIRE_DETACH] = {run_detach, true, false},
-	[WIRE_TRIM] = {scavenger_trim, false, true},
-	[WIRE_QUERY] = {query_run, false, false},
+        [WIRE_HELLO] = {run_hello, false, false},
+        [WIRE_ATTACH] = {run_attach, false, true},
+        [WIRE_THREAD] = {run_thread, true, true},
+        [WIRE_REFILL] = {refill_run, true, true},
+        [WIRE_LARGE] = {large_alloc, true, true},
+        [WIRE_FREE] = {large_free, true, true},
+        [WIRE_ROOT_SET] = {run_root_set, true, true},
+        [WIRE_ROOT_DEL] = {run_root_del, true, true},
+        [WIRE_DETACH] = {run_detach, true, false},
+        [WIRE_TRIM] = {scavenger_trim, false, true},
+        [WIRE_QUERY] = {query_run, false, false},
 };
 
 struct call {
@@ -222,8 +228,8 @@ static bool is_old(struct core *core, struct client *client, uint64_t serial, st
 	if (serial == last && last)
 		repeat(core, client, serial, answer);
 	else
-		requests_refuse(core, serial, WIRE_E_INVALID, "a request with this number was answered before the last one",
-			answer);
+		requests_refuse(core, serial, WIRE_E_INVALID,
+		        "a request with this number was answered before the last one", answer);
 	return true;
 }
 
@@ -243,7 +249,8 @@ void requests_run(struct core *core, struct caller *caller, const struct wire_ms
 		clients_remember(core, client, req->serial, answer);
 }
 
-void requests_refuse(struct core *core, uint64_t serial, enum wire_error_code code, const char *text, struct answer *answer)
+void requests_refuse(
+        struct core *core, uint64_t serial, enum wire_error_code code, const char *text, struct answer *answer)
 {
 	core_fail(core, code, "%s", text);
 	core_encode(core, serial, OUTCOME_ANSWERED, answer);

@@ -15,6 +15,7 @@
 void requests_run(struct core *core, struct caller *caller, const struct wire_msg *req, struct answer *answer);
 
 /* Answers with an error in place of a request that cannot be read or is out of order. */
-void requests_refuse(struct core *core, uint64_t serial, enum wire_error_code code, const char *text, struct answer *answer);
+void requests_refuse(
+        struct core *core, uint64_t serial, enum wire_error_code code, const char *text, struct answer *answer);
 
 #endif

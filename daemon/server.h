@@ -10,6 +10,7 @@
 #include "daemon/core.h"
 #include "daemon/listener.h"
 #include "daemon/objects.h"
+#include "daemon/policy.h"
 #include "daemon/session.h"
 
 struct session_count {
@@ -28,7 +29,7 @@ struct server {
 	struct session_count per_user[POLICY_SESSIONS]; /* unordered; `users` entries */
 	uint32_t users;
 	int descriptors[WIRE_FDS];
-	struct timer turn;     /* steps of jobs */
+	struct timer turn; /* steps of jobs */
 	struct timer scavenge;
 	struct event *signals[2];
 	struct event *deaths[SHMI_MAX_CLIENTS]; /* pidfds */

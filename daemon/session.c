@@ -53,8 +53,8 @@ static void listen_or_not(struct session *s)
 
 static int try_send(struct session *s, const unsigned char *bytes, size_t len, bool descriptors)
 {
-	return shmi_chan_send(s->sock, bytes, len, descriptors ? s->server->descriptors : NULL,
-		descriptors ? WIRE_FDS : 0);
+	return shmi_chan_send(
+	        s->sock, bytes, len, descriptors ? s->server->descriptors : NULL, descriptors ? WIRE_FDS : 0);
 }
 
 /* Keeps what could not be sent. False if there is no memory for it. */

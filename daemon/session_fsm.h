@@ -37,7 +37,7 @@ enum session_event {
 	EVENT_HELLO,
 	EVENT_ATTACH,
 	EVENT_REQUEST, /* one that only a client may send */
-	EVENT_QUERY,   /* query or trim */
+	EVENT_QUERY, /* query or trim */
 	EVENT_GARBAGE, /* not a request */
 	/* what became of the request */
 	EVENT_ANSWERED,
@@ -50,11 +50,11 @@ enum session_event {
 	EVENT_FINISHED_LAST,
 	/* the socket */
 	EVENT_HANGUP,
-	EVENT_SILENT,  /* no hello in time */
-	EVENT_STUCK,   /* the peer does not fetch its answer */
+	EVENT_SILENT, /* no hello in time */
+	EVENT_STUCK, /* the peer does not fetch its answer */
 	EVENT_FLUSHED, /* the answer is gone */
 	/* the rest of the daemon */
-	EVENT_DEATH,    /* of the client's process */
+	EVENT_DEATH, /* of the client's process */
 	EVENT_REPLACED, /* another connection speaks for the client now */
 	EVENT_STOP,
 	EVENTS
@@ -62,15 +62,15 @@ enum session_event {
 
 /* What to do, in this order. */
 enum session_action {
-	ACTION_RUN = 1,     /* carry the request out */
-	ACTION_REFUSE = 2,  /* answer that it is out of order */
-	ACTION_SEND = 4,    /* send the answer of the finished request */
-	ACTION_LEAVE = 8,   /* tell the core that this caller is gone */
-	ACTION_DROP = 16    /* close the socket at once */
+	ACTION_RUN = 1, /* carry the request out */
+	ACTION_REFUSE = 2, /* answer that it is out of order */
+	ACTION_SEND = 4, /* send the answer of the finished request */
+	ACTION_LEAVE = 8, /* tell the core that this caller is gone */
+	ACTION_DROP = 16 /* close the socket at once */
 };
 
 struct session_step {
-	unsigned char next;    /* enum session_state */
+	unsigned char next; /* enum session_state */
 	unsigned char actions; /* of enum session_action */
 };
 

@@ -1,0 +1,434 @@
+#include "daemon/server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "daemon/clients.h"
+#include "daemon/guard.h"
+#include "daemon/large.h"
+#include "daemon/notify.h"
+#include "daemon/scavenger.h"
+#include "shm/stats.h"
+
+#define STOP_MS 2000 /* the longest that a stop waits for jobs */
+#define SCAVENGE_IDLE_MS 1000
+
+static struct server *server_of(struct core *core)
+{
+	return (struct server *)(void *)((char *)core - offsetof(struct server, core));
+}
+
+/* ---- the core's hooks ---- */
+
+static void on_death(evutil_socket_t fd, short what, void *ctx)
+{
+	struct client *client = ctx;
+	struct core *core = (struct core *)(void *)((char *)(client - client->id) - offsetof(struct core, client));
+	struct server *server = server_of(core);
+
+	(void)fd;
+	(void)what;
+	server_tick(server);
+	struct caller *caller = core_client_died(core, client->id);
+
+	if (caller)
+		session_event(session_of(caller), EVENT_DEATH);
+	server_wake(server);
+}
+
+static void hook_watch(void *ctx, uint32_t id, int pidfd)
+{
+	struct server *server = ctx;
+
+	if (server->deaths[id])
+		event_free(server->deaths[id]);
+	server->deaths[id] = NULL;
+	if (pidfd < 0)
+		return;
+	server->deaths[id] = event_new(server->base, pidfd, EV_READ, on_death, &server->core.client[id]);
+	if (!server->deaths[id] || event_add(server->deaths[id], NULL))
+		log_limited(LEVEL_ERROR, LOG_DEATH,
+		        "client %u cannot be watched: no memory; its death will go unnoticed", id);
+}
+
+static void hook_finished(void *ctx, struct caller *caller, const struct answer *answer, bool last)
+{
+	(void)ctx;
+	session_finished(session_of(caller), answer, last);
+}
+
+static void hook_replaced(void *ctx, struct caller *caller)
+{
+	(void)ctx;
+	session_event(session_of(caller), EVENT_REPLACED);
+}
+
+/* ---- time ---- */
+
+void server_tick(struct server *server)
+{
+	core_tick(&server->core, timer_now_ms());
+}
+
+void server_wake(struct server *server)
+{
+	if (core_has_jobs(&server->core))
+		timer_start(&server->turn, 0);
+}
+
+static void on_turn(void *ctx)
+{
+	struct server *server = ctx;
+
+	server_tick(server);
+	core_turn(&server->core);
+	server_wake(server);
+}
+
+struct scavenging {
+	struct server *server;
+	uint32_t pages;
+};
+
+static int scavenge_guarded(void *ctx)
+{
+	struct scavenging *s = ctx;
+
+	s->pages = scavenger_turn(&s->server->core, s->server->config->scavenge_delay_ms);
+	return 0;
+}
+
+static void on_scavenge(void *ctx)
+{
+	struct scavenging s = {.server = ctx};
+	int idle = (int)s.server->config->scavenge_delay_ms / 2;
+
+	server_tick(s.server);
+	if (guard_run(scavenge_guarded, &s))
+		core_fence(&s.server->core);
+	if (idle < POLICY_SCAVENGE_MS)
+		idle = POLICY_SCAVENGE_MS;
+	if (idle > SCAVENGE_IDLE_MS)
+		idle = SCAVENGE_IDLE_MS;
+	timer_start(&s.server->scavenge, s.pages ? POLICY_SCAVENGE_MS : idle);
+}
+
+/* ---- connections ---- */
+
+static struct session_count *count_of(struct server *server, uint32_t uid)
+{
+	for (uint32_t i = 0; i < server->users; i++)
+		if (server->per_user[i].uid == uid)
+			return &server->per_user[i];
+	return NULL;
+}
+
+bool server_admits(struct server *server, uint32_t uid)
+{
+	const struct session_count *count = count_of(server, uid);
+
+	return policy_admits(uid, server->core.uid, count ? count->count : 0, server->n_sessions);
+}
+
+void server_session_came(struct server *server, uint32_t uid)
+{
+	struct session_count *count = count_of(server, uid);
+
+	server->n_sessions++;
+	if (count)
+		count->count++;
+	else /* there are never more users than sessions */
+		server->per_user[server->users++] = (struct session_count){.uid = uid, .count = 1};
+}
+
+void server_session_gone(struct server *server, uint32_t uid)
+{
+	struct session_count *count = count_of(server, uid);
+
+	server->n_sessions--;
+	if (count && !--count->count)
+		*count = server->per_user[--server->users];
+	if (server->listener.acceptable)
+		listener_resume(&server->listener);
+}
+
+/* ---- start ---- */
+
+static int make_heap(struct server *server)
+{
+	const struct config *config = server->config;
+	struct objects *o = &server->objects;
+	struct timespec now = {0};
+	struct shmi_image_params params = {.heap_name = config->heap, .limit_pages = shmi_npages_of(config->size).n};
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	params.created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	params.base = heap_base_address(config->instance, config->heap, params.limit_pages);
+	if (getrandom(&params.heap_id, sizeof(params.heap_id), 0) != sizeof(params.heap_id) ||
+	        objects_create(o, params.limit_pages)) {
+		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", config->heap, o->why);
+		return 1;
+	}
+	const struct heap_floor floor = objects_floor(o);
+	const struct heap_memory memory = objects_memory(o);
+
+	if (heap_create(&server->heap, &floor, &memory, &params) || objects_publish(o)) {
+		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", config->heap, o->why);
+		objects_unlink(o);
+		return 1;
+	}
+	log_line(LEVEL_INFO, "made heap '%s' of %llu MiB, instance '%s'", config->heap,
+	        (unsigned long long)(config->size >> 20), config->instance);
+	return 0;
+}
+
+static int adopt_heap(struct server *server)
+{
+	const struct config *config = server->config;
+	struct objects *o = &server->objects;
+	const char *why = o->why;
+
+	if (!objects_open(o)) {
+		const struct heap_floor floor = objects_floor(o);
+		const struct heap_memory memory = objects_memory(o);
+
+		if (!heap_adopt(&server->heap, &floor, &memory, o->bytes[HEAP_DATA], &why))
+			return 0;
+	}
+	log_line(LEVEL_ERROR,
+	        "refused heap '%s' of instance '%s' (/shmalloc.%s.%s.*): %s; it was not touched; --reset drops it and "
+	        "makes a new "
+	        "one",
+	        config->heap, config->instance, config->instance, config->heap, why);
+	objects_close(o, false);
+	return 1;
+}
+
+/* What an adopted heap brings with it. */
+static void take_over(struct server *server)
+{
+	const struct config *config = server->config;
+	uint64_t bytes = shmi_npages_bytes((shmi_npages){server->heap.img.geo.limit_pages});
+	uint32_t alive = clients_adopt(&server->core);
+
+	log_line(LEVEL_INFO, "took over heap '%s' of %llu MiB, instance '%s', with %u living clients", config->heap,
+	        (unsigned long long)(bytes >> 20), config->instance, alive);
+	if (server->heap.img.geo.limit_pages != shmi_npages_of(config->size).n)
+		log_line(LEVEL_WARN, "heap '%s' keeps its size of %llu MiB; --size only counts for a new one",
+		        config->heap, (unsigned long long)(bytes >> 20));
+	scavenger_look(&server->core);
+}
+
+/* A limit beyond what the system has is no error: the heap is address space first. But somebody should know. */
+static void note_shortage(const struct server *server)
+{
+	uint64_t bytes = shmi_npages_bytes((shmi_npages){server->heap.img.geo.limit_pages});
+	struct statvfs fs;
+
+	if (!fstatvfs(server->objects.fd[HEAP_DATA], &fs) && fs.f_blocks && fs.f_blocks * fs.f_frsize < bytes)
+		log_line(LEVEL_INFO, "/dev/shm holds %llu MiB at most: less than the heap's limit",
+		        (unsigned long long)(fs.f_blocks * fs.f_frsize >> 20));
+}
+
+static int open_heap(struct server *server, bool *adopted)
+{
+	const struct config *config = server->config;
+	struct objects *o = &server->objects;
+
+	objects_init(o, config->instance, config->heap);
+	if (objects_lock(o)) {
+		log_line(LEVEL_ERROR, "%s", o->why);
+		return 1;
+	}
+	if (config->reset)
+		objects_unlink(o);
+	*adopted = objects_exist(o);
+	if (*adopted ? adopt_heap(server) : make_heap(server))
+		return 1;
+	server->descriptors[0] = o->meta_readonly;
+	server->descriptors[1] = o->fd[HEAP_CTL];
+	server->descriptors[2] = o->fd[HEAP_DATA];
+	note_shortage(server);
+	return 0;
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	event_base_loopbreak(ctx);
+}
+
+static int open_loop(struct server *server)
+{
+	static const int stops[2] = {SIGTERM, SIGINT};
+
+	server->base = event_base_new();
+	if (!server->base)
+		return -ENOMEM;
+	for (int i = 0; i < 2; i++) {
+		server->signals[i] = evsignal_new(server->base, stops[i], on_signal, server->base);
+		if (!server->signals[i] || event_add(server->signals[i], NULL))
+			return -ENOMEM;
+	}
+	int error = timer_init(&server->turn, server->base, on_turn, server);
+
+	return error ? error : timer_init(&server->scavenge, server->base, on_scavenge, server);
+}
+
+static int open_core(struct server *server, bool adopted)
+{
+	const struct core_hooks hooks = {
+	        .ctx = server, .watch = hook_watch, .finished = hook_finished, .replaced = hook_replaced};
+	const struct config *config = server->config;
+
+	server->heap.now = (uint32_t)timer_now_ms();
+	int error = core_init(&server->core, &server->heap, &hooks, shmi_npages_of(config->client_limit).n,
+	        shmi_npages_of(config->user_limit).n);
+
+	if (error)
+		return error;
+	server->core.uid = geteuid();
+	server_tick(server);
+	if (adopted)
+		take_over(server);
+	return 0;
+}
+
+static void close_all(struct server *server)
+{
+	listener_deinit(&server->listener);
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		hook_watch(server, i, -1);
+	for (int i = 0; i < 2; i++)
+		if (server->signals[i])
+			event_free(server->signals[i]);
+	timer_deinit(&server->turn);
+	timer_deinit(&server->scavenge);
+	if (server->core.heap)
+		core_deinit(&server->core);
+	if (server->base)
+		event_base_free(server->base);
+	objects_close(&server->objects, true);
+}
+
+/* As many descriptors as we may have. */
+static void raise_limits(void)
+{
+	struct rlimit files;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static int open_rest(struct server *server, bool adopted)
+{
+	const struct config *config = server->config;
+	int error = open_loop(server);
+
+	if (!error)
+		error = open_core(server, adopted);
+	if (error) {
+		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
+		return 1;
+	}
+	error = listener_init(&server->listener, server, config->socket, config->socket_mode, config->dir_mode);
+	if (error)
+		log_line(LEVEL_ERROR,
+		        error == -EADDRINUSE ? "somebody listens on %s already" : "cannot listen on %s: %s",
+		        config->socket, strerror(-error));
+	return error ? 1 : 0;
+}
+
+int server_start(struct server *server, const struct config *config)
+{
+	bool adopted = false;
+
+	*server = (struct server){.config = config, .listener.sock = -1};
+	LIST_INIT(&server->sessions);
+	raise_limits();
+	guard_install();
+	if (open_heap(server, &adopted)) {
+		objects_close(&server->objects, true);
+		return 1;
+	}
+	if (open_rest(server, adopted)) {
+		if (!adopted)
+			objects_unlink(&server->objects);
+		close_all(server);
+		return 1;
+	}
+	log_line(LEVEL_INFO, "shmallocd %s serves on %s", SHMALLOC_VERSION, config->socket);
+	return 0;
+}
+
+void server_run(struct server *server)
+{
+	timer_start(&server->scavenge, POLICY_SCAVENGE_MS);
+	server_wake(server);
+	notify_state("READY=1");
+	event_base_dispatch(server->base);
+	notify_state("STOPPING=1");
+}
+
+/* ---- stop ---- */
+
+static int look_guarded(void *ctx)
+{
+	struct server *server = ctx;
+	struct shmi_heap_stats st;
+
+	shmi_stats_heap(&server->heap.img, &st);
+	return st.live_blocks || st.roots || st.written_off ? 1 : 0;
+}
+
+/* Whether somebody may still want the heap: living clients, blocks, roots; or a person, if it is damaged. */
+static bool is_wanted(struct server *server)
+{
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		if (server->core.client[i].state != CLIENT_FREE)
+			return true;
+	return server->heap.fenced || guard_run(look_guarded, server) != 0;
+}
+
+static void finish_jobs(struct server *server)
+{
+	uint64_t deadline = timer_now_ms() + STOP_MS;
+
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		large_abort(&server->core, &server->core.client[i]);
+	do
+		server_tick(server);
+	while (core_turn(&server->core) && timer_now_ms() < deadline);
+}
+
+void server_stop(struct server *server)
+{
+	struct session *session;
+
+	listener_deinit(&server->listener);
+	while ((session = LIST_FIRST(&server->sessions)) != NULL)
+		session_event(session, EVENT_STOP);
+	finish_jobs(server);
+	if (is_wanted(server)) {
+		log_line(LEVEL_INFO, "stopped; heap '%s' stays, it is in use", server->config->heap);
+		shmi_store_release(&server->heap.img.super->dirty, 0);
+		shmi_store(&server->heap.state->boots, 0);
+	} else {
+		log_line(LEVEL_INFO, "stopped; heap '%s' was empty and is gone", server->config->heap);
+		objects_unlink(&server->objects);
+	}
+	close_all(server);
+}
