@@ -189,6 +189,30 @@ coverage-here: $(filter $(BUILD)/tests/shm/% $(BUILD)/tests/proto/%,$(SUITES))
 	@$(TEST_ENV) tests/run.sh $^
 	@gcovr -r . --object-directory $(BUILD) -f 'shm/' -f 'proto/' -e '.*pb-c.*' --fail-under-line 90
 
+# Fuzzing, with clang's libFuzzer: tests/fuzz/fuzz_NAME.c, its seeds in tests/fuzz/corpus/NAME, what it links in FUZZ_LINK_NAME and
+# FUZZ_LIBS_NAME. Inputs that it finds go to build/fuzz/corpus/NAME, and those that fail to build/fuzz/NAME-crash-...
+FUZZ_SECONDS ?= 60
+FUZZ_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_LINK_codec = $(BUILD)/libproto.a
+FUZZ_LIBS_codec = $(LIBS_PROTO)
+
+define fuzz_rule
+$(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(FUZZ_LINK_$(1))
+	@mkdir -p $$(@D)
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) $$(LF) -fsanitize=fuzzer $$^ $(FUZZ_LIBS_$(1)) -pthread -o $$@
+
+.PHONY: fuzz-$(1)
+fuzz-$(1): $(BUILD)/fuzz/$(1)
+	@tests/fuzz/run.sh $$< $(1) $(FUZZ_SECONDS)
+endef
+$(foreach f,$(FUZZ_NAMES),$(eval $(call fuzz_rule,$(f))))
+
+.PHONY: fuzz fuzz-here
+fuzz: ## run every fuzz target for FUZZ_SECONDS (60)
+	@$(MAKE) --no-print-directory FLAVOUR=fuzz fuzz-here
+fuzz-here: $(addprefix fuzz-,$(FUZZ_NAMES))
+
 demo: ## what it is for, shown: three processes, one heap, real traces
 	@$(MAKE) --no-print-directory deps-if-missing
 	@$(MAKE) --no-print-directory programs
