@@ -183,8 +183,7 @@ int shmi_chan_connect(const char *path, int *sock)
 		return errno == EAGAIN ? CHAN_E_AGAIN : -errno;
 	if (fcntl(fd, F_SETFL, O_RDWR) < 0)
 		return -errno;
-	*sock = fd;
-	fd = -1; /* the caller's */
+	*sock = shmi_fd_pass(&fd);
 	return 0;
 }
 
@@ -248,7 +247,6 @@ int shmi_chan_listen(const char *path, unsigned mode, int backlog, int *sock)
 		unlink(path);
 		return error;
 	}
-	*sock = fd;
-	fd = -1; /* the caller's */
+	*sock = shmi_fd_pass(&fd);
 	return 0;
 }

@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CHAN_E_AGAIN 1    /* non-blocking and nothing there, or no room in the peer's queue */
-#define CHAN_E_CLOSED 2   /* the peer has closed */
+#define CHAN_E_AGAIN 1 /* non-blocking and nothing there, or no room in the peer's queue */
+#define CHAN_E_CLOSED 2 /* the peer has closed */
 #define CHAN_E_TOO_LONG 3 /* a packet longer than the buffer, or more descriptors than wanted: all dropped and closed */
 
 /* Sends one packet of at least one byte with `n_fds` descriptors, at most WIRE_FDS (may be 0). */

@@ -14,7 +14,7 @@
 #define CODEC_SCRATCH (512 * 1024) /* bytes of scratch: what the largest legal message needs, with room */
 
 #define CODEC_E_MALFORMED 1 /* not a message, or a field out of its range */
-#define CODEC_E_TOO_LONG 2  /* more than WIRE_MAX bytes */
+#define CODEC_E_TOO_LONG 2 /* more than WIRE_MAX bytes */
 
 struct codec_scratch {
 	_Alignas(16) unsigned char bytes[CODEC_SCRATCH];
@@ -22,8 +22,8 @@ struct codec_scratch {
 
 /* Writes the message to `out` of `room` bytes. Returns 0 and *len, or CODEC_E_TOO_LONG, or CODEC_E_MALFORMED if the struct
  * itself breaks a bound. */
-int shmi_codec_encode(const struct wire_msg *msg, struct codec_scratch *scratch, unsigned char *out, size_t room,
-	size_t *len);
+int shmi_codec_encode(
+        const struct wire_msg *msg, struct codec_scratch *scratch, unsigned char *out, size_t room, size_t *len);
 
 /* Reads a message. Every count, string and enum is checked. Only what the message uses of *msg is written: a text up to its
  * final zero, arrays up to their count. Returns 0, CODEC_E_MALFORMED or CODEC_E_TOO_LONG; then msg->kind is WIRE_NONE and

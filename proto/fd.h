@@ -2,8 +2,7 @@
  *
  *	FD_AUTO int fd = open(...);
  *	...
- *	*out = fd;
- *	fd = -1; // the caller's now
+ *	*out = shmi_fd_pass(&fd); // the caller's now
  */
 #ifndef PROTO_FD_H
 #define PROTO_FD_H
@@ -22,6 +21,15 @@ static inline void shmi_fd_close(int *fd)
 		close(*fd);
 	*fd = -1;
 	errno = kept;
+}
+
+/* The descriptor, which is the variable's no longer. */
+static inline int shmi_fd_pass(int *fd)
+{
+	int passed = *fd;
+
+	*fd = -1;
+	return passed;
 }
 
 #endif

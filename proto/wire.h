@@ -11,17 +11,17 @@
 #include <stdint.h>
 
 #define WIRE_PROTOCOL 1u
-#define WIRE_MAX 65536u     /* bytes of a message */
-#define WIRE_FDS 3u         /* descriptors of a message: meta, ctl, data */
-#define WIRE_WANTS 64u      /* span classes of one refill */
-#define WIRE_SPANS 1024u    /* spans given back, or granted, by one message */
-#define WIRE_REPORTS 256u   /* spans reported by one message */
-#define WIRE_BIGS 64u       /* large spans freed by one message */
-#define WIRE_ROWS 128u      /* rows of one query reply */
-#define WIRE_TEXT 256u      /* bytes of an error text */
-#define WIRE_NAME 96u       /* bytes of a root name, heap name or label, with the final zero */
+#define WIRE_MAX 65536u /* bytes of a message */
+#define WIRE_FDS 3u /* descriptors of a message: meta, ctl, data */
+#define WIRE_WANTS 64u /* span classes of one refill */
+#define WIRE_SPANS 1024u /* spans given back, or granted, by one message */
+#define WIRE_REPORTS 256u /* spans reported by one message */
+#define WIRE_BIGS 64u /* large spans freed by one message */
+#define WIRE_ROWS 128u /* rows of one query reply */
+#define WIRE_TEXT 256u /* bytes of an error text */
+#define WIRE_NAME 96u /* bytes of a root name, heap name or label, with the final zero */
 #define WIRE_SCLASSES 4096u /* span classes are below: they have twelve bits of a span's state word */
-#define WIRE_ATTRS 4u       /* attribute combinations are below; `parts` has a bit for each */
+#define WIRE_ATTRS 4u /* attribute combinations are below; `parts` has a bit for each */
 #define WIRE_COUNTERS 14u
 
 /* A refill reply of at most so many grants has at most 4 KiB: what the daemon can keep of a reply, to give it again when the
@@ -31,19 +31,19 @@
 enum wire_kind {
 	WIRE_NONE,
 	/* requests */
-	WIRE_HELLO,    /* first on every connection */
-	WIRE_ATTACH,   /* become a client of a heap, or resume as one */
-	WIRE_THREAD,   /* a thread record, or more parts of one */
-	WIRE_REFILL,   /* spans of blocks, wanted, given back and reported */
-	WIRE_LARGE,    /* one large block */
-	WIRE_FREE,     /* large blocks that were freed */
+	WIRE_HELLO, /* first on every connection */
+	WIRE_ATTACH, /* become a client of a heap, or resume as one */
+	WIRE_THREAD, /* a thread record, or more parts of one */
+	WIRE_REFILL, /* spans of blocks, wanted, given back and reported */
+	WIRE_LARGE, /* one large block */
+	WIRE_FREE, /* large blocks that were freed */
 	WIRE_ROOT_SET,
 	WIRE_ROOT_DEL,
 	WIRE_DETACH,
-	WIRE_TRIM,     /* return idle memory to the system: root and the daemon's user */
+	WIRE_TRIM, /* return idle memory to the system: root and the daemon's user */
 	WIRE_QUERY,
 	/* replies */
-	WIRE_OK,       /* done, nothing to tell */
+	WIRE_OK, /* done, nothing to tell */
 	WIRE_ERROR,
 	WIRE_HELLO_OK,
 	WIRE_ATTACH_OK, /* with WIRE_FDS descriptors */
@@ -63,16 +63,16 @@ enum wire_kind {
 /* Why a request failed; the codes are part of the protocol. */
 enum wire_error_code {
 	WIRE_E_PROTOCOL = 1, /* malformed or out of order; the connection ends */
-	WIRE_E_VERSION,      /* protocol or layout differ; the text says both */
-	WIRE_E_NO_HEAP,      /* no heap of that name */
+	WIRE_E_VERSION, /* protocol or layout differ; the text says both */
+	WIRE_E_NO_HEAP, /* no heap of that name */
 	WIRE_E_ACCESS,
-	WIRE_E_NO_MEMORY,    /* heap full, /dev/shm full */
-	WIRE_E_LIMIT,        /* over the client's or the user's limit */
-	WIRE_E_NO_ROOM,      /* too many clients, threads or roots */
-	WIRE_E_NOT_FOUND,    /* root, or client to resume */
-	WIRE_E_INVALID,      /* a field is out of range, or a span is not the client's to give */
-	WIRE_E_BAD_FREE,     /* FREE of what is not a large block, or not of that generation: an invalid or double free */
-	WIRE_E_DAMAGED       /* the heap is fenced */
+	WIRE_E_NO_MEMORY, /* heap full, /dev/shm full */
+	WIRE_E_LIMIT, /* over the client's or the user's limit */
+	WIRE_E_NO_ROOM, /* too many clients, threads or roots */
+	WIRE_E_NOT_FOUND, /* root, or client to resume */
+	WIRE_E_INVALID, /* a field is out of range, or a span is not the client's to give */
+	WIRE_E_BAD_FREE, /* FREE of what is not a large block, or not of that generation: an invalid or double free */
+	WIRE_E_DAMAGED /* the heap is fenced */
 };
 
 struct wire_hello {
@@ -86,20 +86,20 @@ struct wire_attach {
 	char heap[WIRE_NAME];
 	bool resume;
 	uint32_t client; /* resume: who we are ... */
-	uint64_t nonce;  /* ... and the proof */
+	uint64_t nonce; /* ... and the proof */
 };
 
 struct wire_attach_ok {
 	uint32_t client;
 	uint32_t thread; /* the process's own thread record */
 	uint64_t nonce;
-	uint64_t base;   /* where to map data */
+	uint64_t base; /* where to map data */
 	uint64_t meta_bytes, ctl_bytes, data_bytes;
 };
 
 struct wire_thread {
 	uint32_t thread; /* SHMI_NO_THREAD: a new one */
-	uint32_t parts;  /* bit a: magazines of attribute combination a are needed */
+	uint32_t parts; /* bit a: magazines of attribute combination a are needed */
 };
 
 struct wire_thread_ok {
@@ -120,7 +120,7 @@ struct wire_refill {
 	uint32_t n_wants, n_returns, n_reports;
 	struct wire_want wants[WIRE_WANTS];
 	struct wire_span returns[WIRE_SPANS]; /* spans of blocks that the client holds no longer */
-	uint32_t reports[WIRE_REPORTS];       /* first pages of spans that had slots put back while nobody held them */
+	uint32_t reports[WIRE_REPORTS]; /* first pages of spans that had slots put back while nobody held them */
 };
 
 /* As many of what was asked for as there was memory for; none at all is WIRE_E_NO_MEMORY or WIRE_E_LIMIT, unless nothing
@@ -139,9 +139,9 @@ struct wire_refill_ok {
 
 struct wire_large {
 	uint64_t bytes;
-	uint32_t pages;       /* bytes rounded up */
+	uint32_t pages; /* bytes rounded up */
 	uint32_t align_pages; /* power of two, 1 for any */
-	uint32_t attrs;       /* SHMI_SCOPED | SHMI_NOSCAN */
+	uint32_t attrs; /* SHMI_SCOPED | SHMI_NOSCAN */
 	bool lazy;
 };
 
@@ -184,9 +184,9 @@ struct wire_stats {
 	uint64_t live, live_blocks, cached, slots_free, tail, written_off, quarantined, metadata;
 	uint32_t clients, threads, roots;
 	uint64_t counters[WIRE_COUNTERS]; /* struct shmi_counters, in its order */
-	uint64_t requests;     /* messages that the daemon has answered */
+	uint64_t requests; /* messages that the daemon has answered */
 	uint64_t uptime_ms;
-	uint32_t damaged;      /* 1: fenced */
+	uint32_t damaged; /* 1: fenced */
 };
 
 struct wire_client_row {
