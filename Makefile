@@ -190,7 +190,7 @@ coverage-here: $(filter $(BUILD)/tests/shm/% $(BUILD)/tests/proto/%,$(SUITES))
 	@gcovr -r . --object-directory $(BUILD) -f 'shm/' -f 'proto/' -e '.*pb-c.*' --fail-under-line 90
 
 # Fuzzing, with clang's libFuzzer: tests/fuzz/fuzz_NAME.c, its seeds in tests/fuzz/corpus/NAME, what it links in FUZZ_LINK_NAME and
-# FUZZ_LIBS_NAME. Inputs that it finds go to build/fuzz/corpus/NAME, and those that fail to build/fuzz/NAME-crash-...
+# FUZZ_LIBS_NAME. Inputs that it finds go to build/fuzz/fuzz/corpus/NAME, those that fail to build/fuzz/fuzz/NAME-crash-...
 FUZZ_SECONDS ?= 60
 FUZZ_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_LINK_codec = $(BUILD)/libproto.a
