@@ -180,7 +180,7 @@ int shmi_chan_connect(const char *path, int *sock)
 	if (fd < 0)
 		return -errno;
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return errno == EAGAIN ? CHAN_E_AGAIN : -errno;
+		return -errno;
 	if (fcntl(fd, F_SETFL, O_RDWR) < 0)
 		return -errno;
 	*sock = shmi_fd_pass(&fd);
@@ -212,7 +212,7 @@ static int remove_stale(const char *path)
 
 	if (error == -ENOENT)
 		return 0;
-	if (error == 0 || error == CHAN_E_AGAIN || error == -EPROTOTYPE)
+	if (error == 0 || error == -EAGAIN || error == -EPROTOTYPE)
 		return -EADDRINUSE;
 	if (error != -ECONNREFUSED)
 		return error;

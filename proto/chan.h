@@ -28,8 +28,8 @@ int shmi_chan_wait(int sock, int write, int64_t deadline_ns);
 /* CLOCK_MONOTONIC in nanoseconds. */
 int64_t shmi_chan_now_ns(void);
 
-/* Connects to the Unix socket at `path` (at most 107 bytes). The result is blocking, the connecting is not: CHAN_E_AGAIN if
- * the daemon's backlog is full. *sock is -1 on failure. */
+/* Connects to the Unix socket at `path` (at most 107 bytes). The result is blocking, the connecting is not: -EAGAIN if the
+ * daemon's backlog is full. *sock is -1 on failure. */
 int shmi_chan_connect(const char *path, int *sock);
 
 /* Makes a listening, non-blocking socket at `path`. A stale socket file (nobody listens) is replaced; one that somebody
