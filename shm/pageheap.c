@@ -170,7 +170,7 @@ static uint32_t place_in_group(const struct shmi_image *img, shmi_page begin, ui
 	return end;
 }
 
-/* The first page of the free pages around and before `run`. */
+/* The first page of the free pages around and before `run`; none for none. */
 static shmi_page group_begin(const struct shmi_image *img, shmi_page run)
 {
 	for (shmi_page low = run; low.i; low = run_before(img, low.i))
@@ -206,12 +206,12 @@ static bool find_mixed(struct shmi_image *img, const struct shmi_floor *floor, u
 	}
 	if (best != UINT32_MAX)
 		return true;
-	shmi_page last = run_before(img, arenas_end(img));
+	shmi_page last = run_before(img, arenas_end(img)), begin = group_begin(img, last);
 
-	if (!last.i)
+	/* Returned pages alone before the end: find_in_growth has tried that. */
+	if (!last.i || (begin.i == last.i && is_returned(img, last)))
 		return false;
-	last = group_begin(img, last);
-	return grow(img, floor, last.i, pages, align, now) && place_in_group(img, last, align, place);
+	return grow(img, floor, begin.i, pages, align, now) && place_in_group(img, begin, align, place);
 }
 
 static bool find_place(struct shmi_image *img, const struct shmi_floor *floor, uint32_t pages, uint32_t align,
