@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "shm/slots.h"
+#include "shm/threadrec.h"
 #include "shm/walk.h"
 
 /* What the spans and the records of threads add up to. With `rows`, by span class as well. */
@@ -125,7 +125,7 @@ static void add_spill(const struct shmi_image *img, struct tally *t, const struc
 	uint32_t top = (uint32_t)least(shmi_load_acquire(&rec->spill_top), SHMI_SPILL_MAX);
 
 	for (uint32_t i = 0; i < top; i++) {
-		struct shmi_group g = rec->spill[i];
+		struct shmi_group g = shmi_group_read(&rec->spill[i]);
 		shmi_sclass sclass = {(uint16_t)g.sclass};
 		struct shmi_word word;
 
@@ -148,13 +148,15 @@ static void add_big(const struct shmi_image *img, struct tally *t, const struct 
 	uint32_t top = (uint32_t)least(shmi_load_acquire(&rec->big.top), SHMI_BIG_MAX);
 
 	for (uint32_t i = 0; i < top; i++) {
-		shmi_page page = shmi_off_page((shmi_off){shmi_load(&rec->big.entry[i])});
+		uint64_t entry = shmi_load(&rec->big.entry[i]);
+		shmi_page page = {(uint32_t)entry};
 
 		if (!shmi_image_page_ok(img, page))
 			continue;
 		struct shmi_word word = shmi_span_word(img, page);
 
-		if (word.state != SHMI_SPAN_LARGE || !shmi_sclass_is_large(word.sclass))
+		if (word.state != SHMI_SPAN_LARGE || word.generation != entry >> 32 ||
+		        !shmi_sclass_is_large(word.sclass))
 			continue;
 		t->large_cached++;
 		t->large_cached_bytes += pages_bytes(shmi_span_at(img, page)->pages);

@@ -15,8 +15,23 @@
 #ifndef SHM_THREADREC_H
 #define SHM_THREADREC_H
 
+#include <string.h>
+
 #include "shm/slots.h"
 #include "shm/span.h"
+
+/* A group as it stands in a record, each word read once. */
+static inline struct shmi_group shmi_group_read(const struct shmi_group *group)
+{
+	const shmi_a64 *words = (const shmi_a64 *)(const void *)group;
+	uint64_t copy[sizeof(*group) / sizeof(uint64_t)];
+	struct shmi_group g;
+
+	for (size_t w = 0; w < sizeof(copy) / sizeof(copy[0]); w++)
+		copy[w] = shmi_load_acquire(&words[w]);
+	memcpy(&g, copy, sizeof(g));
+	return g;
+}
 
 /* Takes the slots `bits` of the group's word, which the calling thread holds and has seen set, into `mag`. `base` is
  * the offset of the span's first byte. Lower addresses come to lie on top. Returns how many were taken. */
