@@ -39,4 +39,9 @@ typedef _Atomic uint64_t shmi_a64;
 /* Store, fence, load of another word, on both sides: at least one sees the other's store (P2). */
 #define shmi_fence() atomic_thread_fence(memory_order_seq_cst)
 
+/* Between two of our stores: whoever finds what our death left has the second only with the first. A release store orders
+ * what comes before it, not what comes after; where that matters (the word first, then the rest) this does, for the
+ * compiler. No instruction. */
+#define shmi_then() atomic_signal_fence(memory_order_seq_cst)
+
 #endif

@@ -62,7 +62,9 @@ shmi_page shmi_freeruns_next(const struct shmi_image *img, enum shmi_kind kind, 
 
 	if (span->pages > SHMI_EXACT_PAGES)
 		return shmi_spantree_next(img, run);
-	return span->next ? (shmi_page){span->next} : shmi_freeruns_first(img, kind, span->pages + 1);
+	if (span->next)
+		return (shmi_page){span->next};
+	return shmi_freeruns_first(img, kind, span->pages + 1);
 }
 
 /* The last list of length `pages` or less. */
@@ -89,10 +91,11 @@ shmi_page shmi_freeruns_last(const struct shmi_image *img, enum shmi_kind kind)
 shmi_page shmi_freeruns_prev(const struct shmi_image *img, enum shmi_kind kind, shmi_page run)
 {
 	const struct shmi_span *span = shmi_span_at(img, run);
+	shmi_page prev = {span->next};
 
-	if (span->pages <= SHMI_EXACT_PAGES)
-		return span->next ? (shmi_page){span->next} : last_in_lists(img, kind, span->pages - 1);
-	shmi_page prev = shmi_spantree_prev(img, run);
-
-	return prev.i ? prev : last_in_lists(img, kind, SHMI_EXACT_PAGES);
+	if (span->pages > SHMI_EXACT_PAGES) {
+		prev = shmi_spantree_prev(img, run);
+		return prev.i ? prev : last_in_lists(img, kind, SHMI_EXACT_PAGES);
+	}
+	return prev.i ? prev : last_in_lists(img, kind, span->pages - 1);
 }

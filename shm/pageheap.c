@@ -43,7 +43,7 @@ static shmi_page run_at(const struct shmi_image *img, uint32_t page)
 		return SHMI_NO_PAGE;
 	uint32_t state = shmi_span_word(img, (shmi_page){page}).state;
 
-	return state == SHMI_SPAN_FREE || state == SHMI_SPAN_RETURNED ? (shmi_page){page} : SHMI_NO_PAGE;
+	return (shmi_page){state == SHMI_SPAN_FREE || state == SHMI_SPAN_RETURNED ? page : 0};
 }
 
 /* Two MOVING runs, side by side, become one. No count changes. */
