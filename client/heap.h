@@ -18,6 +18,7 @@
 #include "proto/codec.h"
 
 #define SHMI_MAX_HEAPS 16u /* attached at a time by one process; [0] is the default heap */
+#define SHMI_GHOSTS 16u
 #define SHMI_PATH_MAX 108  /* of a Unix socket, with the final zero */
 
 /* Wiped on fork. */
@@ -39,6 +40,10 @@ struct shmi_proc {
 
 	pthread_mutex_t big_lock;
 	uint64_t big_bytes; /* in the cache of freed large spans */
+	uint64_t big_bound; /* how much it may keep */
+	uint32_t big_idle;  /* refills since the last large request */
+	uint32_t next_ghost;
+	uint32_t ghosts[SHMI_GHOSTS]; /* pages of spans that it gave back lately */
 };
 
 /* Where messages are made; used under proc->lock. */
@@ -124,6 +129,9 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 
 /* Frees the large block at page-aligned `off`. SHMI_FREED or what is wrong with it. */
 enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off);
+
+/* After a refill, with the channel's lock held: a span that has been kept in vain for long goes back. */
+void shmi_large_idle(struct shma_heap *heap);
 
 /* Gives back all freed large spans that are kept. Returns 0 or an errno. */
 int shmi_large_trim(struct shma_heap *heap);

@@ -3,14 +3,21 @@
  * The cache is the `big` magazine of the process's own thread record: in shared memory, so that the daemon knows after our
  * death what was free. Entries are in the order in which they were freed. An entry bears the span's generation: the daemon is
  * told first and the entry removed afterwards, and one that is still there after a death in between is void.
+ *
+ * How much is kept follows what is reused (ghost entries, as in ARC): the sizes of spans that were given back lately are
+ * remembered, and a request that one of them would have served raises the bound by its size; each span that is given back
+ * lowers it a little. So a program that frees and allocates the same frames keeps them all, and a buffer that grows by
+ * realloc does not leave a trail of shorter ones. The newest span is always kept.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "client/heap.h"
 
-#define CACHE_BYTES (8 * SHMI_MIB)      /* kept at most */
 #define CACHE_SPAN_BYTES (4 * SHMI_MIB) /* a longer span is not kept */
+#define CACHE_LEAST (1 * SHMI_MIB)      /* bounds of what may be kept, the newest span aside */
+#define CACHE_MOST (16 * SHMI_MIB)
+#define IDLE_MESSAGES 8u                /* refills without a large request in between, after which a span goes back */
 
 static struct shmi_bigmag *big_of(const struct shma_heap *heap)
 {
@@ -39,6 +46,35 @@ static void remove_entries(struct shma_heap *heap, struct shmi_bigmag *big, uint
 	shmi_store_release(&big->top, top - n);
 }
 
+static uint64_t bound(const struct shma_heap *heap)
+{
+	return heap->proc->big_bound < CACHE_LEAST ? CACHE_LEAST : heap->proc->big_bound;
+}
+
+static void note_given_back(struct shma_heap *heap, uint32_t pages)
+{
+	struct shmi_proc *proc = heap->proc;
+
+	proc->ghosts[proc->next_ghost++ % SHMI_GHOSTS] = pages;
+	proc->big_bound = bound(heap) - bound(heap) / 16;
+}
+
+/* A request that was not served: would it have been, had we kept more? */
+static void note_miss(struct shma_heap *heap, uint32_t pages)
+{
+	for (uint32_t i = 0; i < SHMI_GHOSTS; i++) {
+		uint32_t *ghost = &heap->proc->ghosts[i];
+
+		if (*ghost < pages || *ghost > pages + pages / 8)
+			continue;
+		heap->proc->big_bound = bound(heap) + shmi_npages_bytes((shmi_npages){*ghost});
+		if (heap->proc->big_bound > CACHE_MOST)
+			heap->proc->big_bound = CACHE_MOST;
+		*ghost = 0;
+		return;
+	}
+}
+
 /* ---- allocation ---- */
 
 /* The shortest kept span of this kind that is long enough and not more than an eighth too long, or 0. */
@@ -63,6 +99,9 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 	}
 	if (entry)
 		remove_entries(heap, big, best, 1);
+	else
+		note_miss(heap, pages);
+	heap->proc->big_idle = 0;
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	return entry;
 }
@@ -144,6 +183,8 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 		error = shmi_channel_call(heap, &sent);
 		if (error == EFAULT)
 			shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)first}).b);
+		for (uint32_t i = 0; sent && i < n; i++)
+			note_given_back(heap, span_pages(heap, shmi_load(&big->entry[i])));
 		if (sent)
 			remove_entries(heap, big, 0, n);
 	}
@@ -159,7 +200,7 @@ static uint32_t too_many(const struct shma_heap *heap, uint64_t bytes)
 
 	for (uint32_t i = 0; i < n; i++)
 		kept -= shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[i]))});
-	for (; n < top && kept + bytes > CACHE_BYTES; n++)
+	for (; n < top && kept + bytes > bound(heap); n++)
 		kept -= shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[n]))});
 	return n;
 }
@@ -241,6 +282,16 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 	if (!kept)
 		make_room_and_keep(heap, entry, bytes);
 	return SHMI_FREED;
+}
+
+void shmi_large_idle(struct shma_heap *heap)
+{
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	if (shmi_load(&big_of(heap)->top) && ++heap->proc->big_idle > IDLE_MESSAGES) {
+		heap->proc->big_idle = 0;
+		(void)free_oldest(heap, 1);
+	}
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }
 
 int shmi_large_trim(struct shma_heap *heap)

@@ -158,6 +158,8 @@ static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
 		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok);
 	else if (!error)
 		error = EPROTO;
+	if (!error)
+		shmi_large_idle(heap);
 	shmi_channel_unlock(heap);
 	return error;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#define CLOCK_STEPS 8u  /* classes that one attempt to grow takes room from */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds */
 
 struct shmi_tcache shmi_tcache_none;
@@ -57,10 +58,11 @@ static void shrink(struct shmi_tcache *tc, uint32_t index)
 	c->limit = limit;
 }
 
-/* Takes room from classes that were not used since the clock last came by. True when `bytes` more fit into the budget. */
+/* Takes room from classes that were not used since the clock last came by: a few steps of it at a time, so that a thread
+ * whose budget is used up does not search for more at every refill. True when `bytes` more fit. */
 static bool make_room(struct shmi_tcache *tc, uint32_t bytes, uint32_t except)
 {
-	for (uint32_t step = 0; step < 2 * SHMI_SPAN_CLASSES && tc->limit_bytes + bytes > SHMI_TC_BUDGET; step++) {
+	for (uint32_t step = 0; step < CLOCK_STEPS && tc->limit_bytes + bytes > SHMI_TC_BUDGET; step++) {
 		struct shmi_tc_class *c = &tc->cls[tc->clock];
 
 		if (c->mag && !c->used && tc->clock != except && c->limit > 1)
@@ -71,17 +73,17 @@ static bool make_room(struct shmi_tcache *tc, uint32_t bytes, uint32_t except)
 	return tc->limit_bytes + bytes <= SHMI_TC_BUDGET;
 }
 
-/* The magazine ran empty or over: let it hold twice as much, within its capacity and the thread's budget. */
+/* The magazine ran empty or over: let it hold twice as much, within its capacity, a share of the budget and the budget. */
 void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass)
 {
 	const struct shmi_class *class = class_of(tc, sclass);
 	struct shmi_tc_class *c = &tc->cls[sclass.c];
-	uint32_t more = c->limit ? c->limit : 1;
+	uint32_t more = c->limit;
 
 	c->used = 1;
 	if (c->limit + more > class->mag_cap)
 		more = class->mag_cap - c->limit;
-	if (!more || !make_room(tc, more * class->size, sclass.c))
+	if (!more || (c->limit + more) * class->size > SHMI_TC_BUDGET / 8 || !make_room(tc, more * class->size, sclass.c))
 		return;
 	c->limit += more;
 	tc->limit_bytes += more * class->size;
@@ -183,12 +185,12 @@ static bool take_back(struct shmi_tcache *tc, shmi_sclass sclass)
 	return false;
 }
 
-/* How many spans to ask for, and how many wholly free ones to keep: an eighth of what the thread holds of the class. */
+/* How many spans to ask for, and how many wholly free ones to keep: a sixteenth of what the thread holds of the class. */
 uint32_t shmi_tcache_ask_size(const struct shmi_tcache *tc, shmi_sclass sclass)
 {
 	uint32_t span_bytes = class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT;
 	uint32_t held = tc->ready[sclass.c].count + tc->full[sclass.c].count, asks = tc->cls[sclass.c].asks;
-	uint32_t least = 1u << (asks > 2 ? 2 : asks), most = SHMI_TC_ASK_MAX / span_bytes, n = held / 8;
+	uint32_t least = 1u << (asks > 2 ? 2 : asks), most = SHMI_TC_ASK_MAX / span_bytes, n = held / 16;
 
 	while (least > 1 && least * span_bytes > 32 * 1024)
 		least /= 2;

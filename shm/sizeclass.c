@@ -22,19 +22,27 @@ const uint8_t shmi_class_sixteenths[16] = {1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 6
  * little use does not sit on much memory. */
 static uint32_t fewest_slots(uint32_t size)
 {
-	return size <= 1024 ? 8 : size <= 32768 ? 4 : 1;
+	return size <= 1024 ? 8 : size <= 8192 ? 4 : size <= 32768 ? 2 : 1;
 }
 
-static uint32_t span_pages(uint32_t size)
+/* The shortest span of at least `fewest` blocks that loses at most bytes / `part` behind its last one, up to `most` pages. */
+static uint32_t shortest_span(uint32_t size, uint32_t fewest, uint32_t part, uint32_t most)
 {
-	uint32_t pages = 1;
-
-	for (;; pages++) {
+	for (uint32_t pages = 1; pages <= most; pages++) {
 		uint32_t bytes = pages << SHMI_PAGE_SHIFT, slots = bytes / size;
 
-		if (slots >= fewest_slots(size) && (bytes - slots * size) * 8 <= bytes)
+		if (slots >= fewest && (bytes - slots * size) * part <= bytes)
 			return pages;
 	}
+	return 0;
+}
+
+/* At most an eighth may be lost; where 64 KiB are enough to lose no more than a thirty-second, a span is that long. */
+static uint32_t span_pages(uint32_t size)
+{
+	uint32_t pages = shortest_span(size, fewest_slots(size), 32, size <= 32768 ? 8 : 0);
+
+	return pages ? pages : shortest_span(size, fewest_slots(size), 8, 128);
 }
 
 /* Room for 128 KiB of blocks: with less, blocks that go from one process to another are moved in too small lots. */
