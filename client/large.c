@@ -34,13 +34,21 @@ static struct shmi_word span_word(const struct shma_heap *heap, uint64_t entry)
 	return shmi_span_word(&heap->env.img, (shmi_page){(uint32_t)entry});
 }
 
-/* Closes the gap of `n` entries at `at`. Ascending, so that what stays is always somewhere below top. */
-static void remove_entries(struct shma_heap *heap, struct shmi_bigmag *big, uint32_t at, uint32_t n)
+static uint64_t bytes_of(const struct shma_heap *heap, const struct shmi_bigmag *big, uint32_t at, uint32_t n)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = at; i < at + n; i++)
+		bytes += shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[i]))});
+	return bytes;
+}
+
+/* Closes the gap of `n` entries of `bytes` in all at `at`. Ascending, so that what stays is always somewhere below top. */
+static void remove_entries(struct shma_heap *heap, struct shmi_bigmag *big, uint32_t at, uint32_t n, uint64_t bytes)
 {
 	uint32_t top = shmi_load(&big->top);
 
-	for (uint32_t i = at; i < at + n; i++)
-		heap->proc->big_bytes -= shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[i]))});
+	heap->proc->big_bytes -= bytes;
 	for (uint32_t i = at; i + n < top; i++)
 		shmi_store_release(&big->entry[i], shmi_load(&big->entry[i + n]));
 	shmi_store_release(&big->top, top - n);
@@ -98,7 +106,7 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 		}
 	}
 	if (entry)
-		remove_entries(heap, big, best, 1);
+		remove_entries(heap, big, best, 1, bytes_of(heap, big, best, 1));
 	else
 		note_miss(heap, pages);
 	heap->proc->big_idle = 0;
@@ -167,28 +175,26 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 {
 	struct shmi_bigmag *big = big_of(heap);
 	struct wire_free *body = &heap->buffers->request.u.free;
-	bool sent = true;
-	int error = 0;
+	uint64_t bytes = bytes_of(heap, big, 0, n); /* now: once freed, their records are the daemon's to change */
+	bool sent;
 
-	if (n) {
-		heap->buffers->request.kind = WIRE_FREE;
-		body->n_spans = n;
-		for (uint32_t i = 0; i < n; i++) {
-			uint64_t entry = shmi_load(&big->entry[i]);
+	if (!n)
+		return 0;
+	heap->buffers->request.kind = WIRE_FREE;
+	body->n_spans = n;
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t entry = shmi_load(&big->entry[i]);
 
-			body->spans[i] = (struct wire_span){(uint32_t)entry, (uint32_t)(entry >> 32)};
-		}
-		uint64_t first = shmi_load(&big->entry[0]);
-
-		error = shmi_channel_call(heap, &sent);
-		if (error == EFAULT)
-			shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)first}).b);
-		for (uint32_t i = 0; sent && i < n; i++)
-			note_given_back(heap, span_pages(heap, shmi_load(&big->entry[i])));
-		if (sent)
-			remove_entries(heap, big, 0, n);
+		body->spans[i] = (struct wire_span){(uint32_t)entry, (uint32_t)(entry >> 32)};
+		note_given_back(heap, span_pages(heap, entry));
 	}
-	return error == EAGAIN && sent ? 0 : error;
+	int error = shmi_channel_call(heap, &sent);
+
+	if (error == EFAULT)
+		shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)shmi_load(&big->entry[0])}).b);
+	if (sent)
+		remove_entries(heap, big, 0, n, bytes);
+	return sent && error == EAGAIN ? 0 : error;
 }
 
 /* How many of the oldest entries must go for `bytes` more. */
@@ -196,12 +202,10 @@ static uint32_t too_many(const struct shma_heap *heap, uint64_t bytes)
 {
 	const struct shmi_bigmag *big = big_of(heap);
 	uint32_t top = shmi_load(&big->top), n = top == SHMI_BIG_MAX;
-	uint64_t kept = heap->proc->big_bytes;
+	uint64_t kept = heap->proc->big_bytes - bytes_of(heap, big, 0, n);
 
-	for (uint32_t i = 0; i < n; i++)
-		kept -= shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[i]))});
 	for (; n < top && kept + bytes > bound(heap); n++)
-		kept -= shmi_npages_bytes((shmi_npages){span_pages(heap, shmi_load(&big->entry[n]))});
+		kept -= bytes_of(heap, big, n, 1);
 	return n;
 }
 

@@ -73,6 +73,12 @@ static bool make_room(struct shmi_tcache *tc, uint32_t bytes, uint32_t except)
 	return tc->limit_bytes + bytes <= SHMI_TC_BUDGET;
 }
 
+/* Bytes of the budget that one class may have: what a magazine saves goes with the number of its blocks, not their size. */
+static uint32_t share(uint32_t size)
+{
+	return size <= 256 ? 64 * 1024 : 32 * 1024;
+}
+
 /* The magazine ran empty or over: let it hold twice as much, within its capacity, a share of the budget and the budget. */
 void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass)
 {
@@ -83,10 +89,20 @@ void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass)
 	c->used = 1;
 	if (c->limit + more > class->mag_cap)
 		more = class->mag_cap - c->limit;
-	if (!more || (c->limit + more) * class->size > SHMI_TC_BUDGET / 8 || !make_room(tc, more * class->size, sclass.c))
+	if (!more || (c->limit + more) * class->size > share(class->size) || !make_room(tc, more * class->size, sclass.c))
 		return;
 	c->limit += more;
 	tc->limit_bytes += more * class->size;
+}
+
+/* `bits` without its lowest `n` set bits. */
+static uint64_t lowest_off(uint64_t bits, uint32_t n)
+{
+	if (n >= 64)
+		return 0;
+	while (bits && n--)
+		bits &= bits - 1;
+	return bits;
 }
 
 /* At most `want` free slots of one span into the magazine. */
@@ -99,20 +115,13 @@ static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t p
 
 	*empty = true;
 	for (uint32_t w = 0; w < class->words; w++) {
-		uint64_t bits = shmi_slots_peek(bitmap, class, w), rest = 0;
+		uint64_t bits = shmi_slots_peek(bitmap, class, w), rest = lowest_off(bits, want - got);
 
-		if (got == want && bits) {
-			*empty = false;
-			break;
-		}
-		while ((uint32_t)__builtin_popcountll(bits) > want - got) {
-			uint64_t highest = 1ull << (63 - __builtin_clzll(bits));
-
-			bits ^= highest;
-			rest |= highest;
-		}
 		if (rest)
 			*empty = false;
+		bits ^= rest;
+		if (!bits && rest)
+			break;
 		if (!bits)
 			continue;
 		got += shmi_threadrec_take(&tc->env->img, tc->rec, tc->cls[sclass.c].mag,
@@ -185,23 +194,38 @@ static bool take_back(struct shmi_tcache *tc, shmi_sclass sclass)
 	return false;
 }
 
-/* How many spans to ask for, and how many wholly free ones to keep: a sixteenth of what the thread holds of the class. */
-uint32_t shmi_tcache_ask_size(const struct shmi_tcache *tc, shmi_sclass sclass)
+static uint32_t bounded(uint32_t spans, uint32_t bytes, const struct shmi_class *class)
 {
-	uint32_t span_bytes = class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT;
-	uint32_t held = tc->ready[sclass.c].count + tc->full[sclass.c].count, asks = tc->cls[sclass.c].asks;
-	uint32_t least = 1u << (asks > 2 ? 2 : asks), most = SHMI_TC_ASK_MAX / span_bytes, n = held / 16;
+	uint32_t most = bytes / (class->pages << SHMI_PAGE_SHIFT);
 
-	while (least > 1 && least * span_bytes > 32 * 1024)
-		least /= 2;
-	n = n < least ? least : n;
-	return n > most ? most : n;
+	return spans < most ? spans : most ? most : 1;
+}
+
+/* A sixteenth of what the thread holds of the class; at first one, then two, then four short spans. */
+static uint32_t ask_size(const struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	const struct shmi_class *class = class_of(tc, sclass);
+	uint32_t held = tc->ready[sclass.c].count + tc->full[sclass.c].count, asks = tc->cls[sclass.c].asks;
+	uint32_t least = bounded(1u << (asks > 2 ? 2 : asks), 32 * 1024, class), n = held / 16;
+
+	return bounded(n < least ? least : n, SHMI_TC_ASK_MAX, class);
+}
+
+/* How many wholly free spans are not given back. */
+uint32_t shmi_tcache_keep_size(const struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	uint32_t ask = ask_size(tc, sclass), keep = bounded(tc->keep[sclass.c], SHMI_TC_KEEP_MAX, class_of(tc, sclass));
+
+	return ask > keep ? ask : keep;
 }
 
 static void want_spans(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t spans)
 {
 	struct shmi_tc_class *c = &tc->cls[sclass.c];
+	uint32_t keep = tc->keep[sclass.c] + tc->given[sclass.c]; /* they were given back too early */
 
+	tc->keep[sclass.c] = (uint16_t)(keep > 1024 ? 1024 : keep);
+	tc->given[sclass.c] = 0;
 	tc->ask.wants[tc->ask.n_wants].sclass = sclass.c;
 	tc->ask.wants[tc->ask.n_wants++].spans = spans;
 	if (c->asks < 7)
@@ -217,7 +241,7 @@ static void want_others(struct shmi_tcache *tc, shmi_sclass but)
 
 		c->dry = 0;
 		if (dry && i != but.c && !tc->ready[i].head && shmi_load(&c->mag->top) <= c->limit / 4)
-			want_spans(tc, (shmi_sclass){(uint16_t)i}, shmi_tcache_ask_size(tc, (shmi_sclass){(uint16_t)i}));
+			want_spans(tc, (shmi_sclass){(uint16_t)i}, ask_size(tc, (shmi_sclass){(uint16_t)i}));
 	}
 }
 
@@ -228,6 +252,8 @@ int shmi_tcache_send(struct shmi_tcache *tc)
 	int error = tc->env->ops->refill(tc->env->ctx, tc, &tc->ask);
 
 	tc->ask.n_wants = 0;
+	if (!tc->ask.n_returns)
+		tc->return_bytes = 0;
 	return error;
 }
 
@@ -235,11 +261,12 @@ int shmi_tcache_send(struct shmi_tcache *tc)
  * and the daemon is asked once more. */
 static int ask_daemon(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
 {
-	uint32_t spans = shmi_tcache_ask_size(tc, sclass), slots = class_of(tc, sclass)->slots;
+	uint32_t spans = ask_size(tc, sclass), slots = class_of(tc, sclass)->slots;
 	uint32_t need = (want + slots - 1) / slots;
 
 	want_spans(tc, sclass, spans < need ? need : spans);
 	want_others(tc, sclass);
+	shmi_tcache_age(tc);
 	int error = shmi_tcache_send(tc);
 
 	if (error != ENOMEM || tc->granted)
@@ -279,7 +306,7 @@ void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error)
 		shmi_tcache_grow(tc, sclass);
 		want = c->limit / 2 ? c->limit / 2 : 1;
 		if (!fill_ready(tc, sclass, want)) {
-			c->dry = 1;
+			c->dry = c->active = 1;
 			if (!sweep(tc, sclass, want) && !take_back(tc, sclass))
 				tc->env->ops->pool(tc->env->ctx, tc, sclass);
 			if (!tc->ready[sclass.c].head && (*error = ask_daemon(tc, sclass, want)) != 0)

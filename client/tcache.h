@@ -11,8 +11,9 @@
  * Demand: a magazine's limit starts small and doubles when it runs empty or over (TCMalloc's slow start); the limits of a
  * thread together stay within a budget: beyond it a class that grows takes from one that was not used lately. Spans are
  * asked for in proportion to what the thread holds of the class, so the number of messages grows with the logarithm of
- * the working set and what is held in vain stays a fraction of it. A span that is found wholly free while others are is
- * given back.
+ * the working set and what is held in vain stays a fraction of it. As many wholly free spans are kept, further ones given
+ * back; a class that soon asks for what it gave back learns to keep more, one that gives back unlearns it, and with every
+ * message a few classes are looked at that have not been used for a while.
  *
  * The struct lies in pages that a fork wipes: in a child every magazine pointer is NULL and `bytes` 0, so both fast paths
  * take their slow path, which sees that `env` is gone.
@@ -25,6 +26,8 @@
 
 #define SHMI_TC_BUDGET (1024 * 1024u)  /* bytes of blocks that a thread's magazines may hold together */
 #define SHMI_TC_ASK_MAX (1024 * 1024u) /* bytes of spans of one class that are asked for at a time */
+#define SHMI_TC_KEEP_MAX (2 * 1024 * 1024u) /* bytes of wholly free spans of one class that may be learned to be kept */
+#define SHMI_TC_RETURN_BYTES (512 * 1024u)  /* that may wait for a message */
 #define SHMI_TC_WANTS 32u              /* classes served by one message */
 #define SHMI_TC_RETURNS 64u            /* spans given back at a time */
 #define SHMI_TC_REPORTS 64u
@@ -35,7 +38,7 @@ struct shmi_tc_class {
 	uint8_t used;              /* 1: ran empty or over since the budget's clock came by */
 	uint8_t dry;               /* 1: ran out of slots since the last message */
 	uint8_t asks;              /* messages that asked for this class since it last gave a span back, up to 7 */
-	uint8_t unused;
+	uint8_t active;            /* 1: a span of it was asked for or found since the message clock came by */
 };
 
 struct shmi_tc_span {
@@ -92,7 +95,11 @@ struct shmi_tcache {
 	uint32_t clock;       /* where the budget's clock stands */
 	uint32_t trim_epoch;
 	uint32_t granted;     /* spans that the last refill brought */
+	uint32_t message_clock; /* where the clock of idle classes stands */
+	uint32_t return_bytes;  /* of ask.returns */
 	uint32_t whole[SHMI_SPAN_CLASSES]; /* spans on `ready` that are counted as wholly free */
+	uint16_t keep[SHMI_SPAN_CLASSES];  /* wholly free spans that proved worth keeping */
+	uint16_t given[SHMI_SPAN_CLASSES]; /* spans given back since the class last asked for one */
 	struct shmi_queue ready[SHMI_SPAN_CLASSES], full[SHMI_SPAN_CLASSES];
 	struct shmi_tc_ask ask; /* returns and reports that wait for the next message */
 	struct shmi_tcache *next; /* idle caches of the process */
@@ -173,10 +180,11 @@ void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generatio
 int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass);
 void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass);
 void shmi_tcache_catch_up(struct shmi_tcache *tc);
-uint32_t shmi_tcache_ask_size(const struct shmi_tcache *tc, shmi_sclass sclass);
+uint32_t shmi_tcache_keep_size(const struct shmi_tcache *tc, shmi_sclass sclass);
 void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t entries);
 void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page);
 int shmi_tcache_send(struct shmi_tcache *tc);
+void shmi_tcache_age(struct shmi_tcache *tc);
 
 /* Empties all magazines and gives back the spans that are wholly free. */
 void shmi_tcache_trim(struct shmi_tcache *tc);

@@ -1,6 +1,8 @@
 /* The put side of the thread cache: blocks go back into the bitmaps they came from, spans to where they came from. */
 #include "client/tcache.h"
 
+#define AGE_STEPS 16u /* classes that one message looks at */
+
 static const struct shmi_class *class_of(const struct shmi_tcache *tc, uint32_t sclass)
 {
 	return &tc->env->img.classes[sclass / SHMI_ATTRS];
@@ -131,7 +133,7 @@ static void after_put(struct shmi_tcache *tc, const struct shmi_group *g)
 		return;
 	node->whole = 1;
 	tc->whole[g->sclass]++;
-	if (tc->whole[g->sclass] > shmi_tcache_ask_size(tc, (shmi_sclass){(uint16_t)g->sclass}))
+	if (tc->whole[g->sclass] > shmi_tcache_keep_size(tc, (shmi_sclass){(uint16_t)g->sclass}))
 		shmi_tcache_give_back(tc, g->span);
 }
 
@@ -258,13 +260,16 @@ void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page)
 	struct shmi_held *node = &tc->env->held[page];
 	uint32_t sclass = node->sclass, pages = class_of(tc, sclass)->pages;
 
-	if (tc->ask.n_returns == SHMI_TC_RETURNS) {
+	if (tc->ask.n_returns == SHMI_TC_RETURNS || tc->return_bytes >= SHMI_TC_RETURN_BYTES) {
 		(void)shmi_tcache_send(tc);
 		if (tc->ask.n_returns == SHMI_TC_RETURNS)
 			return;
 	}
 	forget(tc, page);
 	tc->cls[sclass].asks = 0;
+	tc->keep[sclass] = (uint16_t)(tc->keep[sclass] - tc->keep[sclass] / 8);
+	tc->given[sclass] = (uint16_t)(tc->given[sclass] + (tc->given[sclass] < UINT16_MAX));
+	tc->return_bytes += pages << SHMI_PAGE_SHIFT;
 	for (uint32_t p = page; sclass & SHMI_SCOPED && p < page + pages; p++)
 		shmi_fetch_and(&tc->env->own_scoped[p / 64], ~(1ull << p % 64));
 	tc->ask.returns[tc->ask.n_returns++] = (struct shmi_tc_span){page, node->generation, sclass};
@@ -278,6 +283,23 @@ static void give_back_whole(struct shmi_tcache *tc, struct shmi_queue *queue, co
 		next = tc->env->held[page].next;
 		if (wholly_free(tc, page, class))
 			shmi_tcache_give_back(tc, page);
+	}
+}
+
+/* Before a message: classes that were not used for a round of the clock keep half as much as before. */
+void shmi_tcache_age(struct shmi_tcache *tc)
+{
+	for (uint32_t i = 0; i < AGE_STEPS; i++, tc->message_clock = (tc->message_clock + 1) % SHMI_SPAN_CLASSES) {
+		uint32_t c = tc->message_clock, page = tc->ready[c].head, next, whole = tc->whole[c];
+
+		if (!tc->cls[c].active)
+			tc->keep[c] /= 2;
+		for (; !tc->cls[c].active && page && tc->whole[c] > whole / 2; page = next) {
+			next = tc->env->held[page].next;
+			if (tc->ask.n_returns < SHMI_TC_RETURNS && tc->env->held[page].whole)
+				shmi_tcache_give_back(tc, page);
+		}
+		tc->cls[c].active = 0;
 	}
 }
 
