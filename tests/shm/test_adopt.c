@@ -175,6 +175,24 @@ TEST_ON_IMAGES(adopt, publishing_cut_short, 2 * SHMI_ARENA_PAGES)
 	heapwalk_deinit(&walk);
 }
 
+/* The same behind backed pages, which the new arena joins only after the adoption. */
+TEST_ON_IMAGES(adopt, publishing_cut_short_behind_backed_pages, 2 * SHMI_ARENA_PAGES)
+{
+	struct test_random random = test_random_init("adopt publish");
+	struct heapwalk walk;
+
+	heapwalk_init(&walk, t, &random);
+	shmi_pageheap_put(&t->img, test_image_run(t, SHMI_ARENA_PAGES - 1), 0);
+	test_image_publish(t, 1);
+	shmi_store(&t->img.super->published_pages, SHMI_ARENA_PAGES);
+	adopt(&walk);
+	test_image_publish(t, 1);
+	const char *wrong = pagemodel_compare(walk.model, &t->view);
+
+	cr_assert_null(wrong, "%s", wrong);
+	heapwalk_deinit(&walk);
+}
+
 /* ---- central lists ---- */
 
 static void take_all(struct test_image *t, shmi_page page)

@@ -295,6 +295,17 @@ TEST_ON_IMAGES(pageheap, backed_and_returned_neighbours_together, 1001)
 	cr_assert_eq(get(t, 5, &run), 0);
 }
 
+TEST_ON_IMAGES(pageheap, together_in_the_smallest_place, 1001)
+{
+	struct shmi_run run;
+
+	paint(t, "XBRBRXXRBXXRBRBRBX"); /* the smallest is neither the first nor the last to be looked at */
+	cr_assert_eq(get(t, 15, &run), 0);
+	cr_assert_eq(run.first.i, 71);
+	cr_assert_eq(get(t, 15, &run), 0);
+	cr_assert_eq(run.first.i, 11);
+}
+
 TEST_ON_IMAGES(pageheap, together_and_aligned, 1001)
 {
 	struct shmi_run run;
