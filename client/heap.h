@@ -130,7 +130,7 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 /* Frees the large block at page-aligned `off`. SHMI_FREED or what is wrong with it. */
 enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off);
 
-/* After a refill, with the channel's lock held: a span that has been kept in vain for long goes back. */
+/* After a refill, with the channel's lock held: spans that have been kept in vain for long go back. */
 void shmi_large_idle(struct shma_heap *heap);
 
 /* Gives back all freed large spans that are kept. Returns 0 or an errno. */

@@ -15,9 +15,9 @@
 #include "client/heap.h"
 
 #define CACHE_SPAN_BYTES (4 * SHMI_MIB) /* a longer span is not kept */
-#define CACHE_LEAST (1 * SHMI_MIB)      /* bounds of what may be kept, the newest span aside */
-#define CACHE_MOST (16 * SHMI_MIB)
-#define IDLE_MESSAGES 8u                /* refills without a large request in between, after which a span goes back */
+#define CACHE_LEAST (1 * SHMI_MIB)      /* bounds of what may be kept, the newest span aside: bytes ... */
+#define CACHE_SHARE 16u                 /* ... and the part of what the process holds */
+#define IDLE_MESSAGES 8u                /* refills without a large request in between, after which half of it goes back */
 
 static struct shmi_bigmag *big_of(const struct shma_heap *heap)
 {
@@ -56,7 +56,10 @@ static void remove_entries(struct shma_heap *heap, struct shmi_bigmag *big, uint
 
 static uint64_t bound(const struct shma_heap *heap)
 {
-	return heap->proc->big_bound < CACHE_LEAST ? CACHE_LEAST : heap->proc->big_bound;
+	uint64_t most = shmi_npages_bytes((shmi_npages){shmi_owner_at(&heap->env.img, heap->proc->client)->pages}) / CACHE_SHARE;
+	uint64_t learned = heap->proc->big_bound < most ? heap->proc->big_bound : most;
+
+	return learned < CACHE_LEAST ? CACHE_LEAST : learned;
 }
 
 static void note_given_back(struct shma_heap *heap, uint32_t pages)
@@ -76,8 +79,6 @@ static void note_miss(struct shma_heap *heap, uint32_t pages)
 		if (*ghost < pages || *ghost > pages + pages / 8)
 			continue;
 		heap->proc->big_bound = bound(heap) + shmi_npages_bytes((shmi_npages){*ghost});
-		if (heap->proc->big_bound > CACHE_MOST)
-			heap->proc->big_bound = CACHE_MOST;
 		*ghost = 0;
 		return;
 	}
@@ -293,7 +294,7 @@ void shmi_large_idle(struct shma_heap *heap)
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	if (shmi_load(&big_of(heap)->top) && ++heap->proc->big_idle > IDLE_MESSAGES) {
 		heap->proc->big_idle = 0;
-		(void)free_oldest(heap, 1);
+		(void)free_oldest(heap, (shmi_load(&big_of(heap)->top) + 1) / 2);
 	}
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }

@@ -266,7 +266,6 @@ static int ask_daemon(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
 
 	want_spans(tc, sclass, spans < need ? need : spans);
 	want_others(tc, sclass);
-	shmi_tcache_age(tc);
 	int error = shmi_tcache_send(tc);
 
 	if (error != ENOMEM || tc->granted)
@@ -303,10 +302,12 @@ void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error)
 		return NULL;
 	shmi_tcache_catch_up(tc);
 	if (shmi_load(&c->mag->top) == 0) {
+		c->active = 1;
+		shmi_tcache_age(tc);
 		shmi_tcache_grow(tc, sclass);
 		want = c->limit / 2 ? c->limit / 2 : 1;
 		if (!fill_ready(tc, sclass, want)) {
-			c->dry = c->active = 1;
+			c->dry = 1;
 			if (!sweep(tc, sclass, want) && !take_back(tc, sclass))
 				tc->env->ops->pool(tc->env->ctx, tc, sclass);
 			if (!tc->ready[sclass.c].head && (*error = ask_daemon(tc, sclass, want)) != 0)

@@ -12,8 +12,8 @@
  * thread together stay within a budget: beyond it a class that grows takes from one that was not used lately. Spans are
  * asked for in proportion to what the thread holds of the class, so the number of messages grows with the logarithm of
  * the working set and what is held in vain stays a fraction of it. As many wholly free spans are kept, further ones given
- * back; a class that soon asks for what it gave back learns to keep more, one that gives back unlearns it, and with every
- * message a few classes are looked at that have not been used for a while.
+ * back; a class that soon asks for what it gave back learns to keep more, one that gives back unlearns it, and every few
+ * refills one class is looked at, which gives back half of what it caches if it was not refilled for a round.
  *
  * The struct lies in pages that a fork wipes: in a child every magazine pointer is NULL and `bytes` 0, so both fast paths
  * take their slow path, which sees that `env` is gone.
@@ -26,7 +26,7 @@
 
 #define SHMI_TC_BUDGET (1024 * 1024u)  /* bytes of blocks that a thread's magazines may hold together */
 #define SHMI_TC_ASK_MAX (1024 * 1024u) /* bytes of spans of one class that are asked for at a time */
-#define SHMI_TC_KEEP_MAX (2 * 1024 * 1024u) /* bytes of wholly free spans of one class that may be learned to be kept */
+#define SHMI_TC_KEEP_MAX (512 * 1024u) /* bytes of wholly free spans of one class that may be learned to be kept */
 #define SHMI_TC_RETURN_BYTES (512 * 1024u)  /* that may wait for a message */
 #define SHMI_TC_WANTS 32u              /* classes served by one message */
 #define SHMI_TC_RETURNS 64u            /* spans given back at a time */
@@ -38,7 +38,7 @@ struct shmi_tc_class {
 	uint8_t used;              /* 1: ran empty or over since the budget's clock came by */
 	uint8_t dry;               /* 1: ran out of slots since the last message */
 	uint8_t asks;              /* messages that asked for this class since it last gave a span back, up to 7 */
-	uint8_t active;            /* 1: a span of it was asked for or found since the message clock came by */
+	uint8_t active;            /* 1: refilled since the clock of idle classes came by */
 };
 
 struct shmi_tc_span {
@@ -95,7 +95,7 @@ struct shmi_tcache {
 	uint32_t clock;       /* where the budget's clock stands */
 	uint32_t trim_epoch;
 	uint32_t granted;     /* spans that the last refill brought */
-	uint32_t message_clock; /* where the clock of idle classes stands */
+	uint32_t refills, age_clock; /* of magazines; where the clock of idle classes stands */
 	uint32_t return_bytes;  /* of ask.returns */
 	uint32_t whole[SHMI_SPAN_CLASSES]; /* spans on `ready` that are counted as wholly free */
 	uint16_t keep[SHMI_SPAN_CLASSES];  /* wholly free spans that proved worth keeping */

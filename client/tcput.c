@@ -1,7 +1,7 @@
 /* The put side of the thread cache: blocks go back into the bitmaps they came from, spans to where they came from. */
 #include "client/tcache.h"
 
-#define AGE_STEPS 16u /* classes that one message looks at */
+#define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
 
 static const struct shmi_class *class_of(const struct shmi_tcache *tc, uint32_t sclass)
 {
@@ -286,21 +286,32 @@ static void give_back_whole(struct shmi_tcache *tc, struct shmi_queue *queue, co
 	}
 }
 
-/* Before a message: classes that were not used for a round of the clock keep half as much as before. */
+/* A class that was not used for a round of the clock: half of what it caches goes back, and it keeps half as much. */
+static void age_class(struct shmi_tcache *tc, uint32_t c)
+{
+	uint32_t top = tc->cls[c].mag ? shmi_load(&tc->cls[c].mag->top) : 0, whole, next;
+
+	tc->keep[c] /= 2;
+	shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)c}, (top + 1) / 2);
+	whole = tc->whole[c] / 2;
+	for (uint32_t page = tc->ready[c].head; page && tc->whole[c] > whole; page = next) {
+		next = tc->env->held[page].next;
+		if (tc->ask.n_returns < SHMI_TC_RETURNS && tc->env->held[page].whole)
+			shmi_tcache_give_back(tc, page);
+	}
+}
+
+/* Called at every refill of a magazine: now and then one more class is looked at. */
 void shmi_tcache_age(struct shmi_tcache *tc)
 {
-	for (uint32_t i = 0; i < AGE_STEPS; i++, tc->message_clock = (tc->message_clock + 1) % SHMI_SPAN_CLASSES) {
-		uint32_t c = tc->message_clock, page = tc->ready[c].head, next, whole = tc->whole[c];
+	if (++tc->refills % AGE_REFILLS)
+		return;
+	uint32_t c = tc->age_clock;
 
-		if (!tc->cls[c].active)
-			tc->keep[c] /= 2;
-		for (; !tc->cls[c].active && page && tc->whole[c] > whole / 2; page = next) {
-			next = tc->env->held[page].next;
-			if (tc->ask.n_returns < SHMI_TC_RETURNS && tc->env->held[page].whole)
-				shmi_tcache_give_back(tc, page);
-		}
-		tc->cls[c].active = 0;
-	}
+	tc->age_clock = (c + 1) % SHMI_SPAN_CLASSES;
+	if (!tc->cls[c].active && tc->cls[c].mag)
+		age_class(tc, c);
+	tc->cls[c].active = 0;
 }
 
 static void empty_magazines(struct shmi_tcache *tc)
