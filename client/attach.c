@@ -103,6 +103,9 @@ static void *map_shared(int fd, uint64_t bytes, int prot, uint64_t at)
 	void *hint = (void *)(uintptr_t)at; /* cast: an address that the daemon chose */
 	void *p = MAP_FAILED;
 
+#ifdef __SANITIZE_THREAD__ /* which turns a hint outside its address ranges into address 0 */
+	at = 0;
+#endif
 	if (at)
 		p = mmap(hint, bytes, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, 0);
 	if (p != MAP_FAILED && at && p != hint) { /* a kernel that does not know the flag */

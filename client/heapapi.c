@@ -105,6 +105,7 @@ SHMA_API int shma_trim(struct shma_heap *heap)
 	if (!tc)
 		return fail(error);
 	shmi_store(&heap->env.trim_epoch, shmi_load(&heap->env.trim_epoch) + 1);
+	shmi_tcache_trim(tc); /* our magazines' blocks may be what the pool's spans lack */
 	shmi_pool_trim(heap, tc);
 	shmi_tcache_trim(tc);
 	error = shmi_large_trim(heap);

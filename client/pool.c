@@ -77,7 +77,8 @@ void shmi_pool_late(struct shma_heap *heap, const struct wire_refill_ok *ok)
 
 		if (!grant_ok(heap, g))
 			continue;
-		heap->env.held[g->page] = (struct shmi_held){.generation = g->generation, .sclass = (uint16_t)g->sclass};
+		heap->env.held[g->page].generation = g->generation;
+		heap->env.held[g->page].sclass = (uint16_t)g->sclass;
 		shmi_pool_keep(heap, g->page, (shmi_sclass){(uint16_t)g->sclass});
 	}
 }

@@ -280,8 +280,10 @@ void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generatio
 	struct shmi_held *node = &tc->env->held[page];
 	uint32_t pages = class_of(tc, sclass)->pages;
 
-	*node = (struct shmi_held){.generation = generation, .sclass = sclass.c, .whole = whole};
-	shmi_store(&node->thread, tc->thread + 1);
+	node->generation = generation;
+	node->sclass = sclass.c;
+	node->whole = whole;
+	shmi_store(&node->thread, tc->thread + 1); /* other threads read this one field */
 	shmi_store(shmi_holder_at(&tc->env->img, (shmi_page){page}), tc->thread);
 	tc->whole[sclass.c] += whole;
 	shmi_queue_append(tc->env->held, &tc->ready[sclass.c], page, SHMI_HELD_READY);
