@@ -1,0 +1,268 @@
+#include "client/ctl/show.h"
+
+#include <string.h>
+
+#include "shm/layout.h"
+
+/* ---- texts ---- */
+
+/* Bytes of the character that begins at `s`, 0 if it is not UTF-8 or not to be printed: controls, C1 controls included. */
+static size_t printable(const unsigned char *s)
+{
+	static const struct {
+		unsigned char mask, lead;
+		size_t len;
+		uint32_t least;
+	} forms[] = {{0x80, 0x00, 1, 0x20}, {0xe0, 0xc0, 2, 0xa0}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
+
+	for (size_t f = 0; f < 4; f++) {
+		uint32_t c = s[0] & (unsigned char)~forms[f].mask;
+
+		if ((s[0] & forms[f].mask) != forms[f].lead)
+			continue;
+		for (size_t i = 1; i < forms[f].len; i++) {
+			if ((s[i] & 0xc0) != 0x80)
+				return 0;
+			c = c << 6 | (s[i] & 0x3f);
+		}
+		bool bad = c < forms[f].least || c == 0x7f || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff ||
+		           (c >= 0x2028 && c <= 0x202e);
+
+		return bad ? 0 : forms[f].len;
+	}
+	return 0;
+}
+
+void ctl_clean(const char *from, char *to, size_t room)
+{
+	const unsigned char *s = (const unsigned char *)from;
+	size_t len = 0;
+
+	while (*s && len + 5 <= room) {
+		size_t n = printable(s);
+
+		if (*s == '\\') {
+			to[len++] = '\\';
+			to[len++] = '\\';
+			s++;
+		} else if (n) {
+			memcpy(to + len, s, n);
+			len += n;
+			s += n;
+		} else {
+			len += (size_t)snprintf(to + len, 5, "\\x%02x", *s++);
+		}
+	}
+	to[len] = 0;
+}
+
+void ctl_human(uint64_t bytes, char *to, size_t room)
+{
+	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	double n = (double)bytes / 1024;
+	size_t unit = 0;
+
+	if (bytes < 1024) {
+		snprintf(to, room, "%u B", (unsigned)bytes);
+		return;
+	}
+	for (; n >= 1023.95 && unit < 5; unit++)
+		n /= 1024;
+	snprintf(to, room, "%.1f %s", n, units[unit]);
+}
+
+void ctl_class_attrs(uint32_t sclass, char *to, size_t room)
+{
+	static const char *const names[SHMI_ATTRS] = {"-", "scoped", "noscan", "scoped noscan"};
+
+	snprintf(to, room, "%s", names[sclass % SHMI_ATTRS]);
+}
+
+void ctl_class_name(uint32_t sclass, char *to, size_t room)
+{
+	struct shmi_class table[SHMI_CLASSES];
+	uint32_t class = sclass / SHMI_ATTRS;
+	char attrs[32] = "";
+
+	shmi_class_table(table);
+	if (sclass % SHMI_ATTRS)
+		ctl_class_attrs(sclass, attrs, sizeof(attrs));
+	const char *gap = attrs[0] ? " " : "";
+
+	if (class == SHMI_CLASS_LARGE)
+		snprintf(to, room, "large%s%s", gap, attrs);
+	else if (class == SHMI_CLASS_NONE || class > SHMI_CLASS_LARGE)
+		snprintf(to, room, "?");
+	else
+		snprintf(to, room, "%u B%s%s", table[class].size, gap, attrs);
+}
+
+/* ---- JSON ---- */
+
+json_t *ctl_json_number(uint64_t n)
+{
+	return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
+}
+
+json_t *ctl_json_text(const char *text)
+{
+	char clean[CTL_CELL];
+	json_t *json = json_string(text);
+
+	if (json)
+		return json;
+	ctl_clean(text, clean, sizeof(clean));
+	return json_string(clean);
+}
+
+json_t *ctl_json_new(const struct ctl *ctl)
+{
+	json_t *json = json_object();
+
+	json_object_set_new(json, "version", json_integer(CTL_FORMAT_VERSION));
+	json_object_set_new(json, "heap", ctl_json_text(ctl->heap));
+	return json;
+}
+
+int ctl_json_print(struct ctl *ctl, json_t *json)
+{
+	int error = json ? json_dumpf(json, ctl->out, JSON_INDENT(2)) : -1;
+
+	json_decref(json);
+	if (error)
+		return ctl_fail(ctl, CTL_FAILED, "the output could not be written");
+	fputc('\n', ctl->out);
+	return CTL_OK;
+}
+
+/* ---- tables ---- */
+
+static uint64_t number_at(const struct ctl_column *column, const unsigned char *row)
+{
+	uint32_t n32;
+	uint64_t n64;
+
+	if (column->kind == CTL_U32 || column->kind == CTL_CLIENT) {
+		memcpy(&n32, row + column->at, sizeof(n32));
+		return n32;
+	}
+	memcpy(&n64, row + column->at, sizeof(n64));
+	return n64;
+}
+
+static void cell_text(const struct ctl *ctl, const struct ctl_column *column, const unsigned char *row, char *to)
+{
+	if (column->kind == CTL_TEXT)
+		column->text(row, to, CTL_CELL);
+	else if (column->kind == CTL_NAME)
+		ctl_clean((const char *)row + column->at, to, CTL_CELL);
+	else if (column->kind == CTL_CLIENT && number_at(column, row) == SHMI_NOBODY)
+		snprintf(to, CTL_CELL, "-");
+	else if (column->kind == CTL_BYTES && !ctl->bytes)
+		ctl_human(number_at(column, row), to, CTL_CELL);
+	else
+		snprintf(to, CTL_CELL, "%llu", (unsigned long long)number_at(column, row));
+}
+
+static json_t *cell_json(const struct ctl_column *column, const unsigned char *row)
+{
+	char text[CTL_CELL];
+
+	switch (column->kind) {
+	case CTL_TEXT:
+		column->text(row, text, sizeof(text));
+		return json_string(text);
+	case CTL_NAME:
+		return ctl_json_text((const char *)row + column->at);
+	case CTL_CLIENT:
+		return number_at(column, row) == SHMI_NOBODY ? json_null() : ctl_json_number(number_at(column, row));
+	default:
+		return ctl_json_number(number_at(column, row));
+	}
+}
+
+static void print_cells(struct ctl *ctl, const struct ctl_table *table, const unsigned char *row)
+{
+	const char *gap = "";
+	char text[CTL_CELL];
+
+	for (uint32_t i = 0; i < table->n_columns; i++) {
+		const struct ctl_column *column = &table->columns[i];
+		bool last = i == table->n_columns - 1 && column->width < 0;
+
+		if (!column->head)
+			continue;
+		if (row)
+			cell_text(ctl, column, row, text);
+		fprintf(ctl->out, "%s%*s", gap, last ? 0 : column->width, row ? text : column->head);
+		gap = "  ";
+	}
+	fputc('\n', ctl->out);
+}
+
+static void print_object(struct ctl *ctl, const struct ctl_table *table, const unsigned char *row, bool first)
+{
+	json_t *json = json_object();
+
+	for (uint32_t i = 0; i < table->n_columns; i++)
+		if (table->columns[i].key)
+			json_object_set_new(json, table->columns[i].key, cell_json(&table->columns[i], row));
+	fputs(first ? "\n    " : ",\n    ", ctl->out);
+	if (json_dumpf(json, ctl->out, JSON_COMPACT) != 0)
+		fputs("null", ctl->out);
+	json_decref(json);
+}
+
+/* The object is opened by hand, since its rows are printed as they come: there may be more than one would hold in memory. */
+static void begin(struct ctl *ctl, const struct ctl_table *table)
+{
+	if (!ctl->json)
+		return;
+	json_t *heap = ctl_json_text(ctl->heap);
+
+	fprintf(ctl->out, "{\n  \"version\": %d,\n  \"heap\": ", CTL_FORMAT_VERSION);
+	json_dumpf(heap, ctl->out, JSON_ENCODE_ANY);
+	fprintf(ctl->out, ",\n  \"%s\": [", table->key);
+	json_decref(heap);
+}
+
+static void end(struct ctl *ctl, const struct ctl_table *table, uint64_t rows)
+{
+	if (ctl->json)
+		fprintf(ctl->out, "%s]\n}\n", rows ? "\n  " : "");
+	else if (!rows)
+		fprintf(ctl->out, "%s\n", table->empty);
+}
+
+int ctl_table_show(struct ctl *ctl, const struct ctl_table *table)
+{
+	uint64_t cursor = 0, rows = 0;
+
+	do {
+		const struct wire_msg *reply;
+		int status = ctl_query(ctl, table->query, cursor, table->reply, &reply);
+
+		if (status != CTL_OK)
+			return status;
+		if (!cursor)
+			begin(ctl, table);
+		/* All replies with rows begin alike. */
+		const unsigned char *row = (const unsigned char *)&reply->u + table->rows_at;
+		uint32_t n = reply->u.clients.n_rows;
+
+		if (reply->u.clients.next && reply->u.clients.next <= cursor)
+			return ctl_fail(ctl, CTL_FAILED, "the answers from %s go round in circles", ctl->socket);
+		cursor = reply->u.clients.next;
+		for (uint32_t i = 0; i < n; i++, row += table->row_size, rows++) {
+			if (ctl->json) {
+				print_object(ctl, table, row, !rows);
+				continue;
+			}
+			if (!rows)
+				print_cells(ctl, table, NULL);
+			print_cells(ctl, table, row);
+		}
+	} while (cursor);
+	end(ctl, table, rows);
+	return CTL_OK;
+}

@@ -1,0 +1,67 @@
+/* How numbers, names and tables are shown, as text and as JSON. A table is described once, by its columns, for both. */
+#ifndef CLIENT_CTL_SHOW_H
+#define CLIENT_CTL_SHOW_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "client/ctl/ctl.h"
+
+#define CTL_CELL 512u /* bytes of a cell: a name of WIRE_NAME bytes, all of them escaped, and more */
+
+/* Bytes that would do something to a terminal, and what is not UTF-8, become \xNN; a backslash is doubled. `room` is at least
+ * four times the length of `from`, plus 1, or the text is cut. */
+void ctl_clean(const char *from, char *to, size_t room);
+
+/* "1.5 MiB" */
+void ctl_human(uint64_t bytes, char *to, size_t room);
+
+/* Integers of JSON are signed: what is beyond is given as the largest. */
+json_t *ctl_json_number(uint64_t n);
+
+/* The text, or as ctl_clean has it if it is not UTF-8. */
+json_t *ctl_json_text(const char *text);
+
+/* An object with `version` and `heap`. NULL without memory. */
+json_t *ctl_json_new(const struct ctl *ctl);
+
+/* Prints and frees it. Returns CTL_OK or CTL_FAILED. */
+int ctl_json_print(struct ctl *ctl, json_t *json);
+
+enum ctl_kind {
+	CTL_U32,
+	CTL_U64,
+	CTL_BYTES, /* uint64_t */
+	CTL_NAME, /* char array: any bytes */
+	CTL_CLIENT, /* uint32_t, SHMI_NOBODY is '-' and null */
+	CTL_TEXT /* what `text` makes of the row; JSON only if `key` is given */
+};
+
+struct ctl_column {
+	const char *head; /* text: its headline; NULL: only in JSON */
+	const char *key; /* JSON; NULL: only in text */
+	enum ctl_kind kind;
+	int width; /* text: at least; negative: to the left */
+	size_t at; /* offset in the row */
+	void (*text)(const void *row, char *to, size_t room);
+};
+
+/* The rows that a query brings, in pages. */
+struct ctl_table {
+	enum wire_query_kind query;
+	enum wire_kind reply;
+	const char *key; /* JSON: of the array */
+	const char *empty; /* text: what to say when there is none */
+	size_t rows_at, row_size;
+	const struct ctl_column *columns;
+	uint32_t n_columns;
+};
+
+/* Asks for all rows and prints them as they come. Returns the exit status. */
+int ctl_table_show(struct ctl *ctl, const struct ctl_table *table);
+
+/* "64 B scoped", "large"; "scoped noscan", "-". */
+void ctl_class_name(uint32_t sclass, char *to, size_t room);
+void ctl_class_attrs(uint32_t sclass, char *to, size_t room);
+
+#endif
