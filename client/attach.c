@@ -199,8 +199,8 @@ static void drop_heap(struct shma_heap *heap)
 	unmap(heap->populated, bitmap_bytes(heap));
 	unmap(heap->env.img.ctl, heap->env.img.geo.ctl_bytes);
 	unmap(heap->env.img.meta, heap->env.img.geo.meta_bytes);
-	if (heap->proc && heap->proc->attached && heap->proc->sock >= 0)
-		(void)close(heap->proc->sock);
+	if (heap->last_sock >= 0)
+		(void)close(heap->last_sock);
 	if (heap->inherited >= 0)
 		(void)close(heap->inherited);
 	unmap(heap->proc, sizeof(*heap->proc));
@@ -408,6 +408,7 @@ SHMA_API int shma_detach(struct shma_heap *heap)
 	} else if (--heap->refs == 0) {
 		shmi_thread_leave(heap);
 		error = tell_detach(heap);
+		shmi_thread_forget(heap);
 		__atomic_store_n(&shmi_heaps[heap->index], NULL, __ATOMIC_RELEASE);
 		drop_heap(heap);
 	}

@@ -36,7 +36,7 @@ struct shmi_proc {
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */
-	struct shmi_tcache *idle;                  /* caches, with records, of threads that have ended */
+	struct shmi_tcache *caches;                /* all of them; those of threads that have ended are idle */
 
 	pthread_mutex_t big_lock;
 	uint64_t big_bytes; /* in the cache of freed large spans */
@@ -106,8 +106,11 @@ extern __thread struct shmi_tcache *shmi_tls[SHMI_MAX_HEAPS] __attribute__((tls_
 /* The calling thread's cache for this heap, made if need be; NULL and *error. `attrs` is what it is wanted for. */
 struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, int *error);
 
-/* This thread's cache is given up, as at thread exit. */
+/* The calling thread's cache is given up, as at thread exit. */
 void shmi_thread_leave(struct shma_heap *heap);
+
+/* The heap is gone: idle caches are unmapped, those of other living threads read as zeros from here on. */
+void shmi_thread_forget(struct shma_heap *heap);
 
 /* ---- pool.c ---- */
 

@@ -102,7 +102,8 @@ struct shmi_tcache {
 	uint16_t given[SHMI_SPAN_CLASSES]; /* spans given back since the class last asked for one */
 	struct shmi_queue ready[SHMI_SPAN_CLASSES], full[SHMI_SPAN_CLASSES];
 	struct shmi_tc_ask ask; /* returns and reports that wait for the next message */
-	struct shmi_tcache *next; /* idle caches of the process */
+	struct shmi_tcache *next;  /* all caches of the process for this heap */
+	uint32_t idle;             /* 1: its thread has ended */
 	/* scratch of a put */
 	struct shmi_group groups[SHMI_SPILL_MAX];
 	uint16_t hash[SHMI_SPILL_MAX * 2]; /* group + 1; all zero between puts */

@@ -1,5 +1,6 @@
 /* Thread caches of the calling thread: found, made, given up at thread exit, made anew in a child of a fork. */
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@ static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
 static int exit_key_error;
 
-static void leave(struct shma_heap *heap)
+void shmi_thread_leave(struct shma_heap *heap)
 {
 	struct shmi_tcache *tc = shmi_tls[heap->index];
 
@@ -24,14 +25,21 @@ static void leave(struct shma_heap *heap)
 		return;
 	shmi_tcache_retire(tc, shmi_pool_keep, heap);
 	(void)pthread_mutex_lock(&heap->proc->pool_lock);
-	tc->next = heap->proc->idle;
-	heap->proc->idle = tc;
+	tc->idle = 1;
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 }
 
-void shmi_thread_leave(struct shma_heap *heap)
+void shmi_thread_forget(struct shma_heap *heap)
 {
-	leave(heap);
+	struct shmi_tcache *next;
+
+	for (struct shmi_tcache *tc = heap->proc->caches; tc; tc = next) {
+		next = tc->next;
+		if (tc->idle)
+			(void)munmap(tc, sizeof(*tc));
+		else
+			memset(tc, 0, sizeof(*tc));
+	}
 }
 
 /* A later destructor may free blocks: that makes a cache again, and calls us again. */
@@ -42,7 +50,7 @@ static void at_thread_exit(void *unused)
 		struct shma_heap *heap = __atomic_load_n(&shmi_heaps[i], __ATOMIC_ACQUIRE);
 
 		if (heap)
-			leave(heap);
+			shmi_thread_leave(heap);
 	}
 }
 
@@ -54,12 +62,22 @@ static void make_exit_key(void)
 static struct shmi_tcache *take_idle(struct shma_heap *heap)
 {
 	(void)pthread_mutex_lock(&heap->proc->pool_lock);
-	struct shmi_tcache *tc = heap->proc->idle;
+	struct shmi_tcache *tc = heap->proc->caches;
 
+	while (tc && !tc->idle)
+		tc = tc->next;
 	if (tc)
-		heap->proc->idle = tc->next;
+		tc->idle = 0;
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 	return tc;
+}
+
+static void enter(struct shma_heap *heap, struct shmi_tcache *tc)
+{
+	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	tc->next = heap->proc->caches;
+	heap->proc->caches = tc;
+	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 }
 
 /* Asks for a thread record. Returns 0 or an errno. */
@@ -96,6 +114,7 @@ static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, in
 	}
 	shmi_tcache_init(tc, &heap->env, thread, 1u << attrs);
 	tc->rec->tid = (uint32_t)syscall(SYS_gettid);
+	enter(heap, tc);
 	return tc;
 }
 

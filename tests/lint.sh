@@ -34,10 +34,14 @@ grep -nE 'event2?/|event\.h' $(sources '*.c' '*.h') | grep '#include' |
 	grep -vE '^(daemon/(server|listener|session|timer|main)|tests/)' | complain 'libevent outside the files of the loop'
 
 # The client does not even contain what writes the daemon's metadata, and exports its own names only.
-nm "$BUILD/libshmalloc.so.0" | grep -E ' [tT] shmi_(pageheap|spantree|central|span_open|span_close|span_set|arena|adopt|reclaim|roots_set)' |
+nm "$BUILD/libshmalloc.so.0" | grep -E ' [tT] shmi_(pageheap|freeruns|spantree|central|span_(open|close|set|set_owner|quarantine|relink|blank)|arena|adopt|reclaim|roots_(set|del))' |
 	complain 'libshmalloc contains daemon code'
 nm -D --defined-only "$BUILD/libshmalloc.so.0" | awk '{print $3}' | grep -vE '^(shma_|SHMALLOC_0)' |
 	complain 'libshmalloc exports a foreign name'
+
+# The README's program is the example that the tests run.
+awk '/^```c$/ {on = 1; next} /^```$/ {on = 0} on' README.md | diff - client/examples/hello.c |
+	complain 'the program in README.md is not client/examples/hello.c'
 
 sources '*.c' '*.h' | xargs clang-format --dry-run -Werror 2>&1 | grep -E 'error:' | head -n 20 | complain 'not formatted: make format'
 for f in $(sources 'shm/*.c' 'proto/*.c' 'daemon/*.c' 'client/*.c' 'client/ctl/*.c'); do
