@@ -9,8 +9,6 @@
 #include "shm/stats.h"
 #include "shm/walk.h"
 
-#pragma weak shmi_check
-
 #define CHECK_PASSES 3u /* a finding about memory that clients write counts if it is seen each time */
 
 /* ---- stats ---- */
@@ -210,10 +208,6 @@ static void query_check(struct core *core, const struct wire_query *query)
 	struct wire_check *out = &core->reply.u.check;
 
 	(void)query;
-	if (!shmi_check) {
-		core_fail(core, WIRE_E_INVALID, "this daemon was built without the check");
-		return;
-	}
 	core->reply.kind = WIRE_CHECK;
 	out->next = 0;
 	out->violations = shmi_check(&core->heap->img, &env, CHECK_PASSES, found, WIRE_ROWS);

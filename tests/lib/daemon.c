@@ -12,6 +12,7 @@
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -33,6 +34,7 @@ long long test_now_ms(void)
 const char *test_build_path(const char *name)
 {
 	static char path[PATH_MAX];
+	struct stat st;
 	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
 
 	if (len < 0)
@@ -42,7 +44,7 @@ const char *test_build_path(const char *name)
 		if ((size_t)(slash - path) + strlen(name) + 2 > sizeof(path))
 			return NULL;
 		strcpy(slash + 1, name);
-		if (access(path, F_OK) == 0)
+		if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
 			return path;
 	}
 	return NULL;

@@ -31,7 +31,7 @@ static const struct option_row {
         {"size", KEY_SIZE, "SIZE", "heap size of that daemon (default 8GiB)"},
         {"socket", 's', "PATH", "of a daemon that runs already"},
         {"heap", KEY_HEAP, "NAME", "heap of that daemon"},
-        {"pause-at", KEY_PAUSE, "EVENT", "there print a line and wait for a byte on standard input"},
+        {"pause-at", KEY_PAUSE, "EVENT", "there the first player prints a line and waits for a byte on standard input"},
         {"json", KEY_JSON, NULL, "one object per line"},
         {"help", 'h', NULL, "this text"},
 };

@@ -78,7 +78,7 @@ static void walk(struct player *p, play_fn *play, uint64_t from, uint64_t to, ui
 
 	for (uint64_t end; from < to; from = end) {
 		if (p->index == 0 && from == pause_at)
-			pause_here(from);
+			pause_here(p->options->pause_at);
 		end = to - from > SEGMENT ? from + SEGMENT : to;
 		if (p->index == 0 && from < pause_at && pause_at < end)
 			end = pause_at;
