@@ -75,8 +75,8 @@ static void make_blocks(struct lived *h)
 	lived_pop(lived_magazine(h, 0, 256, SHMI_SCOPED));
 
 	h->wide = test_image_span(h->t, 2816, 0, 2);
-	h->wide_size = 2816;
 	h->wide_pages = shmi_span_at(&h->t->img, h->wide)->pages;
+	h->wide_slots = shmi_span_at(&h->t->img, h->wide)->slots;
 	lived_take(h, 1, h->wide, 0, 15);
 	lived_pop(lived_magazine(h, 1, 2816, 0));
 	lived_pop(lived_magazine(h, 1, 2816, 0));

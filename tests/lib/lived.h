@@ -7,7 +7,7 @@
  *	span          class    owner    slots: free  cached  allocated  written off
  *	held          64 B     1               64    57      7                        54 in thread 0, 1 in thread 1, 2 in its spill
  *	scoped        256 B    1               0     30      2                        in thread 0
- *	wide          2816 B   2               4     2       1          1             in thread 1
+ *	wide          2816 B   2               rest  2       1          1             in thread 1
  *	central_free  16 B     -               502           10
  *	central_full  8192 B   -               0             4
  *	odd           128 B    quarantined
@@ -30,7 +30,7 @@ struct lived {
 	shmi_page large, cached_large, orphan, lazy, moving;
 	shmi_page long_free, short_free, short_returned;
 	struct shmi_threadrec *rec[3];
-	uint32_t wide_size, wide_pages;
+	uint32_t wide_pages, wide_slots;
 };
 
 void lived_init(struct lived *h, struct test_image *t);

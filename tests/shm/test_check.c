@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "shm/central.h"
 #include "shm/roots.h"
@@ -317,7 +318,7 @@ BREACH(2, written_off_without_count)
 
 BREACH(2, written_off_beyond_slots)
 {
-	span(h, h->wide)->written_off_bits = 1ull << 8;
+	span(h, h->wide)->written_off_bits = 1ull << h->wide_slots;
 }
 
 BREACH(2, lazy_blocks)
@@ -674,7 +675,7 @@ BREACH(22, same_name)
 
 BREACH(15, bit_beyond_last_slot)
 {
-	shmi_slots_put(shmi_bitmap_at(&h->t->img, h->wide), 0, 1ull << 8);
+	shmi_slots_put(shmi_bitmap_at(&h->t->img, h->wide), 0, 1ull << h->wide_slots);
 }
 
 BREACH(14, magazine)
@@ -776,7 +777,7 @@ BREACH(10, outside_the_heap)
 
 BREACH(10, behind_the_last_slot)
 {
-	lived_push(lived_magazine(h, 1, 2816, 0), slot_off(h->wide, 2816, 8));
+	lived_push(lived_magazine(h, 1, 2816, 0), slot_off(h->wide, 2816, h->wide_slots));
 }
 
 BREACH(10, large_block)
@@ -888,6 +889,34 @@ TEST_ON_IMAGES(check, rubbish, LIVED_LIMIT)
 		}
 	cr_assert_gt(check(t, NULL, 3), 100);
 }
+
+/* ---- no memory ---- */
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static void expect_no_memory(const struct lived *h, rlim_t bytes)
+{
+	struct rlimit old, none;
+
+	getrlimit(RLIMIT_AS, &old);
+	none = (struct rlimit){bytes, old.rlim_max};
+	setrlimit(RLIMIT_AS, &none);
+	uint32_t n = shmi_check(&h->t->view, NULL, 1, found, ROOM);
+
+	setrlimit(RLIMIT_AS, &old);
+	cr_assert_eq(n, 1);
+	cr_assert_eq(found[0].invariant, 0);
+}
+
+/* It says that the check could not be made, not that the heap is sound. */
+TEST_ON_IMAGES(check, no_memory, LIVED_LIMIT)
+{
+	struct lived h;
+
+	lived_init(&h, t);
+	expect_no_memory(&h, 1);
+	expect_nothing(&h);
+}
+#endif
 
 /* ---- the sentences ---- */
 
