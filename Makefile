@@ -222,7 +222,7 @@ bench: $(BUILD)/bench/replay $(PROGRAMS) ## replay the traces on this heap and o
 	@BUILD=$(BUILD) tests/bench/bench.sh
 
 lint: $(PROGRAMS) ## formatting, include graph, exported symbols, compiler and static analysis
-	@BUILD=$(BUILD) CC='$(CC)' LINT_FLAGS='$(BASE)' tests/lint.sh
+	@BUILD=$(BUILD) tests/lint.sh
 
 format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 	@git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -33,7 +33,7 @@ static void *large(struct shma_heap *heap, size_t size, size_t alignment, unsign
 {
 	int error = 0, keep = errno;
 
-	if (!__atomic_load_n(&heap->proc->attached, __ATOMIC_ACQUIRE))
+	if (!shmi_load_acquire(&heap->proc->attached))
 		error = shmi_attach_again(heap);
 	void *block = error ? NULL : shmi_large_alloc(heap, size, alignment, flags, &error);
 

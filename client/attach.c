@@ -11,7 +11,7 @@
 #include "client/heap.h"
 #include "proto/chan.h"
 
-struct shma_heap *shmi_heaps[SHMI_MAX_HEAPS];
+struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
 
 /* Guards the table and attach and detach. In a page that a fork wipes, so that a child finds it unlocked. */
 static pthread_mutex_t *table_lock;
@@ -68,7 +68,7 @@ static int default_socket(char *path)
 	if (given)
 		return copy(path, SHMI_PATH_MAX, given);
 	if (runtime && (size_t)snprintf(path, SHMI_PATH_MAX, "%s/shmalloc/shmalloc.sock", runtime) < SHMI_PATH_MAX &&
-		access(path, F_OK) == 0)
+	        access(path, F_OK) == 0)
 		return 0;
 	return copy(path, SHMI_PATH_MAX, "/run/shmalloc/shmalloc.sock");
 }
@@ -90,7 +90,10 @@ static int resolve(const struct shma_options *given, struct target *t)
 	}
 	error = o.socket ? copy(t->socket, sizeof(t->socket), o.socket) : default_socket(t->socket);
 	if (!error)
-		error = copy(t->name, sizeof(t->name), o.heap ? o.heap : env("SHMALLOC_HEAP") ? env("SHMALLOC_HEAP") : "default");
+		error = copy(t->name, sizeof(t->name),
+		        o.heap                 ? o.heap
+		        : env("SHMALLOC_HEAP") ? env("SHMALLOC_HEAP")
+		                               : "default");
 	(void)snprintf(t->label, sizeof(t->label), "%s", o.label ? o.label : program_invocation_short_name);
 	t->timeout_ms = o.timeout_ms ? o.timeout_ms : 5000;
 	return error;
@@ -129,7 +132,7 @@ static int map_objects(struct shma_heap *heap, const int *fds, const struct wire
 	if (fstat(fds[0], &meta) != 0 || fstat(fds[1], &ctl) != 0 || fstat(fds[2], &data) != 0)
 		return errno;
 	if ((uint64_t)meta.st_size < ok->meta_bytes || (uint64_t)ctl.st_size < ok->ctl_bytes ||
-		(uint64_t)data.st_size < ok->data_bytes)
+	        (uint64_t)data.st_size < ok->data_bytes)
 		return EIO;
 	m = map_shared(fds[0], ok->meta_bytes, PROT_READ, 0);
 	if (m == MAP_FAILED)
@@ -176,8 +179,8 @@ static int map_private(struct shma_heap *heap)
 {
 	heap->env.held = shmi_wiped_map(held_bytes(heap));
 	heap->env.own_scoped = shmi_wiped_map(bitmap_bytes(heap));
-	heap->populated = mmap(NULL, bitmap_bytes(heap), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		-1, 0);
+	heap->populated = mmap(
+	        NULL, bitmap_bytes(heap), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (heap->populated == MAP_FAILED)
 		heap->populated = NULL;
 	return heap->env.held && heap->env.own_scoped && heap->populated ? 0 : ENOMEM;
@@ -229,7 +232,7 @@ static struct shma_heap *new_heap(const struct target *t, uint32_t index)
 	heap->env.ctx = heap;
 	heap->proc = shmi_wiped_map(sizeof(*heap->proc));
 	heap->buffers = mmap(NULL, sizeof(*heap->buffers), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (heap->buffers == MAP_FAILED)
 		heap->buffers = NULL;
 	if (heap->proc && heap->buffers)
@@ -250,7 +253,7 @@ static void set_attached(struct shma_heap *heap, const struct wire_attach_ok *ok
 	heap->proc->client = ok->client;
 	heap->proc->thread = ok->thread;
 	heap->proc->nonce = ok->nonce;
-	__atomic_store_n(&heap->proc->attached, 1, __ATOMIC_RELEASE);
+	shmi_store_release(&heap->proc->attached, 1);
 }
 
 static int connect_and_map(struct shma_heap *heap)
@@ -284,7 +287,7 @@ static int find_place(const struct target *t, uint32_t *index)
 	if (resolve(NULL, &def) == 0 && strcmp(def.socket, t->socket) == 0 && strcmp(def.name, t->name) == 0)
 		return 0; /* the default heap's place is its own */
 	for (*index = 1; *index < SHMI_MAX_HEAPS; ++*index)
-		if (!shmi_heaps[*index])
+		if (!shmi_load(&shmi_heaps[*index]))
 			return 0;
 	return EMFILE;
 }
@@ -294,9 +297,11 @@ static struct shma_heap *attach_locked(const struct target *t, int *error)
 	uint32_t index;
 
 	for (uint32_t i = 0; i < SHMI_MAX_HEAPS; i++)
-		if (same(shmi_heaps[i], t)) {
-			shmi_heaps[i]->refs++;
-			return shmi_heaps[i];
+		if (same(shmi_load(&shmi_heaps[i]), t)) {
+			struct shma_heap *heap = shmi_load(&shmi_heaps[i]);
+
+			heap->refs++;
+			return heap;
 		}
 	*error = find_place(t, &index);
 	if (*error)
@@ -305,7 +310,7 @@ static struct shma_heap *attach_locked(const struct target *t, int *error)
 
 	*error = heap ? connect_and_map(heap) : ENOMEM;
 	if (!*error) {
-		__atomic_store_n(&shmi_heaps[index], heap, __ATOMIC_RELEASE);
+		shmi_store_release(&shmi_heaps[index], heap);
 		return heap;
 	}
 	if (heap)
@@ -339,7 +344,7 @@ SHMA_API struct shma_heap *shma_attach(const struct shma_options *options)
 
 SHMA_API struct shma_heap *shma_default(void)
 {
-	struct shma_heap *heap = __atomic_load_n(&shmi_heaps[0], __ATOMIC_ACQUIRE);
+	struct shma_heap *heap = shmi_load_acquire(&shmi_heaps[0]);
 
 	return heap ? heap : attach(NULL, false);
 }
@@ -358,7 +363,8 @@ int shmi_attach_again(struct shma_heap *heap)
 			heap->inherited = heap->last_sock;
 		heap->last_sock = -1;
 		error = shmi_channel_open(heap, false, fds, &ok, shmi_channel_deadline(heap));
-		if (!error && (fstat(fds[0], &meta) != 0 || meta.st_dev != heap->meta_dev || meta.st_ino != heap->meta_ino))
+		if (!error &&
+		        (fstat(fds[0], &meta) != 0 || meta.st_dev != heap->meta_dev || meta.st_ino != heap->meta_ino))
 			error = EIO; /* another heap than the one that we have mapped */
 		close_all(fds);
 		if (!error)
@@ -373,7 +379,7 @@ int shmi_attach_again(struct shma_heap *heap)
 struct shma_heap *shmi_heap_of(const void *block)
 {
 	for (uint32_t i = 0; i < SHMI_MAX_HEAPS; i++) {
-		struct shma_heap *heap = __atomic_load_n(&shmi_heaps[i], __ATOMIC_ACQUIRE);
+		struct shma_heap *heap = shmi_load_acquire(&shmi_heaps[i]);
 
 		if (heap && (uint64_t)(uintptr_t)block - heap->env.base < data_bytes(heap))
 			return heap;
@@ -403,13 +409,13 @@ SHMA_API int shma_detach(struct shma_heap *heap)
 		errno = error;
 		return -1;
 	}
-	if (heap->index >= SHMI_MAX_HEAPS || shmi_heaps[heap->index] != heap) {
+	if (heap->index >= SHMI_MAX_HEAPS || shmi_load(&shmi_heaps[heap->index]) != heap) {
 		error = EINVAL;
 	} else if (--heap->refs == 0) {
 		shmi_thread_leave(heap);
 		error = tell_detach(heap);
 		shmi_thread_forget(heap);
-		__atomic_store_n(&shmi_heaps[heap->index], NULL, __ATOMIC_RELEASE);
+		shmi_store_release(&shmi_heaps[heap->index], (struct shma_heap *)NULL);
 		drop_heap(heap);
 	}
 	unlock_table();

@@ -40,8 +40,8 @@ static void debug_line(const struct shma_heap *heap, const char *way, const stru
 {
 	if (heap->debug)
 		(void)dprintf(STDERR_FILENO, "shmalloc: %d %s %s #%llu%s%s\n", (int)getpid(), way,
-			shmi_wire_kind_name(msg->kind), (unsigned long long)msg->serial,
-			msg->kind == WIRE_ERROR ? ": " : "", msg->kind == WIRE_ERROR ? msg->u.error.text : "");
+		        shmi_wire_kind_name(msg->kind), (unsigned long long)msg->serial,
+		        msg->kind == WIRE_ERROR ? ": " : "", msg->kind == WIRE_ERROR ? msg->u.error.text : "");
 }
 
 int64_t shmi_channel_deadline(const struct shma_heap *heap)
@@ -120,8 +120,8 @@ static int greet(struct shma_heap *heap, int sock, struct wire_msg *msg, int *fd
 	return error ? error : receive(heap, sock, msg->serial, fds, deadline);
 }
 
-static int hello_and_attach(struct shma_heap *heap, int sock, bool resume, int *fds, struct wire_attach_ok *ok,
-	int64_t deadline)
+static int hello_and_attach(
+        struct shma_heap *heap, int sock, bool resume, int *fds, struct wire_attach_ok *ok, int64_t deadline)
 {
 	struct shmi_proc *proc = heap->proc;
 	struct wire_msg *msg = &heap->buffers->reply;

@@ -19,29 +19,29 @@
 
 #define SHMI_MAX_HEAPS 16u /* attached at a time by one process; [0] is the default heap */
 #define SHMI_GHOSTS 16u
-#define SHMI_PATH_MAX 108  /* of a Unix socket, with the final zero */
+#define SHMI_PATH_MAX 108 /* of a Unix socket, with the final zero */
 
 /* Wiped on fork. */
 struct shmi_proc {
 	pthread_mutex_t lock; /* channel: one request at a time; attach */
-	uint32_t attached;    /* 1: the fields below are good */
-	int sock;             /* -1: to be connected again */
+	shmi_a32 attached; /* 1: the fields below are good */
+	int sock; /* -1: to be connected again */
 	uint32_t client;
-	uint32_t thread;      /* the process's own thread record */
+	uint32_t thread; /* the process's own thread record */
 	uint64_t nonce;
-	uint64_t serial;      /* of the last request */
-	uint64_t messages;    /* requests sent */
+	uint64_t serial; /* of the last request */
+	uint64_t messages; /* requests sent */
 	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
-	uint32_t lost;        /* 1: the daemon no longer knows us */
+	uint32_t lost; /* 1: the daemon no longer knows us */
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */
-	struct shmi_tcache *caches;                /* all of them; those of threads that have ended are idle */
+	struct shmi_tcache *caches; /* all of them; those of threads that have ended are idle */
 
 	pthread_mutex_t big_lock;
 	uint64_t big_bytes; /* in the cache of freed large spans */
 	uint64_t big_bound; /* how much it may keep */
-	uint32_t big_idle;  /* refills since the last large request */
+	uint32_t big_idle; /* refills since the last large request */
 	uint32_t next_ghost;
 	uint32_t ghosts[SHMI_GHOSTS]; /* pages of spans that it gave back lately */
 };
@@ -58,8 +58,8 @@ struct shma_heap {
 	struct shmi_tc_env env; /* with the image; env.ctx is this heap */
 	struct shmi_proc *proc;
 	struct shmi_buffers *buffers;
-	uint64_t *populated; /* bit per page: mapped here by us already */
-	uint32_t index;      /* in the table of heaps */
+	shmi_a64 *populated; /* bit per page: mapped here by us already */
+	uint32_t index; /* in the table of heaps */
 	uint32_t refs;
 	bool debug;
 	int timeout_ms;
@@ -88,7 +88,7 @@ int64_t shmi_channel_deadline(const struct shma_heap *heap);
 
 /* ---- attach.c ---- */
 
-extern struct shma_heap *shmi_heaps[SHMI_MAX_HEAPS];
+extern struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
 
 /* Memory that a fork wipes; NULL on failure. */
 void *shmi_wiped_map(size_t bytes);
@@ -101,7 +101,8 @@ struct shma_heap *shmi_heap_of(const void *block);
 
 /* ---- thread.c ---- */
 
-extern __thread struct shmi_tcache *shmi_tls[SHMI_MAX_HEAPS] __attribute__((tls_model("initial-exec"), visibility("hidden")));
+extern __thread struct shmi_tcache *shmi_tls[SHMI_MAX_HEAPS]
+        __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 /* The calling thread's cache for this heap, made if need be; NULL and *error. `attrs` is what it is wanted for. */
 struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, int *error);

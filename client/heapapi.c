@@ -37,7 +37,7 @@ static int root_request(struct shma_heap *heap, enum wire_kind kind, const char 
 {
 	struct wire_msg *msg = &heap->buffers->request;
 
-	if (!__atomic_load_n(&heap->proc->attached, __ATOMIC_ACQUIRE)) {
+	if (!shmi_load_acquire(&heap->proc->attached)) {
 		int error = shmi_attach_again(heap);
 
 		if (error)
@@ -127,7 +127,7 @@ SHMA_API int shma_stats_get(struct shma_heap *heap, struct shma_stats *stats)
 	s.peak_backed = shmi_load(&super->counters.peak_backed_pages) << SHMI_PAGE_SHIFT;
 	s.base = heap->env.base;
 	s.at_base = heap->env.base == super->base;
-	if (__atomic_load_n(&proc->attached, __ATOMIC_ACQUIRE)) {
+	if (shmi_load_acquire(&proc->attached)) {
 		s.client = proc->client;
 		s.messages = proc->messages;
 		s.process_owned = (uint64_t)shmi_owner_at(&heap->env.img, proc->client)->pages << SHMI_PAGE_SHIFT;

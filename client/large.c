@@ -15,9 +15,9 @@
 #include "client/heap.h"
 
 #define CACHE_SPAN_BYTES (4 * SHMI_MIB) /* a longer span is not kept */
-#define CACHE_LEAST (1 * SHMI_MIB)      /* bounds of what may be kept, the newest span aside: bytes ... */
-#define CACHE_SHARE 16u                 /* ... and the part of what the process holds */
-#define IDLE_MESSAGES 8u                /* refills without a large request in between, after which half of it goes back */
+#define CACHE_LEAST (1 * SHMI_MIB) /* bounds of what may be kept, the newest span aside: bytes ... */
+#define CACHE_SHARE 16u /* ... and the part of what the process holds */
+#define IDLE_MESSAGES 8u /* refills without a large request in between, after which half of it goes back */
 
 static struct shmi_bigmag *big_of(const struct shma_heap *heap)
 {
@@ -56,7 +56,8 @@ static void remove_entries(struct shma_heap *heap, struct shmi_bigmag *big, uint
 
 static uint64_t bound(const struct shma_heap *heap)
 {
-	uint64_t most = shmi_npages_bytes((shmi_npages){shmi_owner_at(&heap->env.img, heap->proc->client)->pages}) / CACHE_SHARE;
+	uint64_t most = shmi_npages_bytes((shmi_npages){shmi_owner_at(&heap->env.img, heap->proc->client)->pages}) /
+	                CACHE_SHARE;
 	uint64_t learned = heap->proc->big_bound < most ? heap->proc->big_bound : most;
 
 	return learned < CACHE_LEAST ? CACHE_LEAST : learned;
@@ -100,7 +101,7 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 		uint32_t have = span_pages(heap, e);
 
 		if (have >= pages && have < best_pages && (uint32_t)e % align_pages == 0 &&
-			shmi_sclass_attrs(span_word(heap, e).sclass) == attrs) {
+		        shmi_sclass_attrs(span_word(heap, e).sclass) == attrs) {
 			best = i;
 			best_pages = have;
 			entry = e;
@@ -124,7 +125,8 @@ static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, stru
 	b->request.u.large = *ask;
 	int error = shmi_channel_call(heap, NULL);
 
-	if (!error && (b->reply.kind != WIRE_LARGE_OK || !shmi_image_page_ok(&heap->env.img, (shmi_page){b->reply.u.large_ok.page})))
+	if (!error && (b->reply.kind != WIRE_LARGE_OK ||
+	                      !shmi_image_page_ok(&heap->env.img, (shmi_page){b->reply.u.large_ok.page})))
 		error = EPROTO;
 	*ok = b->reply.u.large_ok;
 	shmi_channel_unlock(heap);
@@ -152,10 +154,10 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 	if (size > limit || alignment > SHMI_ARENA_PAGES * SHMI_PAGE_SIZE)
 		return NULL;
 	struct wire_large ask = {.bytes = size,
-		.pages = shmi_npages_of(size).n,
-		.align_pages = alignment > SHMI_PAGE_SIZE ? (uint32_t)(alignment >> SHMI_PAGE_SHIFT) : 1,
-		.attrs = flags & (SHMA_SCOPED | SHMA_NOSCAN),
-		.lazy = flags & SHMA_LAZY};
+	        .pages = shmi_npages_of(size).n,
+	        .align_pages = alignment > SHMI_PAGE_SIZE ? (uint32_t)(alignment >> SHMI_PAGE_SHIFT) : 1,
+	        .attrs = flags & (SHMA_SCOPED | SHMA_NOSCAN),
+	        .lazy = flags & SHMA_LAZY};
 	struct wire_large_ok ok = {0};
 	uint64_t entry = ask.lazy ? 0 : take_cached(heap, ask.pages, ask.align_pages, ask.attrs);
 
@@ -192,7 +194,8 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 	int error = shmi_channel_call(heap, &sent);
 
 	if (error == EFAULT)
-		shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)shmi_load(&big->entry[0])}).b);
+		shmi_misuse(
+		        &heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)shmi_load(&big->entry[0])}).b);
 	if (sent)
 		remove_entries(heap, big, 0, n, bytes);
 	return sent && error == EAGAIN ? 0 : error;
@@ -240,7 +243,7 @@ static void make_room_and_keep(struct shma_heap *heap, uint64_t entry, uint64_t 
 	shmi_channel_lock(heap);
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	(void)free_oldest(heap, too_many(heap, bytes)); /* if the daemon is away, more is kept than should be */
-	(void)keep(heap, entry, bytes);                 /* if not even that, it is this process's until its end */
+	(void)keep(heap, entry, bytes); /* if not even that, it is this process's until its end */
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	shmi_channel_unlock(heap);
 }
@@ -249,8 +252,8 @@ static void free_now(struct shma_heap *heap, uint64_t entry)
 {
 	shmi_channel_lock(heap);
 	heap->buffers->request.kind = WIRE_FREE;
-	heap->buffers->request.u.free = (struct wire_free){.n_spans = 1,
-		.spans = {{(uint32_t)entry, (uint32_t)(entry >> 32)}}};
+	heap->buffers->request.u.free =
+	        (struct wire_free){.n_spans = 1, .spans = {{(uint32_t)entry, (uint32_t)(entry >> 32)}}};
 	int error = shmi_channel_call(heap, NULL);
 
 	shmi_channel_unlock(heap);
@@ -263,13 +266,14 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 	shmi_page page = shmi_off_page((shmi_off){off});
 	struct shmi_word word = shmi_span_word(&heap->env.img, page);
 	struct shmi_span *span = shmi_span_at(&heap->env.img, page);
-	uint64_t entry = page.i | (uint64_t)word.generation << 32, bytes = shmi_npages_bytes((shmi_npages){span->pages});
+	uint64_t entry = page.i | (uint64_t)word.generation << 32,
+	         bytes = shmi_npages_bytes((shmi_npages){span->pages});
 
 	if (word.state != SHMI_SPAN_LARGE)
 		return SHMI_FREE_NOTHING;
 	if (off % SHMI_PAGE_SIZE)
 		return SHMI_FREE_INSIDE;
-	if (!__atomic_load_n(&heap->proc->attached, __ATOMIC_ACQUIRE) && shmi_attach_again(heap) != 0)
+	if (!shmi_load_acquire(&heap->proc->attached) && shmi_attach_again(heap) != 0)
 		return SHMI_FREED; /* a child that cannot reach the daemon: nobody can be told */
 	bool foreign = shmi_sclass_scoped(word.sclass) && word.owner != heap->proc->client;
 

@@ -29,7 +29,7 @@ static void describe_span(const struct shmi_image *img, shmi_page page, char *te
 	if (!first || first > page.i || !shmi_state_in_use(word.state))
 		return;
 	int n = snprintf(text, room, ", span %u of %u-byte blocks", first,
-		shmi_sclass_is_small(word.sclass) ? img->classes[shmi_sclass_size_class(word.sclass)].size : 0);
+	        shmi_sclass_is_small(word.sclass) ? img->classes[shmi_sclass_size_class(word.sclass)].size : 0);
 
 	if (n < 0 || (size_t)n >= room)
 		return;
@@ -46,6 +46,6 @@ _Noreturn void shmi_misuse(const struct shmi_tc_env *env, enum shmi_tc_free what
 	if (what != SHMI_FREE_OUTSIDE)
 		describe_span(&env->img, shmi_off_page((shmi_off){off}), span, sizeof(span));
 	(void)dprintf(STDERR_FILENO, "shmalloc: %d: %s 0x%llx (offset 0x%llx)%s\n", (int)getpid(), what_happened(what),
-		(unsigned long long)(env->base + off), (unsigned long long)off, span);
+	        (unsigned long long)env->base + off, (unsigned long long)off, span);
 	abort();
 }

@@ -4,8 +4,8 @@
 
 #include "client/heap.h"
 
-#define POOL_LOOKS 16u   /* spans of the pool that one refill looks at */
-#define POOL_TAKES 4u    /* and takes at most */
+#define POOL_LOOKS 16u /* spans of the pool that one refill looks at */
+#define POOL_TAKES 4u /* and takes at most */
 #define POPULATE_LEAST 2u /* pages: fewer are left to be touched one by one */
 
 #ifndef MADV_POPULATE_WRITE
@@ -57,8 +57,8 @@ void shmi_pool_trim(struct shma_heap *heap, struct shmi_tcache *tc)
 	(void)pthread_mutex_lock(&heap->proc->pool_lock);
 	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++)
 		for (uint32_t n = heap->proc->pool[i].count; n--;)
-			(void)take_first(heap, tc, (shmi_sclass){(uint16_t)i},
-				heap->env.img.classes[i / SHMI_ATTRS].slots);
+			(void)take_first(
+			        heap, tc, (shmi_sclass){(uint16_t)i}, heap->env.img.classes[i / SHMI_ATTRS].slots);
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 }
 
@@ -67,7 +67,7 @@ void shmi_pool_trim(struct shma_heap *heap, struct shmi_tcache *tc)
 static bool grant_ok(const struct shma_heap *heap, const struct wire_grant *g)
 {
 	return shmi_image_page_ok(&heap->env.img, (shmi_page){g->page}) && g->sclass < SHMI_SPAN_CLASSES &&
-		shmi_sclass_is_small((shmi_sclass){(uint16_t)g->sclass});
+	       shmi_sclass_is_small((shmi_sclass){(uint16_t)g->sclass});
 }
 
 void shmi_pool_late(struct shma_heap *heap, const struct wire_refill_ok *ok)
@@ -88,14 +88,14 @@ static void populate(struct shma_heap *heap, uint32_t first, uint32_t pages)
 {
 	if (pages >= POPULATE_LEAST)
 		(void)madvise((void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){first}).b),
-			shmi_npages_bytes((shmi_npages){pages}), MADV_POPULATE_WRITE);
+		        shmi_npages_bytes((shmi_npages){pages}), MADV_POPULATE_WRITE);
 }
 
 static bool first_sight(struct shma_heap *heap, uint32_t page)
 {
 	uint64_t bit = 1ull << page % 64;
 
-	return !(__atomic_fetch_or(&heap->populated[page / 64], bit, __ATOMIC_RELAXED) & bit);
+	return !(shmi_fetch_or(&heap->populated[page / 64], bit) & bit);
 }
 
 static bool is_whole(const struct shma_heap *heap, uint32_t page, shmi_sclass sclass)

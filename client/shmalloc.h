@@ -50,39 +50,40 @@ extern "C" {
 #endif
 
 typedef struct shma_heap shma_heap; /* an attached heap */
-typedef uint64_t shma_off;          /* a reference that is good at any mapping address; 0 is none */
+typedef uint64_t shma_off; /* a reference that is good at any mapping address; 0 is none */
 
 enum {
 	SHMA_SCOPED = 1 << 0, /* the daemon frees it when this process ends, however it ends */
 	SHMA_NOSCAN = 1 << 1, /* the block holds no references to other blocks */
-	SHMA_ZERO = 1 << 2,   /* zero-filled */
-	SHMA_LAZY = 1 << 3    /* blocks over 256 KiB: backed on touch, not before; a full /dev/shm is then a SIGBUS */
+	SHMA_ZERO = 1 << 2, /* zero-filled */
+	SHMA_LAZY = 1 << 3 /* blocks over 256 KiB: backed on touch, not before; a full /dev/shm is then a SIGBUS */
 };
 
 /* Zero-initialised = defaults; `size` comes first, for later growth. */
 struct shma_options {
-	size_t size;        /* sizeof(struct shma_options) */
-	const char *socket; /* default $SHMALLOC_SOCKET, else $XDG_RUNTIME_DIR/shmalloc/shmalloc.sock if it is there, else
+	size_t size; /* sizeof(struct shma_options) */
+	const char
+	        *socket; /* default $SHMALLOC_SOCKET, else $XDG_RUNTIME_DIR/shmalloc/shmalloc.sock if it is there, else
 	                       /run/shmalloc/shmalloc.sock */
-	const char *heap;   /* default $SHMALLOC_HEAP, else "default" */
-	const char *label;  /* what statistics call this client; default: the program's name */
-	int timeout_ms;     /* the longest wait for the daemon; 0 = default 5000, -1 = for ever */
+	const char *heap; /* default $SHMALLOC_HEAP, else "default" */
+	const char *label; /* what statistics call this client; default: the program's name */
+	int timeout_ms; /* the longest wait for the daemon; 0 = default 5000, -1 = for ever */
 };
 
 /* Bytes unless said otherwise. Filled as far as the caller's `size` goes. */
 struct shma_stats {
-	size_t size;             /* sizeof(struct shma_stats), set by the caller */
-	uint64_t limit;          /* of the heap */
-	uint64_t backed;         /* = owned + central + free */
-	uint64_t owned;          /* in spans that clients hold */
-	uint64_t central;        /* in spans that nobody holds */
-	uint64_t free;           /* backed and free */
+	size_t size; /* sizeof(struct shma_stats), set by the caller */
+	uint64_t limit; /* of the heap */
+	uint64_t backed; /* = owned + central + free */
+	uint64_t owned; /* in spans that clients hold */
+	uint64_t central; /* in spans that nobody holds */
+	uint64_t free; /* backed and free */
 	uint64_t peak_backed;
-	uint64_t process_owned;  /* in spans that this process holds */
-	uint64_t messages;       /* requests that this process has sent to the daemon (a count) */
-	uint64_t base;           /* address at which this process has the heap */
-	uint32_t at_base;        /* 1: at the same address as everybody else */
-	uint32_t client;         /* id of this process */
+	uint64_t process_owned; /* in spans that this process holds */
+	uint64_t messages; /* requests that this process has sent to the daemon (a count) */
+	uint64_t base; /* address at which this process has the heap */
+	uint32_t at_base; /* 1: at the same address as everybody else */
+	uint32_t client; /* id of this process */
 };
 
 /* Attaches to a heap; options may be NULL. Waits up to timeout_ms for the daemon. Returns NULL and errno: ENOENT or

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#define CLOCK_STEPS 8u  /* classes that one attempt to grow takes room from */
+#define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds */
 
 struct shmi_tcache shmi_tcache_none;
@@ -89,7 +89,8 @@ void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass)
 	c->used = 1;
 	if (c->limit + more > class->mag_cap)
 		more = class->mag_cap - c->limit;
-	if (!more || (c->limit + more) * class->size > share(class->size) || !make_room(tc, more * class->size, sclass.c))
+	if (!more || (c->limit + more) * class->size > share(class->size) ||
+	        !make_room(tc, more * class->size, sclass.c))
 		return;
 	c->limit += more;
 	tc->limit_bytes += more * class->size;
@@ -125,11 +126,11 @@ static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t p
 		if (!bits)
 			continue;
 		got += shmi_threadrec_take(&tc->env->img, tc->rec, tc->cls[sclass.c].mag,
-			&(struct shmi_group){.bits = bits,
-				.span = page,
-				.generation = node->generation,
-				.word = w,
-				.sclass = sclass.c});
+		        &(struct shmi_group){.bits = bits,
+		                .span = page,
+		                .generation = node->generation,
+		                .word = w,
+		                .sclass = sclass.c});
 	}
 	if (got && node->whole) {
 		node->whole = 0;

@@ -24,21 +24,21 @@
 #include "client/held.h"
 #include "shm/threadrec.h"
 
-#define SHMI_TC_BUDGET (1024 * 1024u)  /* bytes of blocks that a thread's magazines may hold together */
+#define SHMI_TC_BUDGET (1024 * 1024u) /* bytes of blocks that a thread's magazines may hold together */
 #define SHMI_TC_ASK_MAX (1024 * 1024u) /* bytes of spans of one class that are asked for at a time */
 #define SHMI_TC_KEEP_MAX (512 * 1024u) /* bytes of wholly free spans of one class that may be learned to be kept */
-#define SHMI_TC_RETURN_BYTES (512 * 1024u)  /* that may wait for a message */
-#define SHMI_TC_WANTS 32u              /* classes served by one message */
-#define SHMI_TC_RETURNS 64u            /* spans given back at a time */
+#define SHMI_TC_RETURN_BYTES (512 * 1024u) /* that may wait for a message */
+#define SHMI_TC_WANTS 32u /* classes served by one message */
+#define SHMI_TC_RETURNS 64u /* spans given back at a time */
 #define SHMI_TC_REPORTS 64u
 
 struct shmi_tc_class {
 	struct shmi_magazine *mag; /* NULL: nothing is cached yet */
-	uint32_t limit;            /* entries that it may hold just now */
-	uint8_t used;              /* 1: ran empty or over since the budget's clock came by */
-	uint8_t dry;               /* 1: ran out of slots since the last message */
-	uint8_t asks;              /* messages that asked for this class since it last gave a span back, up to 7 */
-	uint8_t active;            /* 1: refilled since the clock of idle classes came by */
+	uint32_t limit; /* entries that it may hold just now */
+	uint8_t used; /* 1: ran empty or over since the budget's clock came by */
+	uint8_t dry; /* 1: ran out of slots since the last message */
+	uint8_t asks; /* messages that asked for this class since it last gave a span back, up to 7 */
+	uint8_t active; /* 1: refilled since the clock of idle classes came by */
 };
 
 struct shmi_tc_span {
@@ -72,13 +72,13 @@ struct shmi_tc_ops {
 /* What a cache works in; the same for all threads of a process. */
 struct shmi_tc_env {
 	struct shmi_image img;
-	uint64_t base;          /* address of the heap here */
+	uint64_t base; /* address of the heap here */
 	struct shmi_held *held; /* one node per page */
-	shmi_a64 *own_scoped;   /* bit per page: in a scoped span of this process */
+	shmi_a64 *own_scoped; /* bit per page: in a scoped span of this process */
 	const struct shmi_tc_ops *ops;
 	void *ctx;
-	bool harden;            /* every free is checked at once */
-	shmi_a32 trim_epoch;    /* bumped by a trim: each thread gives back at its next slow path */
+	bool harden; /* every free is checked at once */
+	shmi_a32 trim_epoch; /* bumped by a trim: each thread gives back at its next slow path */
 };
 
 struct shmi_tcache {
@@ -92,18 +92,18 @@ struct shmi_tcache {
 	struct shmi_threadrec *rec;
 	uint32_t thread, parts;
 	uint32_t limit_bytes; /* all limits, in bytes of blocks */
-	uint32_t clock;       /* where the budget's clock stands */
+	uint32_t clock; /* where the budget's clock stands */
 	uint32_t trim_epoch;
-	uint32_t granted;     /* spans that the last refill brought */
+	uint32_t granted; /* spans that the last refill brought */
 	uint32_t refills, age_clock; /* of magazines; where the clock of idle classes stands */
-	uint32_t return_bytes;  /* of ask.returns */
+	uint32_t return_bytes; /* of ask.returns */
 	uint32_t whole[SHMI_SPAN_CLASSES]; /* spans on `ready` that are counted as wholly free */
-	uint16_t keep[SHMI_SPAN_CLASSES];  /* wholly free spans that proved worth keeping */
+	uint16_t keep[SHMI_SPAN_CLASSES]; /* wholly free spans that proved worth keeping */
 	uint16_t given[SHMI_SPAN_CLASSES]; /* spans given back since the class last asked for one */
 	struct shmi_queue ready[SHMI_SPAN_CLASSES], full[SHMI_SPAN_CLASSES];
 	struct shmi_tc_ask ask; /* returns and reports that wait for the next message */
-	struct shmi_tcache *next;  /* all caches of the process for this heap */
-	uint32_t idle;             /* 1: its thread has ended */
+	struct shmi_tcache *next; /* all caches of the process for this heap */
+	uint32_t idle; /* 1: its thread has ended */
 	/* scratch of a put */
 	struct shmi_group groups[SHMI_SPILL_MAX];
 	uint16_t hash[SHMI_SPILL_MAX * 2]; /* group + 1; all zero between puts */
@@ -142,7 +142,7 @@ static inline bool shmi_tcache_push(struct shmi_tcache *tc, const void *block)
 	uint32_t sclass = shmi_load(&tc->page_class[off >> SHMI_PAGE_SHIFT]);
 
 	if (__builtin_expect(sclass & SHMI_SCOPED, 0) &&
-		!(shmi_load(&tc->env->own_scoped[off >> (SHMI_PAGE_SHIFT + 6)]) >> (off >> SHMI_PAGE_SHIFT & 63) & 1))
+	        !(shmi_load(&tc->env->own_scoped[off >> (SHMI_PAGE_SHIFT + 6)]) >> (off >> SHMI_PAGE_SHIFT & 63) & 1))
 		return false;
 	struct shmi_tc_class *class = &tc->cls[sclass];
 	struct shmi_magazine *mag = class->mag;
@@ -164,11 +164,11 @@ void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error)
 /* How a block that is not simply pushed ended. The last four are misuse: nothing was changed. */
 enum shmi_tc_free {
 	SHMI_FREED,
-	SHMI_FREE_LARGE,   /* a large block: not the cache's business */
+	SHMI_FREE_LARGE, /* a large block: not the cache's business */
 	SHMI_FREE_OUTSIDE, /* not in the heap */
 	SHMI_FREE_NOTHING, /* no block begins there */
-	SHMI_FREE_INSIDE,  /* inside a block */
-	SHMI_FREE_TWICE    /* it is free already */
+	SHMI_FREE_INSIDE, /* inside a block */
+	SHMI_FREE_TWICE /* it is free already */
 };
 
 /* The slow path of free: the block at `off`. */

@@ -49,7 +49,7 @@ static struct shmi_group *find_group(struct shmi_tcache *tc, const struct shmi_g
 	}
 	struct shmi_group *new = &tc->groups[*count];
 
-	tc->hash[h] = (uint16_t)++*count;
+	tc->hash[h] = (uint16_t)++ * count;
 	*new = *g;
 	new->bits = 0;
 	new->generation = shmi_span_word(&tc->env->img, (shmi_page){g->span}).generation;

@@ -10,7 +10,7 @@
 #define NONE &shmi_tcache_none
 
 __thread struct shmi_tcache *shmi_tls[SHMI_MAX_HEAPS] = {
-	NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE};
+        NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE};
 
 static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
@@ -47,7 +47,7 @@ static void at_thread_exit(void *unused)
 {
 	(void)unused;
 	for (uint32_t i = 0; i < SHMI_MAX_HEAPS; i++) {
-		struct shma_heap *heap = __atomic_load_n(&shmi_heaps[i], __ATOMIC_ACQUIRE);
+		struct shma_heap *heap = shmi_load_acquire(&shmi_heaps[i]);
 
 		if (heap)
 			shmi_thread_leave(heap);
@@ -126,7 +126,7 @@ struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, in
 	if (tc->env)
 		return tc;
 	(void)pthread_once(&exit_once, make_exit_key);
-	if (!__atomic_load_n(&heap->proc->attached, __ATOMIC_ACQUIRE))
+	if (!shmi_load_acquire(&heap->proc->attached))
 		*error = shmi_attach_again(heap);
 	if (!*error)
 		*error = exit_key_error;
@@ -135,7 +135,8 @@ struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, in
 	tc = make_cache(heap, attrs, error);
 	if (tc) {
 		shmi_tls[heap->index] = tc;
-		(void)pthread_setspecific(exit_key, heap); /* any value but NULL; without memory the record waits for process exit */
+		(void)pthread_setspecific(
+		        exit_key, heap); /* any value but NULL; without memory the record waits for process exit */
 	}
 	return tc;
 }

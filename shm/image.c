@@ -19,16 +19,17 @@ static uint64_t fnv(uint64_t hash, const void *bytes, size_t len)
 uint64_t shmi_layout_hash(void)
 {
 	static const uint64_t shape[] = {SHMI_LAYOUT_VERSION, SHMI_PAGE_SIZE, SHMI_ARENA_PAGES, SHMI_MAX_CLIENTS,
-		SHMI_MAX_THREADS, SHMI_MAX_ROOTS, SHMI_SPAN_CLASSES, SHMI_EXACT_PAGES, SHMI_SPILL_MAX, SHMI_BIG_MAX,
-		SHMI_THREAD_HEAD_BYTES, SHMI_RESULT_MAX, sizeof(struct shmi_super), offsetof(struct shmi_super, geometry),
-		offsetof(struct shmi_super, published_pages), offsetof(struct shmi_super, pages),
-		offsetof(struct shmi_super, counters), sizeof(struct shmi_pageheap_heads),
-		sizeof(struct shmi_central_lists), sizeof(struct shmi_owner), sizeof(struct shmi_thread_slot),
-		sizeof(struct shmi_root), offsetof(struct shmi_root, name), sizeof(struct shmi_span),
-		offsetof(struct shmi_span, pages), offsetof(struct shmi_span, slots), offsetof(struct shmi_span, bytes),
-		sizeof(struct shmi_group), sizeof(struct shmi_intent), sizeof(struct shmi_threadrec),
-		offsetof(struct shmi_threadrec, intent), offsetof(struct shmi_threadrec, spill),
-		offsetof(struct shmi_threadrec, big), sizeof(struct shmi_client_state), sizeof(struct shmi_state)};
+	        SHMI_MAX_THREADS, SHMI_MAX_ROOTS, SHMI_SPAN_CLASSES, SHMI_EXACT_PAGES, SHMI_SPILL_MAX, SHMI_BIG_MAX,
+	        SHMI_THREAD_HEAD_BYTES, SHMI_RESULT_MAX, sizeof(struct shmi_super),
+	        offsetof(struct shmi_super, geometry), offsetof(struct shmi_super, published_pages),
+	        offsetof(struct shmi_super, pages), offsetof(struct shmi_super, counters),
+	        sizeof(struct shmi_pageheap_heads), sizeof(struct shmi_central_lists), sizeof(struct shmi_owner),
+	        sizeof(struct shmi_thread_slot), sizeof(struct shmi_root), offsetof(struct shmi_root, name),
+	        sizeof(struct shmi_span), offsetof(struct shmi_span, pages), offsetof(struct shmi_span, slots),
+	        offsetof(struct shmi_span, bytes), sizeof(struct shmi_group), sizeof(struct shmi_intent),
+	        sizeof(struct shmi_threadrec), offsetof(struct shmi_threadrec, intent),
+	        offsetof(struct shmi_threadrec, spill), offsetof(struct shmi_threadrec, big),
+	        sizeof(struct shmi_client_state), sizeof(struct shmi_state)};
 	struct shmi_class table[SHMI_CLASSES];
 
 	shmi_class_table(table);
@@ -89,14 +90,14 @@ void shmi_geometry_init(struct shmi_geometry *geo, uint32_t limit_pages)
 	geo->ctl_bytes = at + SHMI_MAX_THREADS * geo->record_bytes;
 }
 
-void shmi_geometry_arena_part(const struct shmi_geometry *geo, uint32_t part, uint32_t first, uint32_t pages, uint64_t *off,
-	uint64_t *len)
+void shmi_geometry_arena_part(
+        const struct shmi_geometry *geo, uint32_t part, uint32_t first, uint32_t pages, uint64_t *off, uint64_t *len)
 {
 	const struct {
 		uint64_t at, each;
 	} parts[SHMI_ARENA_PARTS] = {{geo->page_class, sizeof(shmi_a16)}, {geo->page_span, sizeof(shmi_a32)},
-		{geo->spans, sizeof(struct shmi_span)}, {geo->holders, sizeof(shmi_a32)},
-		{geo->bitmaps, SHMI_BITMAP_BYTES_PER_PAGE}};
+	        {geo->spans, sizeof(struct shmi_span)}, {geo->holders, sizeof(shmi_a32)},
+	        {geo->bitmaps, SHMI_BITMAP_BYTES_PER_PAGE}};
 	uint64_t from = (parts[part].at + first * parts[part].each) / 4096 * 4096;
 
 	*off = from;
@@ -127,9 +128,8 @@ void shmi_image_format(struct shmi_image *img, void *meta, void *ctl, const stru
 	super->created_ns = params->created_ns;
 	strncpy(super->heap_name, params->heap_name, sizeof(super->heap_name) - 1);
 	shmi_store(&super->pages.unpublished, params->limit_pages);
-	*head = (struct shmi_ctl_head){.magic = SHMI_CTL_MAGIC,
-		.layout_hash = super->layout_hash,
-		.heap_id = params->heap_id};
+	*head = (struct shmi_ctl_head){
+	        .magic = SHMI_CTL_MAGIC, .layout_hash = super->layout_hash, .heap_id = params->heap_id};
 	atomic_thread_fence(memory_order_release);
 	super->magic = SHMI_META_MAGIC;
 }
@@ -147,7 +147,7 @@ static int check_super(const struct shmi_super *super, uint64_t meta_len, struct
 		return SHMI_E_IMAGE_DAMAGED;
 	shmi_geometry_init(geo, limit);
 	if (memcmp(geo, &super->geometry, sizeof(*geo)) != 0 || shmi_load(&super->published_pages) > limit ||
-		!memchr(super->heap_name, 0, sizeof(super->heap_name)))
+	        !memchr(super->heap_name, 0, sizeof(super->heap_name)))
 		return SHMI_E_IMAGE_DAMAGED;
 	return meta_len < geo->meta_bytes ? SHMI_E_IMAGE_CUT : 0;
 }
@@ -174,7 +174,7 @@ int shmi_image_open(struct shmi_image *img, void *meta, uint64_t meta_len, void 
 	if (ctl_len < geo.ctl_bytes)
 		return SHMI_E_IMAGE_CUT;
 	if (head->magic != SHMI_CTL_MAGIC || head->layout_hash != img->super->layout_hash ||
-		head->heap_id != img->super->heap_id)
+	        head->heap_id != img->super->heap_id)
 		return SHMI_E_IMAGE_FOREIGN;
 	return 0;
 }

@@ -20,7 +20,7 @@ struct shmi_image {
 };
 
 /* Why an image was refused. */
-#define SHMI_E_IMAGE_CUT 1     /* shorter than its header says */
+#define SHMI_E_IMAGE_CUT 1 /* shorter than its header says */
 #define SHMI_E_IMAGE_FOREIGN 2 /* not one of our objects */
 #define SHMI_E_IMAGE_VERSION 3 /* another layout */
 #define SHMI_E_IMAGE_DAMAGED 4 /* header fields contradict each other */
@@ -35,8 +35,8 @@ void shmi_geometry_init(struct shmi_geometry *geo, uint32_t limit_pages);
  * the other per-page arrays by `part` = 0 (page_class), 1 (page_span), 2 (spans), 3 (ctl holders), 4 (ctl bitmaps).
  * Ranges are widened to 4 KiB. */
 #define SHMI_ARENA_PARTS 5u
-void shmi_geometry_arena_part(const struct shmi_geometry *geo, uint32_t part, uint32_t first, uint32_t pages, uint64_t *off,
-	uint64_t *len);
+void shmi_geometry_arena_part(
+        const struct shmi_geometry *geo, uint32_t part, uint32_t first, uint32_t pages, uint64_t *off, uint64_t *len);
 /* True for the parts of shmi_geometry_arena_part that lie in ctl. */
 static inline bool shmi_arena_part_in_ctl(uint32_t part)
 {
@@ -127,12 +127,12 @@ static inline struct shmi_threadrec *shmi_threadrec_at(const struct shmi_image *
 }
 
 /* The magazine of a small span class in the record `rec` of this image, or in a private copy of one. */
-static inline struct shmi_magazine *shmi_magazine_at(const struct shmi_image *img, struct shmi_threadrec *rec,
-	shmi_sclass sclass)
+static inline struct shmi_magazine *shmi_magazine_at(
+        const struct shmi_image *img, struct shmi_threadrec *rec, shmi_sclass sclass)
 {
 	return (struct shmi_magazine *)(void *)((unsigned char *)rec + SHMI_THREAD_HEAD_BYTES +
-		(uint64_t)shmi_sclass_attrs(sclass) * img->geo.part_bytes +
-		img->classes[shmi_sclass_size_class(sclass)].mag_off);
+	                                        (uint64_t)shmi_sclass_attrs(sclass) * img->geo.part_bytes +
+	                                        img->classes[shmi_sclass_size_class(sclass)].mag_off);
 }
 
 #endif

@@ -20,21 +20,21 @@
 #include "shm/units.h"
 
 #define SHMI_LAYOUT_VERSION 1u
-#define SHMI_META_MAGIC 0x4154454d4d485321ull  /* "!SHMMETA" */
-#define SHMI_CTL_MAGIC 0x4c54434d4d485321ull   /* "!SHMMCTL" */
+#define SHMI_META_MAGIC 0x4154454d4d485321ull /* "!SHMMETA" */
+#define SHMI_CTL_MAGIC 0x4c54434d4d485321ull /* "!SHMMCTL" */
 #define SHMI_STATE_MAGIC 0x5453454d4d485321ull /* "!SHMMEST" */
 
 #define SHMI_MAX_CLIENTS 1024u
 #define SHMI_MAX_THREADS 4096u /* thread records; 740 KiB of address space each, backed when given out */
 #define SHMI_MAX_ROOTS 1024u
-#define SHMI_ROOT_NAME_MAX 95u          /* bytes, without the final zero */
-#define SHMI_NOBODY 0xffffu             /* not 0: a wiped page of a forked child reads as zeros */
-#define SHMI_MAX_PAGES (1u << 28)       /* 2 TiB of address space */
-#define SHMI_EXACT_PAGES 128u           /* runs up to this length have a list per length: 1 MiB */
-#define SHMI_SPILL_MAX 512u             /* groups of one put */
-#define SHMI_BIG_MAX 60u                /* entries of the cache of freed large spans */
-#define SHMI_BITMAP_BYTES_PER_PAGE 64u  /* a page of 16-byte slots has 512 */
-#define SHMI_THREAD_HEAD_BYTES 16384u   /* thread record without its magazines */
+#define SHMI_ROOT_NAME_MAX 95u /* bytes, without the final zero */
+#define SHMI_NOBODY 0xffffu /* not 0: a wiped page of a forked child reads as zeros */
+#define SHMI_MAX_PAGES (1u << 28) /* 2 TiB of address space */
+#define SHMI_EXACT_PAGES 128u /* runs up to this length have a list per length: 1 MiB */
+#define SHMI_SPILL_MAX 512u /* groups of one put */
+#define SHMI_BIG_MAX 60u /* entries of the cache of freed large spans */
+#define SHMI_BITMAP_BYTES_PER_PAGE 64u /* a page of 16-byte slots has 512 */
+#define SHMI_THREAD_HEAD_BYTES 16384u /* thread record without its magazines */
 #define SHMI_NO_THREAD 0xffffffffu
 
 /* A doubly linked list through span records; `head` is a page index, 0 when empty. */
@@ -48,39 +48,39 @@ struct shmi_list {
 /* Where the parts of meta and ctl begin, in bytes from the object's start. Follows from `limit_pages` alone. */
 struct shmi_geometry {
 	uint32_t limit_pages; /* pages of the data object */
-	uint32_t part_bytes;  /* one part of a thread record */
-	uint64_t classes;     /* meta: struct shmi_class[SHMI_CLASSES] */
-	uint64_t pageheap;    /* meta: struct shmi_pageheap_heads */
-	uint64_t central;     /* meta: struct shmi_central_lists[SHMI_SPAN_CLASSES] */
-	uint64_t owners;      /* meta: struct shmi_owner[SHMI_MAX_CLIENTS] */
-	uint64_t threads;     /* meta: struct shmi_thread_slot[SHMI_MAX_THREADS] */
-	uint64_t roots;       /* meta: struct shmi_root[SHMI_MAX_ROOTS] */
+	uint32_t part_bytes; /* one part of a thread record */
+	uint64_t classes; /* meta: struct shmi_class[SHMI_CLASSES] */
+	uint64_t pageheap; /* meta: struct shmi_pageheap_heads */
+	uint64_t central; /* meta: struct shmi_central_lists[SHMI_SPAN_CLASSES] */
+	uint64_t owners; /* meta: struct shmi_owner[SHMI_MAX_CLIENTS] */
+	uint64_t threads; /* meta: struct shmi_thread_slot[SHMI_MAX_THREADS] */
+	uint64_t roots; /* meta: struct shmi_root[SHMI_MAX_ROOTS] */
 	uint64_t fixed_bytes; /* meta: all of the above; backed whole at creation */
-	uint64_t page_class;  /* meta: uint16_t per page */
-	uint64_t page_span;   /* meta: uint32_t per page, the page map */
-	uint64_t spans;       /* meta: struct shmi_span per page */
-	uint64_t meta_bytes;  /* length of meta */
-	uint64_t holders;     /* ctl: uint32_t per page */
-	uint64_t bitmaps;     /* ctl: SHMI_BITMAP_BYTES_PER_PAGE per page */
-	uint64_t records;     /* ctl: thread records */
-	uint64_t record_bytes;/* one thread record: its head and SHMI_ATTRS parts */
-	uint64_t ctl_bytes;   /* length of ctl */
+	uint64_t page_class; /* meta: uint16_t per page */
+	uint64_t page_span; /* meta: uint32_t per page, the page map */
+	uint64_t spans; /* meta: struct shmi_span per page */
+	uint64_t meta_bytes; /* length of meta */
+	uint64_t holders; /* ctl: uint32_t per page */
+	uint64_t bitmaps; /* ctl: SHMI_BITMAP_BYTES_PER_PAGE per page */
+	uint64_t records; /* ctl: thread records */
+	uint64_t record_bytes; /* one thread record: its head and SHMI_ATTRS parts */
+	uint64_t ctl_bytes; /* length of ctl */
 };
 
 /* What has happened since the heap was made. All but the peaks only grow; pages are counted by state elsewhere. */
 struct shmi_counters {
-	shmi_a64 refills;          /* requests for spans of blocks that were granted */
+	shmi_a64 refills; /* requests for spans of blocks that were granted */
 	shmi_a64 spans_granted;
-	shmi_a64 spans_returned;   /* given back by clients */
-	shmi_a64 spans_reported;   /* named by a put as having free slots */
+	shmi_a64 spans_returned; /* given back by clients */
+	shmi_a64 spans_reported; /* named by a put as having free slots */
 	shmi_a64 large_granted;
 	shmi_a64 large_freed;
-	shmi_a64 no_memory;        /* requests that failed for want of memory: heap, tmpfs or limit */
-	shmi_a64 committed_pages;  /* pages backed so far */
-	shmi_a64 scavenged_pages;  /* pages returned so far */
-	shmi_a64 deaths;           /* clients whose death was handled */
-	shmi_a64 reclaimed_pages;  /* pages that deaths brought back to the page heap */
-	shmi_a64 slots_written_off;/* slots whose fate a death left unknown */
+	shmi_a64 no_memory; /* requests that failed for want of memory: heap, tmpfs or limit */
+	shmi_a64 committed_pages; /* pages backed so far */
+	shmi_a64 scavenged_pages; /* pages returned so far */
+	shmi_a64 deaths; /* clients whose death was handled */
+	shmi_a64 reclaimed_pages; /* pages that deaths brought back to the page heap */
+	shmi_a64 slots_written_off; /* slots whose fate a death left unknown */
 	shmi_a64 quarantined_pages;
 	shmi_a64 peak_backed_pages;
 	uint64_t unused[18];
@@ -88,42 +88,42 @@ struct shmi_counters {
 
 /* Pages by what they are. Every page of the data object is counted exactly once (I9). */
 struct shmi_page_counts {
-	shmi_a64 owned;    /* spans that clients hold, lazy ones apart */
-	shmi_a64 central;  /* spans that nobody holds, quarantined ones included */
-	shmi_a64 free;     /* backed and free */
+	shmi_a64 owned; /* spans that clients hold, lazy ones apart */
+	shmi_a64 central; /* spans that nobody holds, quarantined ones included */
+	shmi_a64 free; /* backed and free */
 	shmi_a64 returned; /* free, not backed */
-	shmi_a64 lazy;     /* large spans that are backed on touch */
-	shmi_a64 moving;   /* being backed or returned just now */
+	shmi_a64 lazy; /* large spans that are backed on touch */
+	shmi_a64 moving; /* being backed or returned just now */
 	shmi_a64 unpublished; /* beyond the last arena, and page 0 */
 	shmi_a64 unused;
 };
 
 /* The first bytes of meta. */
 struct shmi_super {
-	uint64_t magic;          /* SHMI_META_MAGIC; stored last when the heap is made */
+	uint64_t magic; /* SHMI_META_MAGIC; stored last when the heap is made */
 	uint32_t layout_version;
 	uint32_t page_size;
-	uint64_t layout_hash;    /* shmi_layout_hash() of the maker */
-	uint64_t heap_id;        /* random; ctl and state bear the same */
-	uint64_t base;           /* where clients should map the data object */
-	uint64_t created_ns;     /* CLOCK_REALTIME */
+	uint64_t layout_hash; /* shmi_layout_hash() of the maker */
+	uint64_t heap_id; /* random; ctl and state bear the same */
+	uint64_t base; /* where clients should map the data object */
+	uint64_t created_ns; /* CLOCK_REALTIME */
 	char heap_name[64];
 	struct shmi_geometry geometry;
 	uint32_t unused0;
-	shmi_a32 generation;     /* [W daemon] bumped at each adoption */
+	shmi_a32 generation; /* [W daemon] bumped at each adoption */
 	_Alignas(64) shmi_a32 published_pages; /* [W daemon; R any; acquire P3] pages whose arena metadata is there */
-	shmi_a32 generations;    /* [W daemon] last span generation given out */
-	shmi_a32 dirty;          /* [W daemon] 1 from the first change until a clean stop */
+	shmi_a32 generations; /* [W daemon] last span generation given out */
+	shmi_a32 dirty; /* [W daemon] 1 from the first change until a clean stop */
 	uint32_t unused1;
 	_Alignas(64) struct shmi_page_counts pages; /* [W daemon; R any] */
-	struct shmi_counters counters;              /* [W daemon; R any] */
+	struct shmi_counters counters; /* [W daemon; R any] */
 };
 
 /* Heads of the page heap's lists and trees; index 0 for backed runs, 1 for returned ones. All derived. [W daemon] */
 struct shmi_pageheap_heads {
 	struct shmi_list exact[2][SHMI_EXACT_PAGES + 1]; /* by length; [0] unused */
-	uint64_t nonempty[2][SHMI_EXACT_PAGES / 64];     /* bit n - 1: exact[..][n] has a run */
-	uint32_t root[2];                                /* trees of longer runs */
+	uint64_t nonempty[2][SHMI_EXACT_PAGES / 64]; /* bit n - 1: exact[..][n] has a run */
+	uint32_t root[2]; /* trees of longer runs */
 	uint32_t tree_count[2];
 };
 
@@ -131,31 +131,31 @@ struct shmi_pageheap_heads {
 struct shmi_central_lists {
 	struct shmi_list free; /* had free slots when last looked at */
 	struct shmi_list full; /* had none */
-	uint32_t cursor;       /* on `full`: where the next sweep goes on; 0: at the head */
+	uint32_t cursor; /* on `full`: where the next sweep goes on; 0: at the head */
 	uint32_t unused;
 };
 
 /* What a client holds. Derived. [W daemon; R any] */
 struct shmi_owner {
 	struct shmi_list spans; /* through the span records */
-	uint32_t pages;         /* of those */
-	uint32_t in_use;        /* 1: this id belongs to a client */
+	uint32_t pages; /* of those */
+	uint32_t in_use; /* 1: this id belongs to a client */
 	uint64_t unused[2];
 };
 
 /* Which client a thread record was given to. [W daemon; R any] */
 struct shmi_thread_slot {
-	uint16_t client;   /* SHMI_NOBODY: not in use */
-	uint8_t parts;     /* bit a: the magazines of attribute combination a are backed */
-	uint8_t head;      /* 1: the head is backed */
+	uint16_t client; /* SHMI_NOBODY: not in use */
+	uint8_t parts; /* bit a: the magazines of attribute combination a are backed */
+	uint8_t head; /* 1: the head is backed */
 	uint32_t unused;
 };
 
 /* A named root. [W daemon; R any] `name` changes only while `off` is 0; a reader loads off, compares the name and loads
  * `seq` before and after (P4). */
 struct shmi_root {
-	shmi_a64 off;    /* 0: not in use */
-	shmi_a32 seq;    /* bumped before and after the name changes: odd while it does */
+	shmi_a64 off; /* 0: not in use */
+	shmi_a32 seq; /* bumped before and after the name changes: odd while it does */
 	shmi_a16 client; /* who set it */
 	uint16_t unused;
 	uint64_t unused1;
@@ -163,13 +163,13 @@ struct shmi_root {
 };
 
 /* States of a span record. Those from SHMI_SPAN_CENTRAL on are spans in use, and the only truth about memory. */
-#define SHMI_SPAN_NONE 0u     /* no run begins here */
-#define SHMI_SPAN_FREE 1u     /* a backed free run */
+#define SHMI_SPAN_NONE 0u /* no run begins here */
+#define SHMI_SPAN_FREE 1u /* a backed free run */
 #define SHMI_SPAN_RETURNED 2u /* a free run without backing */
-#define SHMI_SPAN_MOVING 3u   /* taken off the lists to be backed or returned */
-#define SHMI_SPAN_CENTRAL 4u  /* blocks; nobody holds it */
-#define SHMI_SPAN_OWNED 5u    /* blocks; a client holds it */
-#define SHMI_SPAN_LARGE 6u    /* one block; the owner is who asked for it, or nobody once that client is gone */
+#define SHMI_SPAN_MOVING 3u /* taken off the lists to be backed or returned */
+#define SHMI_SPAN_CENTRAL 4u /* blocks; nobody holds it */
+#define SHMI_SPAN_OWNED 5u /* blocks; a client holds it */
+#define SHMI_SPAN_LARGE 6u /* one block; the owner is who asked for it, or nobody once that client is gone */
 #define SHMI_SPAN_QUARANTINE 7u /* cannot be trusted; never used again */
 
 #define SHMI_SPAN_LAZY 1u /* flags: backed on touch; counted apart */
@@ -184,15 +184,15 @@ struct shmi_root {
 struct shmi_span {
 	shmi_a64 word;
 	uint32_t pages;
-	uint32_t slots;       /* blocks; 0 for a free run, 1 for a large block */
-	uint32_t next;        /* list link; tree: left child */
-	uint32_t prev;        /* list link; tree: right child */
-	uint32_t parent;      /* tree */
-	uint32_t stamp;       /* free run: tick at which it came */
+	uint32_t slots; /* blocks; 0 for a free run, 1 for a large block */
+	uint32_t next; /* list link; tree: left child */
+	uint32_t prev; /* list link; tree: right child */
+	uint32_t parent; /* tree */
+	uint32_t stamp; /* free run: tick at which it came */
 	uint16_t written_off; /* slots whose fate a death left unknown; allocated until somebody is seen to free one */
-	uint16_t list;        /* central span: SHMI_LIST_FREE or _FULL */
-	uint32_t flags;       /* SHMI_SPAN_LAZY */
-	uint64_t bytes;       /* large block: the size that was asked for */
+	uint16_t list; /* central span: SHMI_LIST_FREE or _FULL */
+	uint32_t flags; /* SHMI_SPAN_LAZY */
+	uint64_t bytes; /* large block: the size that was asked for */
 	uint64_t written_off_bits; /* the last ones written off, and in which bitmap word */
 	uint32_t written_off_word;
 	uint32_t unused;
@@ -220,9 +220,9 @@ struct shmi_ctl_head {
 /* Slots of one bitmap word. */
 struct shmi_group {
 	uint64_t bits;
-	uint32_t span;       /* first page */
+	uint32_t span; /* first page */
 	uint32_t generation;
-	uint32_t word;       /* index in the span's bitmap */
+	uint32_t word; /* index in the span's bitmap */
 	uint32_t sclass;
 };
 
@@ -252,8 +252,8 @@ struct shmi_bigmag {
 /* The head of a thread record. SHMI_ATTRS parts follow it, each with the magazines of one attribute combination at the
  * offsets that the class table says. A process has one record of its own, of which only `big` is used. */
 struct shmi_threadrec {
-	uint32_t client;          /* [W thread; R check] */
-	uint32_t tid;             /* [W thread] for a person's eyes */
+	uint32_t client; /* [W thread; R check] */
+	uint32_t tid; /* [W thread] for a person's eyes */
 	uint64_t unused0[7];
 	struct shmi_intent intent;
 	_Alignas(64) shmi_a32 spill_top; /* groups that are yet to be put; [W thread; R daemon] */
@@ -272,12 +272,12 @@ struct shmi_client_state {
 	int32_t pid;
 	uint32_t uid;
 	uint32_t gid;
-	uint64_t pidfd_inode;    /* with pid: an identity that is never used twice */
-	uint64_t nonce;          /* told to the client alone; it must show it to resume */
+	uint64_t pidfd_inode; /* with pid: an identity that is never used twice */
+	uint64_t nonce; /* told to the client alone; it must show it to resume */
 	uint64_t charged_pages;
-	shmi_a64 last_serial;    /* the last request that took effect ... */
-	uint32_t result_bytes;   /* ... and the reply to it */
-	uint32_t thread;         /* the process's own thread record */
+	shmi_a64 last_serial; /* the last request that took effect ... */
+	uint32_t result_bytes; /* ... and the reply to it */
+	uint32_t thread; /* the process's own thread record */
 	char label[64];
 	uint8_t result[SHMI_RESULT_MAX];
 	uint8_t unused1[4096 - 120];
@@ -287,7 +287,7 @@ struct shmi_state {
 	uint64_t magic;
 	uint64_t layout_hash;
 	uint64_t heap_id;
-	shmi_a32 boots;          /* starts since the last clean stop */
+	shmi_a32 boots; /* starts since the last clean stop */
 	uint32_t unused[9];
 	uint8_t unused1[4096 - 64];
 	struct shmi_client_state clients[SHMI_MAX_CLIENTS];

@@ -12,7 +12,7 @@ static bool group_ok(const struct shmi_image *img, const struct shmi_group *g, s
 		return false;
 	*word = shmi_span_word(img, (shmi_page){g->span});
 	if ((word->state != SHMI_SPAN_OWNED && word->state != SHMI_SPAN_CENTRAL) || word->sclass.c != g->sclass ||
-		word->generation != g->generation)
+	        word->generation != g->generation)
 		return false;
 	const struct shmi_class *class = &img->classes[shmi_sclass_size_class(word->sclass)];
 
@@ -56,7 +56,8 @@ static void write_off(struct shmi_image *img, struct shmi_reclaim *r, const stru
 }
 
 /* A put that stood at death. Returns how many groups of the spill are left after it. */
-static uint32_t reclaim_put(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy, uint32_t left)
+static uint32_t reclaim_put(
+        struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy, uint32_t left)
 {
 	const struct shmi_group *g = &copy->intent.group;
 	struct shmi_word word;
@@ -110,7 +111,7 @@ static void reclaim_big(const struct shmi_image *img, struct shmi_reclaim *r, co
 		uint32_t j = 0;
 
 		if (!shmi_image_page_ok(img, page) || shmi_span_word(img, page).state != SHMI_SPAN_LARGE ||
-			shmi_span_word(img, page).generation != entry >> 32) {
+		        shmi_span_word(img, page).generation != entry >> 32) {
 			r->bad++;
 			continue;
 		}
@@ -180,7 +181,8 @@ static bool in_spill(const struct shmi_threadrec *copy, uint32_t left, const str
 }
 
 /* One magazine. Returns the work done, in entries looked at. */
-static uint32_t reclaim_magazine(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy, shmi_sclass sclass)
+static uint32_t reclaim_magazine(
+        struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy, shmi_sclass sclass)
 {
 	struct shmi_magazine *mag = shmi_magazine_at(img, copy, sclass);
 	uint32_t top = shmi_load(&mag->top), cap = img->classes[shmi_sclass_size_class(sclass)].mag_cap;

@@ -22,12 +22,12 @@
 
 struct shmi_reclaim {
 	uint32_t thread, client, parts; /* the record, whose it was, which parts are backed */
-	uint32_t at;                    /* next span class to look at */
+	uint32_t at; /* next span class to look at */
 	bool begun;
-	uint32_t put;         /* slots put back */
+	uint32_t put; /* slots put back */
 	uint32_t written_off; /* slots of unknown fate */
-	uint32_t bad;         /* words that made no sense */
-	uint32_t big_count;   /* freed large spans found ... */
+	uint32_t bad; /* words that made no sense */
+	uint32_t big_count; /* freed large spans found ... */
 	uint32_t big[SHMI_BIG_MAX]; /* ... their first pages */
 };
 

@@ -24,16 +24,16 @@
 #define SHMI_NOSCAN 2u
 #define SHMI_SPAN_CLASSES (SHMI_CLASSES * SHMI_ATTRS)
 #define SHMI_SMALL_MAX (256 * 1024u) /* bytes: the largest block that shares a span class */
-#define SHMI_MAG_MAX 2048u           /* entries of the largest magazine */
+#define SHMI_MAG_MAX 2048u /* entries of the largest magazine */
 
 struct shmi_class {
-	uint32_t size;       /* bytes of a block */
-	uint32_t pages;      /* pages of a span: at most an eighth of it is lost behind the last slot */
-	uint32_t slots;      /* blocks of a span */
-	uint32_t words;      /* 64-bit bitmap words in use */
+	uint32_t size; /* bytes of a block */
+	uint32_t pages; /* pages of a span: at most an eighth of it is lost behind the last slot */
+	uint32_t slots; /* blocks of a span */
+	uint32_t words; /* 64-bit bitmap words in use */
 	uint32_t reciprocal; /* ceil(2^32 / size): see shmi_slot_of */
-	uint32_t mag_cap;    /* entries for which a thread record has room */
-	uint32_t mag_off;    /* offset of the magazine in its part of the thread record */
+	uint32_t mag_cap; /* entries for which a thread record has room */
+	uint32_t mag_off; /* offset of the magazine in its part of the thread record */
 	uint32_t unused;
 };
 
@@ -43,7 +43,7 @@ void shmi_class_table(struct shmi_class table[SHMI_CLASSES]);
 /* Bytes of one part of a thread record: the magazines of one attribute combination. A multiple of 4 KiB. */
 uint32_t shmi_class_part_bytes(const struct shmi_class table[SHMI_CLASSES]);
 
-extern const uint8_t shmi_class_small[65];      /* size class by (size + 15) / 16, up to 1024 bytes */
+extern const uint8_t shmi_class_small[65]; /* size class by (size + 15) / 16, up to 1024 bytes */
 extern const uint8_t shmi_class_sixteenths[16]; /* step within a doubling by the sixteenth that holds size - 1 */
 
 /* The size class of a block of `size` bytes, 0 <= size <= SHMI_SMALL_MAX. A size of 0 gets the smallest block. */

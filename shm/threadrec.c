@@ -3,7 +3,7 @@
 #include <string.h>
 
 uint32_t shmi_threadrec_take(const struct shmi_image *img, struct shmi_threadrec *rec, struct shmi_magazine *mag,
-	const struct shmi_group *group)
+        const struct shmi_group *group)
 {
 	uint32_t size = img->classes[group->sclass / SHMI_ATTRS].size, top = shmi_load(&mag->top), n = 0;
 	uint64_t first = ((uint64_t)group->span << SHMI_PAGE_SHIFT) + (uint64_t)group->word * 64 * size;
@@ -24,7 +24,7 @@ uint32_t shmi_threadrec_take(const struct shmi_image *img, struct shmi_threadrec
 }
 
 void shmi_threadrec_spill(struct shmi_threadrec *rec, struct shmi_magazine *mag, uint32_t entries,
-	const struct shmi_group *groups, uint32_t count)
+        const struct shmi_group *groups, uint32_t count)
 {
 	uint32_t top = shmi_load(&mag->top);
 

@@ -36,11 +36,11 @@ static inline struct shmi_group shmi_group_read(const struct shmi_group *group)
 /* Takes the slots `bits` of the group's word, which the calling thread holds and has seen set, into `mag`. `base` is
  * the offset of the span's first byte. Lower addresses come to lie on top. Returns how many were taken. */
 uint32_t shmi_threadrec_take(const struct shmi_image *img, struct shmi_threadrec *rec, struct shmi_magazine *mag,
-	const struct shmi_group *group);
+        const struct shmi_group *group);
 
 /* Begins a put: the `count` groups (1 to SHMI_SPILL_MAX) cover exactly the oldest `entries` entries of `mag`. */
 void shmi_threadrec_spill(struct shmi_threadrec *rec, struct shmi_magazine *mag, uint32_t entries,
-	const struct shmi_group *groups, uint32_t count);
+        const struct shmi_group *groups, uint32_t count);
 
 /* Puts the last group of the spill. Returns the bits that were set already, which are double frees; *group says where. */
 uint64_t shmi_threadrec_put(const struct shmi_image *img, struct shmi_threadrec *rec, struct shmi_group *group);
