@@ -94,6 +94,7 @@ enum client_state {
 struct large {
 	struct job job;
 	bool active;
+	bool clean; /* its pages are zero */
 	uint32_t done; /* pages */
 	uint64_t serial;
 	struct shmi_run run;

@@ -35,7 +35,7 @@ static int page_commit(void *ctx, shmi_page first, shmi_npages pages)
 
 	if (heap->floor.back(heap->floor.ctx, HEAP_DATA, shmi_page_off(first).b, shmi_npages_bytes(pages)))
 		return SHMI_E_NOMEM;
-	heap->fresh = (struct shmi_run){.first = first, .pages = pages, .backed = true};
+	heap->last_commit = (struct shmi_run){.first = first, .pages = pages, .backed = true};
 	return 0;
 }
 
@@ -169,14 +169,14 @@ int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct h
 
 int heap_commit(struct heap *heap, shmi_page first, shmi_npages pages)
 {
-	if (!page_commit(heap, first, pages))
+	if (!shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages))
 		return 0;
 	/* The system is out of memory: what lies idle here is the next thing to use. */
 	uint32_t got = 0, now;
 
 	while (got < pages.n && (now = heap_release(heap, 0, POLICY_TURN_PAGES)) != 0)
 		got += now;
-	return got ? page_commit(heap, first, pages) : SHMI_E_NOMEM;
+	return got ? shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages) : SHMI_E_NOMEM;
 }
 
 int heap_decommit(struct heap *heap, shmi_page first, shmi_npages pages)
@@ -210,20 +210,41 @@ static uint32_t sweep_all(struct heap *heap)
 	return found;
 }
 
-int heap_alloc(struct heap *heap, shmi_npages pages, shmi_npages align, bool lazy, struct shmi_run *run)
+/* Whether the run's pages are zero, given how many pages were free or had been backed before: one that came together from runs of
+ * both kinds has pages in it that somebody used. */
+static bool is_clean(
+        const struct heap *heap, const struct shmi_run *run, uint64_t free_before, uint64_t committed_before)
 {
-	heap->fresh = (struct shmi_run){0};
-	if (!shmi_pageheap_alloc(&heap->img, &heap->page_floor, pages, align, lazy, heap->now, run))
+	const struct shmi_super *super = heap->img.super;
+
+	if (!run->backed)
+		return shmi_load(&super->pages.free) == free_before;
+	return shmi_load(&super->counters.committed_pages) - committed_before == heap->last_commit.pages.n &&
+	       run->first.i >= heap->last_commit.first.i &&
+	       run->first.i + run->pages.n <= heap->last_commit.first.i + heap->last_commit.pages.n;
+}
+
+static int try_alloc(
+        struct heap *heap, shmi_npages pages, shmi_npages align, bool lazy, struct shmi_run *run, bool *clean)
+{
+	const struct shmi_super *super = heap->img.super;
+	uint64_t free_before = shmi_load(&super->pages.free);
+	uint64_t committed_before = shmi_load(&super->counters.committed_pages);
+
+	heap->last_commit = (struct shmi_run){0};
+	int error = shmi_pageheap_alloc(&heap->img, &heap->page_floor, pages, align, lazy, heap->now, run);
+
+	*clean = !error && is_clean(heap, run, free_before, committed_before);
+	return error;
+}
+
+int heap_alloc(struct heap *heap, shmi_npages pages, shmi_npages align, bool lazy, struct shmi_run *run, bool *clean)
+{
+	if (!try_alloc(heap, pages, align, lazy, run, clean))
 		return 0;
 	if (!sweep_all(heap) && !heap_release(heap, 0, POLICY_TURN_PAGES))
 		return SHMI_E_NOMEM;
-	return shmi_pageheap_alloc(&heap->img, &heap->page_floor, pages, align, lazy, heap->now, run);
-}
-
-bool heap_is_fresh(const struct heap *heap, const struct shmi_run *run)
-{
-	return run->first.i >= heap->fresh.first.i &&
-	       run->first.i + run->pages.n <= heap->fresh.first.i + heap->fresh.pages.n;
+	return try_alloc(heap, pages, align, lazy, run, clean);
 }
 
 void heap_put(struct heap *heap, struct shmi_run run)

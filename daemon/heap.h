@@ -31,7 +31,7 @@ struct heap {
 	struct shmi_state *state;
 	struct heap_floor floor;
 	struct shmi_floor page_floor; /* the page heap's view of it */
-	struct shmi_run fresh; /* what the last allocation had to back: zero pages */
+	struct shmi_run last_commit; /* what was backed last */
 	uint32_t now; /* tick: milliseconds */
 	bool fenced;
 	char name[64];
@@ -56,12 +56,9 @@ int heap_create(struct heap *heap, const struct heap_floor *floor, const struct 
 int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct heap_memory *memory, uint64_t data_bytes,
         const char **why);
 
-/* A run in state MOVING, as shmi_pageheap_alloc, trying harder: returns idle memory to the system and looks again at central
- * spans before it gives up. Returns 0 or SHMI_E_NOMEM. */
-int heap_alloc(struct heap *heap, shmi_npages pages, shmi_npages align, bool lazy, struct shmi_run *run);
-
-/* Whether the run that heap_alloc gave last had to be backed as a whole: its pages are zero. */
-bool heap_is_fresh(const struct heap *heap, const struct shmi_run *run);
+/* A run in state MOVING, as shmi_pageheap_alloc, trying harder: looks at central spans again, returns idle memory to the system,
+ * before it gives up. *clean: its pages are zero, or will be once they are backed. Returns 0 or SHMI_E_NOMEM. */
+int heap_alloc(struct heap *heap, shmi_npages pages, shmi_npages align, bool lazy, struct shmi_run *run, bool *clean);
 
 /* Gives a run in state MOVING back. */
 void heap_put(struct heap *heap, struct shmi_run run);

@@ -41,17 +41,14 @@ static enum outcome hand_out(
 
 /* ---- in steps ---- */
 
-/* The run goes back; what has been backed of it is dropped first, in steps again. */
+/* The run goes back; what is backed of it is dropped first, in steps again. */
 static void undo(struct core *core, struct large *large)
 {
 	large->active = false;
 	charge_refund(&large->charge);
 	if (core->heap->fenced)
 		return;
-	if (large->done)
-		core_drop_run(core, large->run);
-	else
-		heap_put(core->heap, large->run);
+	core_drop_run(core, large->run);
 }
 
 static void finish(struct core *core, struct client *client)
@@ -80,14 +77,13 @@ static bool step_large(struct core *core, struct job *job)
 		finish(core, client);
 		return true;
 	}
-	shmi_bump(&core->heap->img.super->counters.committed_pages, pages);
 	large->done += pages;
 	if (large->done < large->run.pages.n)
 		return false;
 	large->active = false;
 	charge_refund(&large->charge);
 	large->run.backed = true;
-	hand_out(core, client, &large->want, large->run, true);
+	hand_out(core, client, &large->want, large->run, large->clean);
 	finish(core, client);
 	return true;
 }
@@ -119,13 +115,14 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 		        client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
-	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run)) {
+	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run,
+	            &large.clean)) {
 		charge_refund(&large.charge);
 		return no_memory(core, client, want->pages);
 	}
 	if (run.backed || want->lazy) {
 		charge_refund(&large.charge);
-		return hand_out(core, client, want, run, !run.backed || heap_is_fresh(core->heap, &run));
+		return hand_out(core, client, want, run, large.clean);
 	}
 	large.run = run;
 	client->large = large;

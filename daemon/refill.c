@@ -3,6 +3,7 @@
 #include "daemon/clients.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
+#include "daemon/scavenger.h"
 #include "shm/central.h"
 #include "shm/slots.h"
 
@@ -77,9 +78,8 @@ static shmi_page from_pages(struct core *core, const struct client *client, shmi
 	struct shmi_run run;
 
 	if (heap_alloc(core->heap, (shmi_npages){img->classes[shmi_sclass_size_class(sclass)].pages}, (shmi_npages){1},
-	            false, &run))
+	            false, &run, fresh))
 		return SHMI_NO_PAGE;
-	*fresh = heap_is_fresh(core->heap, &run);
 	shmi_span_open(img, run, sclass, client->id);
 	return run.first;
 }

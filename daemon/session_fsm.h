@@ -1,4 +1,4 @@
-/* The state machine of a connection, as a table: state and event give the next state and what to do.
+/* The state machine of a connection, as a table of rules: state and event give the next state and what to do.
  *
  *	NEW --hello--> GREETED --attach--> ATTACHED <--> BUSY
  *	                  ^ |                  |           |
@@ -15,7 +15,7 @@
  * CLOSING   the last answer is on its way; nothing is read any more
  * CLOSED    to be freed
  *
- * An event that a state should never see closes the connection: no cell is undefined.
+ * What no rule says, an event that a state should never see included, closes the connection: no case is undefined.
  */
 #ifndef DAEMON_SESSION_FSM_H
 #define DAEMON_SESSION_FSM_H

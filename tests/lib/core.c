@@ -1,0 +1,307 @@
+#include "tests/lib/core.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "daemon/log.h"
+#include "shm/check.h"
+#include "shm/walk.h"
+
+/* ---- floor ---- */
+
+static bool must_fail(struct test_core *t, enum heap_object object)
+{
+	if (object != t->fail_object || t->fail_in == TEST_CORE_NEVER)
+		return false;
+	if (!t->fail_in)
+		return true;
+	t->fail_in--;
+	return false;
+}
+
+static void mark(struct test_core *t, uint64_t off, uint64_t len, uint8_t backed)
+{
+	cr_assert(off % SHMI_PAGE_SIZE == 0 && len % SHMI_PAGE_SIZE == 0);
+	cr_assert(off && (off + len) >> SHMI_PAGE_SHIFT <= t->heap.img.geo.limit_pages);
+	if (len >> SHMI_PAGE_SHIFT > t->longest)
+		t->longest = (uint32_t)(len >> SHMI_PAGE_SHIFT);
+	memset(t->backed + (off >> SHMI_PAGE_SHIFT), backed, len >> SHMI_PAGE_SHIFT);
+}
+
+static unsigned char *at(struct test_core *t, enum heap_object object, uint64_t off)
+{
+	unsigned char *const start[] = {
+	        [HEAP_META] = t->memory.meta, [HEAP_CTL] = t->memory.ctl, [HEAP_STATE] = t->memory.state};
+
+	return start[object] + off;
+}
+
+static int back(void *ctx, enum heap_object object, uint64_t off, uint64_t len)
+{
+	if (must_fail(ctx, object))
+		return -ENOSPC;
+	if (object == HEAP_DATA)
+		mark(ctx, off, len, 1);
+	return 0;
+}
+
+static int unback(void *ctx, enum heap_object object, uint64_t off, uint64_t len)
+{
+	if (object == HEAP_DATA)
+		mark(ctx, off, len, 0);
+	else
+		memset(at(ctx, object, off), 0, len);
+	return 0;
+}
+
+static int snapshot(void *ctx, enum heap_object object, uint64_t off, void *copy, uint64_t len)
+{
+	memcpy(copy, at(ctx, object, off), len);
+	return 0;
+}
+
+/* ---- hooks ---- */
+
+static void keep_reply(struct test_core *t, struct dialogue *d, const struct move *move)
+{
+	t->move = *move;
+	if (!move->bytes)
+		return;
+	cr_assert_eq(shmi_codec_decode(&t->reply, &t->scratch, move->bytes, move->len), 0, "an illegal reply");
+	t->answered = d;
+}
+
+static void on_watch(void *ctx, uint32_t client, int pidfd)
+{
+	((struct test_core *)ctx)->watched[client] = pidfd >= 0;
+}
+
+static void on_finished(void *ctx, struct caller *caller, const struct answer *answer, bool last)
+{
+	struct dialogue *d = dialogue_of(caller);
+	struct move move = dialogue_finished(d, answer, last);
+
+	keep_reply(ctx, d, &move);
+}
+
+static void on_replaced(void *ctx, struct caller *caller)
+{
+	struct test_core *t = ctx;
+
+	dialogue_event(dialogue_of(caller), EVENT_REPLACED);
+	t->replaced++;
+}
+
+/* ---- life ---- */
+
+static void *zeroed(uint64_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	cr_assert_neq(p, MAP_FAILED);
+	return p;
+}
+
+struct test_core *test_core_new(uint32_t limit)
+{
+	struct test_core *t = calloc(1, sizeof(*t));
+	const struct heap_floor floor = {.ctx = t, .back = back, .unback = unback, .snapshot = snapshot};
+	const struct core_hooks hooks = {
+	        .ctx = t, .watch = on_watch, .finished = on_finished, .replaced = on_replaced};
+	const struct shmi_image_params params = {
+	        .heap_id = 77, .base = 1ull << 45, .heap_name = "default", .limit_pages = limit};
+	struct shmi_geometry geo;
+
+	cr_assert(t != NULL);
+	log_set_level(LEVEL_ERROR);
+	shmi_geometry_init(&geo, limit);
+	t->fail_in = TEST_CORE_NEVER;
+	t->fail_object = HEAP_DATA;
+	t->backed = calloc(limit, 1);
+	t->memory = (struct heap_memory){.meta = zeroed(geo.meta_bytes),
+	        .ctl = zeroed(geo.ctl_bytes),
+	        .state = zeroed(sizeof(struct shmi_state)),
+	        .meta_bytes = geo.meta_bytes,
+	        .ctl_bytes = geo.ctl_bytes,
+	        .state_bytes = sizeof(struct shmi_state)};
+	cr_assert_eq(heap_create(&t->heap, &floor, &t->memory, &params), 0);
+	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	core_tick(&t->core, 1000);
+	return t;
+}
+
+void test_core_free(struct test_core *t)
+{
+	for (uint32_t i = 0; i < TEST_CORE_DIALOGUES; i++)
+		free(t->dialogue[i]);
+	core_deinit(&t->core);
+	munmap(t->memory.meta, t->memory.meta_bytes);
+	munmap(t->memory.ctl, t->memory.ctl_bytes);
+	munmap(t->memory.state, t->memory.state_bytes);
+	free(t->backed);
+	free(t);
+}
+
+/* ---- dialogues ---- */
+
+static struct dialogue *connect_peer(struct test_core *t, struct peer peer)
+{
+	uint32_t i = 0;
+
+	while (i < TEST_CORE_DIALOGUES && t->dialogue[i])
+		i++;
+	cr_assert_lt(i, TEST_CORE_DIALOGUES);
+	t->dialogue[i] = calloc(1, sizeof(struct dialogue));
+	cr_assert(t->dialogue[i] != NULL);
+	dialogue_init(t->dialogue[i], &t->core, &peer);
+	return t->dialogue[i];
+}
+
+struct dialogue *test_core_connect(struct test_core *t, uint32_t uid)
+{
+	static int32_t pid = 1000;
+
+	pid++;
+	return connect_peer(
+	        t, (struct peer){.pid = pid, .uid = uid, .gid = uid, .pidfd = -1, .inode = (uint64_t)pid * 7});
+}
+
+static void greet(struct test_core *t, struct dialogue *d)
+{
+	t->req = (struct wire_msg){.kind = WIRE_HELLO};
+	t->req.u.hello = (struct wire_hello){
+	        .protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash(), .version = "0.1.0", .label = "test"};
+	cr_assert_eq(test_core_send(t, d), WIRE_HELLO_OK);
+}
+
+struct dialogue *test_core_attach(struct test_core *t, uint32_t uid)
+{
+	struct dialogue *d = test_core_connect(t, uid);
+
+	greet(t, d);
+	t->req = (struct wire_msg){.kind = WIRE_ATTACH, .u.attach = {.heap = "default"}};
+	cr_assert_eq(test_core_send(t, d), WIRE_ATTACH_OK);
+	cr_assert(t->move.descriptors);
+	return d;
+}
+
+struct dialogue *test_core_again(struct test_core *t, const struct dialogue *d)
+{
+	struct peer peer = d->caller.client ? d->caller.client->peer : d->caller.peer;
+
+	peer.pidfd = -1;
+	struct dialogue *again = connect_peer(t, peer);
+
+	greet(t, again);
+	return again;
+}
+
+enum wire_kind test_core_send(struct test_core *t, struct dialogue *d)
+{
+	static unsigned char bytes[WIRE_MAX];
+	size_t len;
+
+	cr_assert_eq(shmi_codec_encode(&t->req, &t->scratch, bytes, sizeof(bytes), &len), 0, "an illegal request");
+	t->answered = NULL;
+	t->reply.kind = WIRE_NONE;
+	struct move move = dialogue_packet(d, bytes, len);
+
+	keep_reply(t, d, &move);
+	if (t->reply.kind != WIRE_NONE)
+		cr_assert_eq(t->reply.serial, t->req.serial);
+	return t->reply.kind;
+}
+
+enum wire_kind test_core_ask(struct test_core *t, struct dialogue *d)
+{
+	t->req.serial = ++t->serial;
+	if (test_core_send(t, d) == WIRE_NONE)
+		while (!t->answered && core_turn(&t->core))
+			;
+	return t->reply.kind;
+}
+
+uint32_t test_core_fails(struct test_core *t, struct dialogue *d)
+{
+	return test_core_ask(t, d) == WIRE_ERROR ? t->reply.u.error.code : 0;
+}
+
+uint32_t test_core_run(struct test_core *t)
+{
+	uint32_t steps = 0;
+
+	while (core_turn(&t->core))
+		cr_assert_lt(++steps, 1000000, "the jobs do not end");
+	return steps;
+}
+
+void test_core_hang_up(struct test_core *t, struct dialogue *d)
+{
+	dialogue_event(d, EVENT_HANGUP);
+	dialogue_deinit(d);
+	for (uint32_t i = 0; i < TEST_CORE_DIALOGUES; i++)
+		if (t->dialogue[i] == d)
+			t->dialogue[i] = NULL;
+	free(d);
+}
+
+void test_core_kill(struct test_core *t, struct dialogue *d)
+{
+	struct caller *caller = core_client_died(&t->core, test_core_client(d));
+
+	cr_assert_eq(caller, &d->caller);
+	dialogue_event(d, EVENT_DEATH);
+}
+
+/* ---- common requests ---- */
+
+uint32_t test_core_refill(struct test_core *t, struct dialogue *d, uint32_t sclass, uint32_t spans)
+{
+	t->req = (struct wire_msg){.kind = WIRE_REFILL};
+	t->req.u.refill.n_wants = 1;
+	t->req.u.refill.wants[0] = (struct wire_want){.sclass = sclass, .spans = spans};
+	return test_core_ask(t, d) == WIRE_REFILL_OK ? t->reply.u.refill_ok.n_grants : 0;
+}
+
+uint32_t test_core_large(struct test_core *t, struct dialogue *d, uint32_t pages, uint32_t attrs, bool lazy)
+{
+	t->req = (struct wire_msg){.kind = WIRE_LARGE};
+	t->req.u.large = (struct wire_large){.bytes = (uint64_t)pages << SHMI_PAGE_SHIFT,
+	        .pages = pages,
+	        .align_pages = 1,
+	        .attrs = attrs,
+	        .lazy = lazy};
+	return test_core_ask(t, d) == WIRE_LARGE_OK ? t->reply.u.large_ok.page : 0;
+}
+
+/* ---- check ---- */
+
+static bool client_lives(void *ctx, uint32_t client)
+{
+	const struct test_core *t = ctx;
+
+	return client < SHMI_MAX_CLIENTS && t->core.client[client].state != CLIENT_FREE;
+}
+
+void test_core_check(struct test_core *t)
+{
+	struct shmi_image *img = &t->heap.img;
+	struct shmi_walk walk = shmi_walk_start(img);
+	const struct shmi_check_env env = {.ctx = t, .client_lives = client_lives};
+	struct shmi_violation found[4];
+
+	while (shmi_walk_next(img, &walk)) {
+		bool must = walk.word.state == SHMI_SPAN_FREE ||
+		            (shmi_state_in_use(walk.word.state) &&
+		                    !(shmi_span_at(img, walk.page)->flags & SHMI_SPAN_LAZY));
+
+		for (uint32_t i = 0; must && i < walk.pages.n; i++)
+			cr_assert(t->backed[walk.page.i + i], "page %u is in use and not backed", walk.page.i + i);
+	}
+	uint32_t n = shmi_check(img, &env, 1, found, 4);
+
+	cr_assert_eq(n, 0, "I%u, page %u: %s", found[0].invariant, found[0].page, found[0].text);
+}
