@@ -41,7 +41,7 @@ static unsigned action(char c)
 	case 'x':
 		return ACTION_DROP;
 	default:
-		cr_fatal("what is '%c'?", c);
+		cr_assert_fail("what is '%c'?", c);
 	}
 	return 0;
 }
@@ -60,7 +60,8 @@ Test(session_fsm, every_state_and_event)
 
 			for (const char *c = want + 1; *c; c++)
 				actions |= action(*c);
-			cr_assert_eq(letters[step.next], want[0], "%s, event %d: to %s", session_state_name((enum session_state)s), e,
+			cr_assert_eq(letters[step.next], want[0], "%s, event %d: to %s",
+			        session_state_name((enum session_state)s), e,
 			        session_state_name((enum session_state)step.next));
 			cr_assert_eq(step.actions, actions, "%s, event %d: actions %u and not %u",
 			        session_state_name((enum session_state)s), e, step.actions, actions);
@@ -70,10 +71,8 @@ Test(session_fsm, every_state_and_event)
 /* Whatever comes, a caller that the core knows is told before the connection is forgotten. */
 Test(session_fsm, nobody_is_forgotten)
 {
-	static const bool known[SESSION_STATES] = {[SESSION_WORKING] = true,
-	        [SESSION_ATTACHED] = true,
-	        [SESSION_BUSY] = true,
-	        [SESSION_HELD] = true};
+	static const bool known[SESSION_STATES] = {
+	        [SESSION_WORKING] = true, [SESSION_ATTACHED] = true, [SESSION_BUSY] = true, [SESSION_HELD] = true};
 
 	for (int s = 0; s < SESSION_STATES; s++)
 		for (int e = 0; e < EVENTS; e++) {

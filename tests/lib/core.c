@@ -109,8 +109,7 @@ struct test_core *test_core_new(uint32_t limit)
 {
 	struct test_core *t = calloc(1, sizeof(*t));
 	const struct heap_floor floor = {.ctx = t, .back = back, .unback = unback, .snapshot = snapshot};
-	const struct core_hooks hooks = {
-	        .ctx = t, .watch = on_watch, .finished = on_finished, .replaced = on_replaced};
+	const struct core_hooks hooks = {.ctx = t, .watch = on_watch, .finished = on_finished, .replaced = on_replaced};
 	const struct shmi_image_params params = {
 	        .heap_id = 77, .base = 1ull << 45, .heap_name = "default", .limit_pages = limit};
 	struct shmi_geometry geo;
@@ -294,9 +293,9 @@ void test_core_check(struct test_core *t)
 	struct shmi_violation found[4];
 
 	while (shmi_walk_next(img, &walk)) {
-		bool must = walk.word.state == SHMI_SPAN_FREE ||
-		            (shmi_state_in_use(walk.word.state) &&
-		                    !(shmi_span_at(img, walk.page)->flags & SHMI_SPAN_LAZY));
+		bool must =
+		        walk.word.state == SHMI_SPAN_FREE ||
+		        (shmi_state_in_use(walk.word.state) && !(shmi_span_at(img, walk.page)->flags & SHMI_SPAN_LAZY));
 
 		for (uint32_t i = 0; must && i < walk.pages.n; i++)
 			cr_assert(t->backed[walk.page.i + i], "page %u is in use and not backed", walk.page.i + i);
