@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "daemon/log.h"
+#include "daemon/requests.h"
 #include "shm/check.h"
 #include "shm/walk.h"
 
@@ -221,6 +222,25 @@ enum wire_kind test_core_ask(struct test_core *t, struct dialogue *d)
 		while (!t->answered && core_turn(&t->core))
 			;
 	return t->reply.kind;
+}
+
+bool test_core_legal(struct test_core *t)
+{
+	static unsigned char bytes[WIRE_MAX];
+	size_t len;
+
+	return !shmi_codec_encode(&t->req, &t->scratch, bytes, sizeof(bytes), &len);
+}
+
+uint32_t test_core_force(struct test_core *t, struct dialogue *d)
+{
+	struct answer answer;
+
+	t->req.serial = ++t->serial;
+	requests_run(&t->core, &d->caller, &t->req, &answer);
+	cr_assert_neq(answer.outcome, OUTCOME_LATER);
+	cr_assert_eq(shmi_codec_decode(&t->reply, &t->scratch, answer.bytes, answer.len), 0, "an illegal reply");
+	return t->reply.kind == WIRE_ERROR ? t->reply.u.error.code : 0;
 }
 
 uint32_t test_core_fails(struct test_core *t, struct dialogue *d)

@@ -51,6 +51,12 @@ struct dialogue *test_core_again(struct test_core *t, const struct dialogue *d);
 /* Sends t->req with the next serial, runs jobs until there is a reply, and returns its kind; WIRE_NONE if there is none. */
 enum wire_kind test_core_ask(struct test_core *t, struct dialogue *d);
 
+/* Whether t->req can be sent at all: the codec refuses to encode what is out of range. */
+bool test_core_legal(struct test_core *t);
+
+/* Carries out t->req for the attached client of `d` past the codec, as if that had let it through; an error's code, or 0. */
+uint32_t test_core_force(struct test_core *t, struct dialogue *d);
+
 /* Sends t->req with the serial that it has, and runs no jobs. */
 enum wire_kind test_core_send(struct test_core *t, struct dialogue *d);
 
