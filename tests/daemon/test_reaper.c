@@ -1,0 +1,329 @@
+/* What a client leaves: at its death, with its socket gone or held, and when it detaches. */
+#include "daemon/reaper.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "daemon/clients.h"
+#include "daemon/policy.h"
+#include "shm/slots.h"
+#include "tests/lib/core.h"
+
+#define SHARED64 (4 * SHMI_ATTRS)
+#define SCOPED64 (4 * SHMI_ATTRS + SHMI_SCOPED)
+
+static struct shmi_word word(struct test_core *t, uint32_t page)
+{
+	return shmi_span_word(&t->heap.img, (shmi_page){page});
+}
+
+static uint32_t one_span(struct test_core *t, struct dialogue *d, uint32_t sclass)
+{
+	cr_assert_eq(test_core_refill(t, d, sclass, 1), 1);
+	return t->reply.u.refill_ok.grants[0].page;
+}
+
+static uint32_t new_thread(struct test_core *t, struct dialogue *d, uint32_t parts)
+{
+	t->req = (struct wire_msg){.kind = WIRE_THREAD, .u.thread = {.thread = SHMI_NO_THREAD, .parts = parts}};
+	cr_assert_eq(test_core_ask(t, d), WIRE_THREAD_OK);
+	return t->reply.u.thread_ok.thread;
+}
+
+/* What the client's thread does: takes slots of the span into its magazine, of which `alloc` leave it again. */
+static void cache(struct test_core *t, uint32_t thread, uint32_t page, uint64_t bits, uint32_t alloc)
+{
+	struct shmi_image *img = &t->heap.img;
+	struct shmi_threadrec *rec = shmi_threadrec_at(img, thread);
+	struct shmi_magazine *mag = shmi_magazine_at(img, rec, word(t, page).sclass);
+	struct shmi_group group = {
+	        .bits = bits, .span = page, .generation = word(t, page).generation, .sclass = word(t, page).sclass.c};
+	uint32_t n = shmi_threadrec_take(img, rec, mag, &group);
+
+	cr_assert_geq(n, alloc);
+	shmi_store(&mag->top, shmi_load(&mag->top) - alloc);
+}
+
+static uint32_t free_slots(struct test_core *t, uint32_t page)
+{
+	return shmi_slots_count(shmi_bitmap_at(&t->heap.img, (shmi_page){page}),
+	        &t->heap.img.classes[shmi_sclass_size_class(word(t, page).sclass)]);
+}
+
+static void die(struct test_core *t, struct dialogue *d)
+{
+	test_core_kill(t, d);
+	test_core_hang_up(t, d);
+	test_core_run(t);
+}
+
+Test(reaper, death)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000), *other = test_core_attach(t, 1000);
+	uint32_t id = test_core_client(d), thread = new_thread(t, d, 15);
+	uint32_t shared = one_span(t, d, SHARED64), scoped = one_span(t, d, SCOPED64), idle = one_span(t, d, SHARED64);
+	uint32_t theirs = one_span(t, other, SHARED64), slots = t->heap.img.classes[4].slots;
+	uint32_t large = test_core_large(t, d, 200, 0, false),
+	         scoped_large = test_core_large(t, d, 200, SHMI_SCOPED, false);
+
+	cache(t, thread, shared, 0xff, 3); /* 8 taken, 3 allocated, 5 cached */
+	cache(t, thread, scoped, 0xff, 3);
+	cache(t, thread, idle, 0xf, 0);
+	/* a block of the other client's that this one has freed into its own magazine */
+	cache(t, thread, theirs, 0x3, 1);
+	die(t, d);
+
+	cr_assert_eq(t->core.client[id].state, CLIENT_FREE);
+	cr_assert_eq(word(t, shared).state, SHMI_SPAN_CENTRAL);
+	cr_assert_eq(free_slots(t, shared), slots - 3, "live blocks stay, cached ones go back");
+	cr_assert_eq(free_slots(t, theirs), slots - 1);
+	cr_assert_eq(word(t, theirs).owner, test_core_client(other));
+	cr_assert_not(shmi_state_in_use(word(t, scoped).state));
+	cr_assert_not(shmi_state_in_use(word(t, idle).state), "nothing was allocated in it");
+	cr_assert_eq(word(t, large).state, SHMI_SPAN_LARGE);
+	cr_assert_eq(word(t, large).owner, SHMI_NOBODY);
+	cr_assert_not(shmi_state_in_use(word(t, scoped_large).state));
+	cr_assert_eq(shmi_thread_slot_at(&t->heap.img, thread)->client, SHMI_NOBODY);
+	cr_assert_eq(shmi_load(&t->heap.state->clients[id].in_use), 0);
+	cr_assert_eq(t->core.users.user[0].account.used, other->caller.client->account.used, "refunded");
+	cr_assert_eq(shmi_load(&t->heap.img.super->counters.deaths), 1);
+	test_core_check(t);
+	/* Whoever comes next gets what was left. */
+	cr_assert_eq(one_span(t, other, SHARED64), shared);
+	test_core_free(t);
+}
+
+/* A forked child holds the socket of its dead parent open. */
+Test(reaper, scoped_blocks_outlive_a_parent)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000);
+	uint32_t id = test_core_client(d), scoped = one_span(t, d, SCOPED64), shared = one_span(t, d, SHARED64);
+
+	shmi_slots_take(shmi_bitmap_at(&t->heap.img, (shmi_page){scoped}), 0, 1);
+	shmi_slots_take(shmi_bitmap_at(&t->heap.img, (shmi_page){shared}), 0, 1);
+	test_core_kill(t, d);
+	test_core_run(t);
+	cr_assert_eq(d->state, SESSION_HELD);
+	cr_assert_eq(word(t, shared).state, SHMI_SPAN_CENTRAL);
+	cr_assert_eq(word(t, scoped).state, SHMI_SPAN_OWNED);
+	test_core_check(t);
+	test_core_hang_up(t, d);
+	test_core_run(t);
+	cr_assert_not(shmi_state_in_use(word(t, scoped).state));
+	cr_assert_eq(t->core.client[id].state, CLIENT_FREE);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+/* The child speaks on that socket: it has no business there. */
+Test(reaper, a_dead_clients_connection_is_deaf)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000);
+
+	test_core_kill(t, d);
+	t->req = (struct wire_msg){.kind = WIRE_TRIM, .serial = 1};
+	cr_assert_eq(test_core_send(t, d), WIRE_NONE);
+	cr_assert(t->move.drop);
+	test_core_run(t);
+	cr_assert_eq(t->core.client[0].state, CLIENT_FREE);
+	test_core_free(t);
+}
+
+Test(reaper, a_hang_up_is_not_death)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000);
+	uint32_t scoped = one_span(t, d, SCOPED64), shared = one_span(t, d, SHARED64), id = test_core_client(d);
+
+	test_core_hang_up(t, d);
+	cr_assert_eq(test_core_run(t), 0);
+	cr_assert_eq(t->core.client[id].state, CLIENT_DETACHED);
+	cr_assert_eq(word(t, scoped).owner, id);
+	cr_assert_eq(word(t, shared).owner, id);
+	cr_assert_null(core_client_died(&t->core, id));
+	test_core_run(t);
+	cr_assert_eq(t->core.client[id].state, CLIENT_FREE);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+Test(reaper, detach)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000);
+	uint32_t id = test_core_client(d), thread = new_thread(t, d, 1);
+	uint32_t scoped = one_span(t, d, SCOPED64), shared = one_span(t, d, SHARED64);
+
+	cache(t, thread, shared, 0xff, 3);
+	shmi_slots_take(shmi_bitmap_at(&t->heap.img, (shmi_page){scoped}), 0, 1);
+	t->req = (struct wire_msg){.kind = WIRE_DETACH};
+	cr_assert_eq(test_core_ask(t, d), WIRE_OK);
+	cr_assert_eq(d->state, SESSION_CLOSING);
+	cr_assert_eq(t->core.client[id].state, CLIENT_FREE);
+	cr_assert_not(shmi_state_in_use(word(t, scoped).state), "at once");
+	cr_assert_eq(word(t, shared).state, SHMI_SPAN_CENTRAL);
+	cr_assert_eq(shmi_load(&t->heap.img.super->counters.deaths), 0);
+	test_core_run(t);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+Test(reaper, death_while_detaching)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000);
+	uint32_t id = test_core_client(d);
+
+	one_span(t, d, SCOPED64);
+	t->req = (struct wire_msg){.kind = WIRE_DETACH, .serial = ++t->serial};
+	cr_assert_eq(test_core_send(t, d), WIRE_NONE);
+	core_turn(&t->core);
+	test_core_kill(t, d);
+	test_core_hang_up(t, d);
+	test_core_run(t);
+	cr_assert_eq(t->core.client[id].state, CLIENT_FREE);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+/* However much a client leaves, one step is bounded, and others are served in between. */
+Test(reaper, in_slices)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000), *other = test_core_attach(t, 1000);
+	uint32_t id = test_core_client(d), got = 0, steps = 0;
+
+	for (int i = 0; i < 5; i++)
+		new_thread(t, d, 15);
+	while (got < 4000)
+		got += test_core_refill(t, d, SHARED64 + got / 100 % 2, 1000);
+	struct shmi_list *spans = &shmi_owner_at(&t->heap.img, id)->spans;
+	uint32_t before = spans->count;
+
+	test_core_kill(t, d);
+	test_core_hang_up(t, d);
+	while (core_turn(&t->core)) {
+		cr_assert_leq(before - spans->count, POLICY_TURN_SPANS);
+		before = spans->count;
+		if (steps++ % 7 == 3)
+			cr_assert_eq(test_core_refill(t, other, 9 * SHMI_ATTRS, 1), 1);
+	}
+	cr_assert_geq(steps, 4000 / POLICY_TURN_SPANS);
+	cr_assert_eq(t->core.client[id].state, CLIENT_FREE);
+	cr_assert_eq(before, 0);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+/* Many die at once: their records go through one buffer, one after the other. */
+Test(reaper, many_deaths)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d[20];
+	uint32_t page[20];
+
+	for (int i = 0; i < 20; i++) {
+		d[i] = test_core_attach(t, 1000 + (uint32_t)i);
+		uint32_t thread = new_thread(t, d[i], 1);
+
+		page[i] = one_span(t, d[i], SHARED64);
+		cache(t, thread, page[i], 0xfff, 4);
+	}
+	for (int i = 0; i < 20; i++) {
+		test_core_kill(t, d[i]);
+		test_core_hang_up(t, d[i]);
+	}
+	test_core_run(t);
+	for (int i = 0; i < 20; i++)
+		cr_assert_eq(free_slots(t, page[i]), t->heap.img.classes[4].slots - 4);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+/* Spans that nobody holds become empty through the death of whoever had cached their blocks: they are found. */
+Test(reaper, emptied_central_spans_are_found)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *a = test_core_attach(t, 1000), *b = test_core_attach(t, 1000);
+	uint32_t page = one_span(t, a, SHARED64), thread = new_thread(t, b, 1);
+
+	cache(t, thread, page, 0x3, 0); /* b has freed the last two blocks of the span: into its magazine */
+	die(t, a);
+	cr_assert_eq(word(t, page).state, SHMI_SPAN_CENTRAL);
+	die(t, b);
+	cr_assert_not(shmi_state_in_use(word(t, page).state));
+	test_core_check(t);
+	test_core_free(t);
+}
+
+/* The big cache: freed large blocks that the process kept. */
+Test(reaper, cached_large_blocks)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000), *other = test_core_attach(t, 1000);
+	uint32_t own = t->heap.state->clients[test_core_client(d)].thread;
+	struct shmi_bigmag *big = &shmi_threadrec_at(&t->heap.img, own)->big;
+	uint32_t kept = test_core_large(t, d, 300, 0, false), freed = test_core_large(t, other, 300, 0, false);
+	uint32_t live = test_core_large(t, d, 300, 0, false);
+
+	cr_assert(kept && freed && live);
+	shmi_store(&big->entry[0], kept | (uint64_t)word(t, kept).generation << 32);
+	shmi_store(&big->entry[1], freed | (uint64_t)word(t, freed).generation << 32);
+	shmi_store(&big->entry[2], live | (uint64_t)(word(t, live).generation + 1) << 32); /* void */
+	shmi_store(&big->top, 3);
+	die(t, d);
+	cr_assert_not(shmi_state_in_use(word(t, kept).state));
+	cr_assert_not(shmi_state_in_use(word(t, freed).state), "freed by the dead client, whoever had it made");
+	cr_assert_eq(word(t, live).state, SHMI_SPAN_LARGE);
+	cr_assert_eq(other->caller.client->held.pages, other->caller.client->record_pages);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+/* A client that scribbled over everything it can write: nobody but itself is harmed. */
+Test(reaper, hostile_records)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000), *other = test_core_attach(t, 1000);
+	uint32_t thread = new_thread(t, d, 15), theirs = one_span(t, other, SHARED64);
+	uint32_t large = test_core_large(t, other, 10, 0, false);
+
+	memset(shmi_threadrec_at(&t->heap.img, thread), 0xff, t->heap.img.geo.record_bytes);
+	one_span(t, d, SHARED64);
+	die(t, d);
+	cr_assert_eq(word(t, theirs).owner, test_core_client(other));
+	cr_assert_eq(word(t, large).state, SHMI_SPAN_LARGE);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+/* ---- the next daemon ---- */
+
+Test(reaper, adoption_of_the_dead)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000);
+	uint32_t thread = new_thread(t, d, 1), shared = one_span(t, d, SHARED64), scoped = one_span(t, d, SCOPED64);
+	const struct core_hooks hooks = t->core.hooks;
+	const struct heap_floor floor = t->heap.floor;
+	const char *why = "";
+
+	cache(t, thread, shared, 0xff, 3);
+	/* The daemon is killed and the client with it. */
+	t->core.client[0].state = CLIENT_FREE;
+	core_deinit(&t->core);
+	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, 8192ull << SHMI_PAGE_SHIFT, &why), 0, "%s", why);
+	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	cr_assert_eq(clients_adopt(&t->core), 0);
+	test_core_run(t);
+	cr_assert_eq(word(t, shared).state, SHMI_SPAN_CENTRAL);
+	cr_assert_eq(free_slots(t, shared), t->heap.img.classes[4].slots - 3);
+	cr_assert_not(shmi_state_in_use(word(t, scoped).state));
+	cr_assert_eq(shmi_thread_slot_at(&t->heap.img, thread)->client, SHMI_NOBODY);
+	cr_assert_eq(shmi_load(&t->heap.state->clients[0].in_use), 0);
+	test_core_check(t);
+	test_core_free(t);
+}
