@@ -102,6 +102,7 @@ void clients_drop_record(struct core *core, struct client *client, uint32_t thre
 	heap_drop_record(core->heap, thread);
 	slot->parts = slot->head = 0;
 	slot->client = SHMI_NOBODY;
+	clients_settle(core, client->id);
 }
 
 /* ---- coming and going ---- */

@@ -139,7 +139,6 @@ static int adopt_guarded(void *ctx)
 	a->why = check_state(heap, m->state_bytes);
 	if (a->why)
 		return -1;
-	shmi_store_release(&heap->img.super->dirty, 1);
 	if (shmi_adopt(&heap->img, heap->now, drop_free, heap, &where)) {
 		a->why = "its records of spans contradict each other";
 		return -1;
@@ -160,7 +159,7 @@ int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct h
 		return -1;
 	}
 	memcpy(heap->name, heap->img.super->heap_name, sizeof(heap->name));
-	shmi_store(&heap->img.super->generation, shmi_load(&heap->img.super->generation) + 1);
+	shmi_store_release(&heap->img.super->dirty, 1);
 	shmi_store(&heap->state->boots, shmi_load(&heap->state->boots) + 1);
 	return 0;
 }

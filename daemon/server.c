@@ -3,10 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -16,7 +13,7 @@
 #include "daemon/large.h"
 #include "daemon/notify.h"
 #include "daemon/scavenger.h"
-#include "shm/stats.h"
+#include "daemon/store.h"
 
 #define STOP_MS 2000 /* the longest that a stop waits for jobs */
 #define SCAVENGE_IDLE_MS 1000
@@ -162,56 +159,6 @@ void server_session_gone(struct server *server, uint32_t uid)
 
 /* ---- start ---- */
 
-static int make_heap(struct server *server)
-{
-	const struct config *config = server->config;
-	struct objects *o = &server->objects;
-	struct timespec now = {0};
-	struct shmi_image_params params = {.heap_name = config->heap, .limit_pages = shmi_npages_of(config->size).n};
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	params.created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	params.base = heap_base_address(config->instance, config->heap, params.limit_pages);
-	if (getrandom(&params.heap_id, sizeof(params.heap_id), 0) != sizeof(params.heap_id) ||
-	        objects_create(o, params.limit_pages)) {
-		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", config->heap, o->why);
-		return 1;
-	}
-	const struct heap_floor floor = objects_floor(o);
-	const struct heap_memory memory = objects_memory(o);
-
-	if (heap_create(&server->heap, &floor, &memory, &params) || objects_publish(o)) {
-		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", config->heap, o->why);
-		objects_unlink(o);
-		return 1;
-	}
-	log_line(LEVEL_INFO, "made heap '%s' of %llu MiB, instance '%s'", config->heap,
-	        (unsigned long long)(config->size >> 20), config->instance);
-	return 0;
-}
-
-static int adopt_heap(struct server *server)
-{
-	const struct config *config = server->config;
-	struct objects *o = &server->objects;
-	const char *why = o->why;
-
-	if (!objects_open(o)) {
-		const struct heap_floor floor = objects_floor(o);
-		const struct heap_memory memory = objects_memory(o);
-
-		if (!heap_adopt(&server->heap, &floor, &memory, o->bytes[HEAP_DATA], &why))
-			return 0;
-	}
-	log_line(LEVEL_ERROR,
-	        "refused heap '%s' of instance '%s' (/shmalloc.%s.%s.*): %s; it was not touched; --reset drops it and "
-	        "makes a new "
-	        "one",
-	        config->heap, config->instance, config->instance, config->heap, why);
-	objects_close(o, false);
-	return 1;
-}
-
 /* What an adopted heap brings with it. */
 static void take_over(struct server *server)
 {
@@ -225,39 +172,6 @@ static void take_over(struct server *server)
 		log_line(LEVEL_WARN, "heap '%s' keeps its size of %llu MiB; --size only counts for a new one",
 		        config->heap, (unsigned long long)(bytes >> 20));
 	scavenger_look(&server->core);
-}
-
-/* A limit beyond what the system has is no error: the heap is address space first. But somebody should know. */
-static void note_shortage(const struct server *server)
-{
-	uint64_t bytes = shmi_npages_bytes((shmi_npages){server->heap.img.geo.limit_pages});
-	struct statvfs fs;
-
-	if (!fstatvfs(server->objects.fd[HEAP_DATA], &fs) && fs.f_blocks && fs.f_blocks * fs.f_frsize < bytes)
-		log_line(LEVEL_INFO, "/dev/shm holds %llu MiB at most: less than the heap's limit",
-		        (unsigned long long)(fs.f_blocks * fs.f_frsize >> 20));
-}
-
-static int open_heap(struct server *server, bool *adopted)
-{
-	const struct config *config = server->config;
-	struct objects *o = &server->objects;
-
-	objects_init(o, config->instance, config->heap);
-	if (objects_lock(o)) {
-		log_line(LEVEL_ERROR, "%s", o->why);
-		return 1;
-	}
-	if (config->reset)
-		objects_unlink(o);
-	*adopted = objects_exist(o);
-	if (*adopted ? adopt_heap(server) : make_heap(server))
-		return 1;
-	server->descriptors[0] = o->meta_readonly;
-	server->descriptors[1] = o->fd[HEAP_CTL];
-	server->descriptors[2] = o->fd[HEAP_DATA];
-	note_shortage(server);
-	return 0;
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *ctx)
@@ -360,10 +274,11 @@ int server_start(struct server *server, const struct config *config)
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
-	if (open_heap(server, &adopted)) {
-		objects_close(&server->objects, true);
+	if (store_open(&server->objects, &server->heap, config, &adopted))
 		return 1;
-	}
+	server->descriptors[0] = server->objects.meta_readonly;
+	server->descriptors[1] = server->objects.fd[HEAP_CTL];
+	server->descriptors[2] = server->objects.fd[HEAP_DATA];
 	if (open_rest(server, adopted)) {
 		if (!adopted)
 			objects_unlink(&server->objects);
@@ -385,22 +300,13 @@ void server_run(struct server *server)
 
 /* ---- stop ---- */
 
-static int look_guarded(void *ctx)
-{
-	struct server *server = ctx;
-	struct shmi_heap_stats st;
-
-	shmi_stats_heap(&server->heap.img, &st);
-	return st.live_blocks || st.roots || st.written_off ? 1 : 0;
-}
-
 /* Whether somebody may still want the heap: living clients, blocks, roots; or a person, if it is damaged. */
 static bool is_wanted(struct server *server)
 {
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
 		if (server->core.client[i].state != CLIENT_FREE)
 			return true;
-	return server->heap.fenced || guard_run(look_guarded, server) != 0;
+	return store_has_blocks(&server->heap);
 }
 
 static void finish_jobs(struct server *server)
@@ -422,13 +328,6 @@ void server_stop(struct server *server)
 	while ((session = LIST_FIRST(&server->sessions)) != NULL)
 		session_event(session, EVENT_STOP);
 	finish_jobs(server);
-	if (is_wanted(server)) {
-		log_line(LEVEL_INFO, "stopped; heap '%s' stays, it is in use", server->config->heap);
-		shmi_store_release(&server->heap.img.super->dirty, 0);
-		shmi_store(&server->heap.state->boots, 0);
-	} else {
-		log_line(LEVEL_INFO, "stopped; heap '%s' was empty and is gone", server->config->heap);
-		objects_unlink(&server->objects);
-	}
+	store_end(&server->objects, &server->heap, is_wanted(server));
 	close_all(server);
 }

@@ -183,7 +183,7 @@ struct dialogue *test_core_attach(struct test_core *t, uint32_t uid)
 
 	greet(t, d);
 	t->req = (struct wire_msg){.kind = WIRE_ATTACH, .u.attach = {.heap = "default"}};
-	cr_assert_eq(test_core_send(t, d), WIRE_ATTACH_OK);
+	cr_assert_eq(test_core_send(t, d), WIRE_ATTACH_OK, "%s", t->reply.u.error.text);
 	cr_assert(t->move.descriptors);
 	return d;
 }

@@ -1,0 +1,114 @@
+#include "daemon/store.h"
+
+#include <string.h>
+#include <sys/random.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+#include "daemon/guard.h"
+#include "daemon/log.h"
+#include "shm/stats.h"
+
+static int make_heap(struct objects *o, struct heap *heap, const struct config *config)
+{
+	struct timespec now = {0};
+	struct shmi_image_params params = {.heap_name = config->heap, .limit_pages = shmi_npages_of(config->size).n};
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	params.created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	params.base = heap_base_address(config->instance, config->heap, params.limit_pages);
+	if (getrandom(&params.heap_id, sizeof(params.heap_id), 0) != sizeof(params.heap_id) ||
+	        objects_create(o, params.limit_pages)) {
+		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", config->heap, o->why);
+		return 1;
+	}
+	const struct heap_floor floor = objects_floor(o);
+	const struct heap_memory memory = objects_memory(o);
+
+	if (heap_create(heap, &floor, &memory, &params) || objects_publish(o)) {
+		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", config->heap, o->why);
+		objects_unlink(o);
+		return 1;
+	}
+	log_line(LEVEL_INFO, "made heap '%s' of %llu MiB, instance '%s'", config->heap,
+	        (unsigned long long)(config->size >> 20), config->instance);
+	return 0;
+}
+
+static int adopt_heap(struct objects *o, struct heap *heap, const struct config *config)
+{
+	const char *why = o->why;
+
+	if (!objects_open(o)) {
+		const struct heap_floor floor = objects_floor(o);
+		const struct heap_memory memory = objects_memory(o);
+
+		if (!heap_adopt(heap, &floor, &memory, o->bytes[HEAP_DATA], &why))
+			return 0;
+	}
+	log_line(LEVEL_ERROR,
+	        "refused heap '%s' (/shmalloc.%s.%s.*): %s; it was not touched; --reset drops it and makes a new one",
+	        config->heap, config->instance, config->heap, why);
+	objects_close(o, false);
+	return 1;
+}
+
+/* A limit beyond what the system has is no error: the heap is address space first. But somebody should know. */
+static void note_shortage(const struct objects *o, const struct heap *heap)
+{
+	uint64_t bytes = shmi_npages_bytes((shmi_npages){heap->img.geo.limit_pages});
+	struct statvfs fs;
+
+	if (!fstatvfs(o->fd[HEAP_DATA], &fs) && fs.f_blocks && fs.f_blocks * fs.f_frsize < bytes)
+		log_line(LEVEL_INFO, "/dev/shm holds %llu MiB at most: less than the heap's limit",
+		        (unsigned long long)(fs.f_blocks * fs.f_frsize >> 20));
+}
+
+static int open_locked(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
+{
+	if (objects_lock(o)) {
+		log_line(LEVEL_ERROR, "%s", o->why);
+		return 1;
+	}
+	if (config->reset)
+		objects_unlink(o);
+	*adopted = objects_exist(o);
+	return *adopted ? adopt_heap(o, heap, config) : make_heap(o, heap, config);
+}
+
+int store_open(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
+{
+	objects_init(o, config->instance, config->heap);
+	if (open_locked(o, heap, config, adopted)) {
+		objects_close(o, true);
+		return 1;
+	}
+	note_shortage(o, heap);
+	return 0;
+}
+
+static int look_guarded(void *ctx)
+{
+	struct heap *heap = ctx;
+	struct shmi_heap_stats st;
+
+	shmi_stats_heap(&heap->img, &st);
+	return st.live_blocks || st.roots || st.written_off ? 1 : 0;
+}
+
+bool store_has_blocks(struct heap *heap)
+{
+	return heap->fenced || guard_run(look_guarded, heap) != 0;
+}
+
+void store_end(struct objects *o, struct heap *heap, bool keep)
+{
+	if (!keep) {
+		objects_unlink(o);
+		log_line(LEVEL_INFO, "stopped; heap '%s' was empty and is gone", heap->name);
+		return;
+	}
+	shmi_store_release(&heap->img.super->dirty, 0);
+	shmi_store(&heap->state->boots, 0);
+	log_line(LEVEL_INFO, "stopped; heap '%s' stays, it is in use", heap->name);
+}
