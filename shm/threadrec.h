@@ -24,7 +24,7 @@
 static inline struct shmi_group shmi_group_read(const struct shmi_group *group)
 {
 	const shmi_a64 *words = (const shmi_a64 *)(const void *)group;
-	uint64_t copy[sizeof(*group) / sizeof(uint64_t)];
+	uint64_t copy[sizeof(*group) / sizeof(uint64_t)] = {0};
 	struct shmi_group g;
 
 	for (size_t w = 0; w < sizeof(copy) / sizeof(copy[0]); w++)

@@ -10,10 +10,10 @@
 static size_t printable(const unsigned char *s)
 {
 	static const struct {
-		unsigned char mask, lead;
 		size_t len;
-		uint32_t least;
-	} forms[] = {{0x80, 0x00, 1, 0x20}, {0xe0, 0xc0, 2, 0xa0}, {0xf0, 0xe0, 3, 0x800}, {0xf8, 0xf0, 4, 0x10000}};
+		uint32_t least; /* code of this length */
+		unsigned char mask, lead;
+	} forms[] = {{1, 0x20, 0x80, 0x00}, {2, 0xa0, 0xe0, 0xc0}, {3, 0x800, 0xf0, 0xe0}, {4, 0x10000, 0xf8, 0xf0}};
 
 	for (size_t f = 0; f < 4; f++) {
 		uint32_t c = s[0] & (unsigned char)~forms[f].mask;
