@@ -201,10 +201,19 @@ static bool client_lives(void *ctx, uint32_t id)
 	return id < SHMI_MAX_CLIENTS && core->client[id].state != CLIENT_FREE;
 }
 
+/* Some of what the record holds has gone back by now, and may be anybody's again. */
+static bool reclaiming(void *ctx, uint32_t thread)
+{
+	const struct core *core = ctx;
+	uint32_t id = shmi_thread_slot_at(&core->heap->img, thread)->client;
+
+	return id < SHMI_MAX_CLIENTS && core->client[id].state == CLIENT_LEAVING;
+}
+
 static void query_check(struct core *core, const struct wire_query *query)
 {
 	static struct shmi_violation found[WIRE_ROWS];
-	const struct shmi_check_env env = {.ctx = core, .client_lives = client_lives};
+	const struct shmi_check_env env = {.ctx = core, .client_lives = client_lives, .reclaiming = reclaiming};
 	struct wire_check *out = &core->reply.u.check;
 
 	(void)query;

@@ -18,7 +18,7 @@ static const struct ctl_column columns[] = {
         {"SPANS", "spans", CTL_U64, 7, AT(spans), NULL},
         {"HELD", "held_bytes", CTL_BYTES, 11, AT(bytes), NULL},
         {"CACHED", "cached_bytes", CTL_BYTES, 11, AT(cached), NULL},
-        {"LIMIT", "limit_bytes", CTL_BYTES, 11, AT(limit), NULL},
+        {"LIMIT", "limit_bytes", CTL_LIMIT, 11, AT(limit), NULL},
         {"REQUESTS", "requests", CTL_U64, 9, AT(requests), NULL},
         {"LABEL", "label", CTL_NAME, -1, AT(label), NULL},
 };
@@ -41,6 +41,7 @@ const struct ctl_command ctl_clients = {.name = "clients",
         .summary = "who is attached, and what each holds",
         .help = "HELD are the pages of the spans that a client holds, CACHED what lies free in its caches, LIMIT how "
                 "much\n"
-                "it may hold. A detached client lives, but its connection is gone; it keeps what it holds.",
+                "it may hold ('-', in JSON 0: no limit of its own). A detached client lives, but its connection is "
+                "gone; it keeps what it holds.",
         .options = CTL_OPT_BYTES,
         .run = run};

@@ -158,7 +158,9 @@ static void cell_text(const struct ctl *ctl, const struct ctl_column *column, co
 		ctl_clean((const char *)row + column->at, to, CTL_CELL);
 	else if (column->kind == CTL_CLIENT && number_at(column, row) == SHMI_NOBODY)
 		snprintf(to, CTL_CELL, "-");
-	else if (column->kind == CTL_BYTES && !ctl->bytes)
+	else if (column->kind == CTL_LIMIT && !number_at(column, row))
+		snprintf(to, CTL_CELL, "-");
+	else if ((column->kind == CTL_BYTES || column->kind == CTL_LIMIT) && !ctl->bytes)
 		ctl_human(number_at(column, row), to, CTL_CELL);
 	else
 		snprintf(to, CTL_CELL, "%llu", (unsigned long long)number_at(column, row));

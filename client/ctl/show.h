@@ -32,6 +32,7 @@ enum ctl_kind {
 	CTL_U32,
 	CTL_U64,
 	CTL_BYTES, /* uint64_t */
+	CTL_LIMIT, /* the same; 0, which is none, is '-' in text */
 	CTL_NAME, /* char array: any bytes */
 	CTL_CLIENT, /* uint32_t, SHMI_NOBODY is '-' and null */
 	CTL_TEXT /* what `text` makes of the row; JSON only if `key` is given */

@@ -279,7 +279,7 @@ Test(ctl_output, clients)
 	expect_aligned(o.out, "CACHED", (const char *const[]){"1.5 MiB       1000 B"}, 1);
 	expect_has(o.out, "evil\\x1b[2J\\x0a\\xff\n");
 	expect_has(o.out, "gr\xc3\xbc\xc3\x9f\n");
-	expect_has(o.out, "detached");
+	expect_has(o.out, "detached        0        0          0 B          0 B            -          0  evil");
 	ctl_drop(&o);
 
 	script->given = 0;
