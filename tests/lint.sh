@@ -45,7 +45,7 @@ awk '/^```c$/ {on = 1; next} /^```$/ {on = 0} on' README.md | diff - client/exam
 sources '*.c' '*.h' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
 
 # shellcheck disable=SC2086
-flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=\"lint\" -I. -Iclient -I$BUILD"
+flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -I. -Iclient -I$BUILD"
 code=$(sources 'shm/*.c' 'proto/*.c' 'daemon/*.c' 'client/*.c')
 for cc in gcc clang; do
 	for f in $code $(sources 'tests/*.c'); do

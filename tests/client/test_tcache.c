@@ -19,7 +19,7 @@ struct ground {
 	struct test_image *t;
 	struct shmi_tc_env env;
 	uint32_t messages, parts;
-	bool away;        /* the daemon cannot be reached */
+	bool away; /* the daemon cannot be reached */
 	uint32_t no_more; /* spans that there is still memory for */
 };
 
@@ -35,7 +35,7 @@ static void grant_one(struct ground *g, struct shmi_tcache *tc, shmi_sclass scla
 	if (!page.i)
 		page = test_image_span(g->t, class_at(g, sclass)->size, shmi_sclass_attrs(sclass), CLIENT);
 	shmi_tcache_grant(tc, page.i, shmi_span_word(&g->t->img, page).generation, sclass,
-		shmi_slots_count(shmi_bitmap_at(&g->t->img, page), class_at(g, sclass)) == class_at(g, sclass)->slots);
+	        shmi_slots_count(shmi_bitmap_at(&g->t->img, page), class_at(g, sclass)) == class_at(g, sclass)->slots);
 }
 
 static int false_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
@@ -144,7 +144,7 @@ static uint64_t slots_missing(const struct ground *g)
 
 		if (w.state == SHMI_SPAN_OWNED || w.state == SHMI_SPAN_CENTRAL)
 			missing += shmi_span_at(&g->t->img, (shmi_page){p})->slots -
-				shmi_slots_count(shmi_bitmap_at(&g->t->img, (shmi_page){p}), class_at(g, w.sclass));
+			           shmi_slots_count(shmi_bitmap_at(&g->t->img, (shmi_page){p}), class_at(g, w.sclass));
 	}
 	return missing;
 }
@@ -245,7 +245,8 @@ TEST_ON_IMAGES(tcache, blocks_freed_by_another_thread_are_used_again, PAGES)
 	peak = shmi_load(&t->img.super->pages.owned);
 	for (uint32_t i = 0; i < 500000; i++)
 		give(consumer, get(producer, 64, 0));
-	cr_assert_leq(shmi_load(&t->img.super->pages.owned), peak + peak / 4 + 4, "the heap grew though nothing was live");
+	cr_assert_leq(
+	        shmi_load(&t->img.super->pages.owned), peak + peak / 4 + 4, "the heap grew though nothing was live");
 	free(producer);
 	free(consumer);
 	ground_free(g);

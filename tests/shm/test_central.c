@@ -157,7 +157,8 @@ TEST_ON_IMAGES(central, random_walk, PAGES)
 		}
 		cr_assert_eq(shmi_load(&t->view.super->pages.owned), owned);
 		cr_assert_eq(shmi_load(&t->view.super->pages.central), central);
-		cr_assert_eq(shmi_central_at(&t->view, class64())->free.count + shmi_central_at(&t->view, class64())->full.count,
-			central);
+		cr_assert_eq(shmi_central_at(&t->view, class64())->free.count +
+		                     shmi_central_at(&t->view, class64())->full.count,
+		        central);
 	}
 }

@@ -37,10 +37,10 @@ static struct scene set_scene(struct test_image *t)
 static struct shmi_group group_of(const struct scene *s, shmi_page page, uint32_t word, uint64_t bits)
 {
 	return (struct shmi_group){.bits = bits,
-		.span = page.i,
-		.generation = shmi_span_word(&s->t->img, page).generation,
-		.word = word,
-		.sclass = s->sclass.c};
+	        .span = page.i,
+	        .generation = shmi_span_word(&s->t->img, page).generation,
+	        .word = word,
+	        .sclass = s->sclass.c};
 }
 
 static uint64_t word_of(const struct scene *s, shmi_page page, uint32_t word)
@@ -169,7 +169,7 @@ TEST_ON_IMAGES(threadrec, death_while_the_magazine_is_closed_up, PAGES)
 		struct scene s = set_scene(t);
 		struct shmi_group spilled;
 
-		push_other(&s, 0, 0x3f);   /* the six oldest */
+		push_other(&s, 0, 0x3f); /* the six oldest */
 		push_other(&s, 1, 0x3fff); /* fourteen that stay */
 		spilled = group_of(&s, s.other, 0, 0x3f);
 		s.rec->spill[0] = spilled;
@@ -191,7 +191,7 @@ TEST_ON_IMAGES(threadrec, death_in_a_put, PAGES)
 		bool done, retaken, closed;
 		uint32_t written_off;
 	} cases[] = {{false, false, false, 4}, {true, false, false, 0}, {true, true, false, 4}, {true, true, true, 0},
-		{true, false, true, 0}};
+	        {true, false, true, 0}};
 
 	for (uint32_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct scene s = set_scene(t);
@@ -242,7 +242,7 @@ TEST_ON_IMAGES(threadrec, freed_large_spans_are_found_once, PAGES)
 		if (shmi_span_word(&t->img, (shmi_page){p}).state == SHMI_SPAN_LARGE)
 			large.i = p;
 	uint64_t entries[] = {large.i | (uint64_t)generation << 32, large.i | (uint64_t)(generation + 1) << 32, s.own.i,
-		large.i | (uint64_t)generation << 32};
+	        large.i | (uint64_t)generation << 32};
 
 	for (uint32_t i = 0; i < 4; i++)
 		shmi_store(&s.rec->big.entry[i], entries[i]);
@@ -281,8 +281,8 @@ TEST_ON_IMAGES(threadrec, hostile_records, PAGES)
 		reclaim(&s);
 		cr_assert_eq(memcmp(before, t->img.meta, offsetof(struct shmi_super, counters)), 0);
 		cr_assert_eq(memcmp(before + t->img.geo.page_class, t->img.meta + t->img.geo.page_class,
-				     meta_spans - t->img.geo.page_class),
-			0);
+		                     meta_spans - t->img.geo.page_class),
+		        0);
 		for (uint32_t w = 0; w < 8; w++)
 			cr_assert(w < s.class->words || word_of(&s, s.own, w) == 0, "a bit beyond the last slot");
 	}

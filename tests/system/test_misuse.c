@@ -59,7 +59,8 @@ static void expect(const char *program, const char *harden, const char *message)
 	char said[1000];
 	int status = run(program, harden, said, sizeof(said));
 
-	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "%s: status %#x, said: %s", program, status, said);
+	cr_assert(
+	        WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "%s: status %#x, said: %s", program, status, said);
 	cr_assert_not_null(strstr(said, message), "%s said: %s", program, said);
 	cr_assert_eq(strchr(said, '\n'), said + strlen(said) - 1, "one line: %s", said);
 	cr_assert_eq(strncmp(said, "shmalloc: ", 10), 0);
@@ -68,9 +69,10 @@ static void expect(const char *program, const char *harden, const char *message)
 static const struct {
 	const char *program, *message;
 } abuses[] = {{"double_free", "double free of 0x"}, {"double_free_late", "double free of 0x"},
-	{"inner_pointer", "into the middle of a block"}, {"outside", "is in no attached heap"},
-	{"no_block", "invalid free: "}, {"large_twice", "double free of 0x"}, {"large_twice_late", "no block begins at 0x"},
-	{"large_inner", "into the middle of a block"}, {"realloc_freed", "no block begins at 0x"}};
+        {"inner_pointer", "into the middle of a block"}, {"outside", "is in no attached heap"},
+        {"no_block", "invalid free: "}, {"large_twice", "double free of 0x"},
+        {"large_twice_late", "no block begins at 0x"}, {"large_inner", "into the middle of a block"},
+        {"realloc_freed", "no block begins at 0x"}};
 
 Test(misuse, each_is_named, .init = start, .fini = end)
 {
