@@ -151,7 +151,7 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 	uint64_t limit = shmi_npages_bytes((shmi_npages){heap->env.img.geo.limit_pages});
 
 	*error = ENOMEM;
-	if (size > limit || alignment > SHMI_ARENA_PAGES * SHMI_PAGE_SIZE)
+	if (size > limit - SHMI_PAGE_SIZE || alignment > SHMI_ARENA_PAGES * SHMI_PAGE_SIZE) /* page 0 is nobody's */
 		return NULL;
 	struct wire_large ask = {.bytes = size,
 	        .pages = shmi_npages_of(size).n,
