@@ -38,9 +38,9 @@ static int connect_to(const struct test_daemon *d)
 	int sock, error;
 	long long limit = test_now_ms() + WAIT_MS;
 
-	while ((error = shmi_chan_connect(d->socket, &sock)) == CHAN_E_AGAIN && test_now_ms() < limit)
+	while ((error = shmi_chan_connect(d->socket, &sock)) == -EAGAIN && test_now_ms() < limit)
 		poll(NULL, 0, 10); /* the backlog is full: nothing tells when it no longer is */
-	cr_assert_eq(error, 0);
+	cr_assert_eq(error, 0, "cannot connect: %d", error);
 	return sock;
 }
 
