@@ -2,7 +2,7 @@
  *
  * A slot is in one of three places: free in its bitmap; in one magazine (or in the spill of a put that has begun), below
  * top; or allocated. The functions below are the only ones that move slots between a record and the bitmaps; what a death
- * between any two of their stores leaves is put back by shmi_threadrec_reclaim. Pairs P1 and P6; invariants I10 to I12.
+ * between any two of their stores leaves is put back by shm/reclaim.h. Pairs P1 and P6; invariants I10 to I14.
  *
  * Take: intent {span, generation, word, bits}, op = TAKE; and on the word; entries; top; op = NONE.
  *

@@ -41,7 +41,7 @@ const struct ctl_command ctl_clients = {.name = "clients",
         .summary = "who is attached, and what each holds",
         .help = "HELD are the pages of the spans that a client holds, CACHED what lies free in its caches, LIMIT how "
                 "much\n"
-                "it may hold ('-', in JSON 0: no limit of its own). A detached client lives, but its connection is "
-                "gone; it keeps what it holds.",
+                "it may hold: '-', and 0 in JSON, if it has no limit of its own. A detached client lives, but its\n"
+                "connection is gone; it keeps what it holds.",
         .options = CTL_OPT_BYTES,
         .run = run};

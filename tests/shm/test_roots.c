@@ -1,6 +1,7 @@
 #include "shm/roots.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -93,4 +94,52 @@ TEST_ON_IMAGES(roots, damaged_entry, 16)
 	cr_assert_eq(shmi_roots_set(&t->img, "a", (shmi_off){8192}, 3), 0);
 	shmi_store(&shmi_root_at(&t->img, 0)->seq, 3);
 	cr_assert_eq(get(t, "a"), 0);
+}
+
+/* A writer gives a few entries ever new names, while a reader looks: a name never has the offset of another. */
+struct race {
+	struct test_image *t;
+	shmi_a32 stop;
+};
+
+static void race_name(uint32_t i, char name[64])
+{
+	memset(name, 'a' + (int)i % 26, 63);
+	name[63] = 0;
+	snprintf(name, 64, "%u", i);
+	name[strlen(name)] = 'x'; /* a long name of which many words change */
+}
+
+static void *write_roots(void *arg)
+{
+	struct race *race = arg;
+	char name[64];
+
+	for (uint32_t i = 0; !shmi_load(&race->stop); i = (i + 1) % 50) {
+		race_name(i, name);
+		shmi_roots_set(&race->t->img, name, (shmi_off){8192 + 16 * (uint64_t)i}, 1);
+		race_name((i + 47) % 50, name);
+		shmi_roots_del(&race->t->img, name);
+	}
+	return NULL;
+}
+
+TEST_ON_IMAGES(roots, reader_beside_a_writer, 16)
+{
+	struct race race = {.t = t};
+	uint32_t found = 0;
+	pthread_t writer;
+	char name[64];
+
+	cr_assert_eq(pthread_create(&writer, NULL, write_roots, &race), 0);
+	for (uint32_t i = 0; i < 200000 || (!found && i < 20000000); i++) {
+		race_name(i % 50, name);
+		uint64_t off = get(t, name);
+
+		cr_assert(!off || off == 8192 + 16 * (uint64_t)(i % 50), "%s is at %lu", name, off);
+		found += off != 0;
+	}
+	shmi_store(&race.stop, 1);
+	pthread_join(writer, NULL);
+	cr_assert_neq(found, 0);
 }
