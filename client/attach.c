@@ -84,9 +84,11 @@ static int resolve(const struct shma_options *given, struct target *t)
 	int error;
 
 	if (given) {
-		if (given->size < offsetof(struct shma_options, socket) + sizeof(o.socket) || given->timeout_ms < -1)
+		if (given->size < offsetof(struct shma_options, socket) + sizeof(o.socket))
 			return EINVAL;
 		memcpy(&o, given, given->size < sizeof(o) ? given->size : sizeof(o));
+		if (o.timeout_ms < -1)
+			return EINVAL;
 	}
 	error = o.socket ? copy(t->socket, sizeof(t->socket), o.socket) : default_socket(t->socket);
 	if (!error)
