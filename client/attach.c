@@ -103,21 +103,47 @@ static int resolve(const struct shma_options *given, struct target *t)
 
 /* ---- mappings ---- */
 
-static void *map_shared(int fd, uint64_t bytes, int prot, uint64_t at)
+static void *map_shared(int fd, uint64_t bytes, int prot)
+{
+	return mmap(NULL, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
+}
+
+/* Where there is room: as blocks are aligned by their offsets, the mapping is as far as a caller can ask for. */
+static void *map_data_anywhere(int fd, uint64_t bytes)
+{
+	uint64_t align = SHMI_ARENA_PAGES * SHMI_PAGE_SIZE;
+	char *room = mmap(NULL, bytes + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (room == MAP_FAILED)
+		return MAP_FAILED;
+	uint64_t lead = -(uint64_t)(uintptr_t)room & (align - 1);
+	void *p = mmap(room + lead, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+
+	if (p == MAP_FAILED) {
+		(void)munmap(room, bytes + align);
+		return p;
+	}
+	if (lead)
+		(void)munmap(room, lead);
+	(void)munmap(room + lead + bytes, align - lead);
+	return p;
+}
+
+/* At the address `at`, where everybody else has it, or where there is room. */
+static void *map_data(int fd, uint64_t bytes, uint64_t at)
 {
 	void *hint = (void *)(uintptr_t)at; /* cast: an address that the daemon chose */
-	void *p = MAP_FAILED;
 
 #ifdef __SANITIZE_THREAD__ /* which turns a hint outside its address ranges into address 0 */
-	at = 0;
+	return map_data_anywhere(fd, bytes);
 #endif
-	if (at)
-		p = mmap(hint, bytes, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, 0);
-	if (p != MAP_FAILED && at && p != hint) { /* a kernel that does not know the flag */
+	void *p = mmap(hint, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, 0);
+
+	if (p == hint)
+		return p;
+	if (p != MAP_FAILED) /* a kernel that does not know the flag */
 		(void)munmap(p, bytes);
-		p = MAP_FAILED;
-	}
-	return p != MAP_FAILED ? p : mmap(NULL, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	return map_data_anywhere(fd, bytes);
 }
 
 static int image_errno(int error)
@@ -136,12 +162,12 @@ static int map_objects(struct shma_heap *heap, const int *fds, const struct wire
 	if ((uint64_t)meta.st_size < ok->meta_bytes || (uint64_t)ctl.st_size < ok->ctl_bytes ||
 	        (uint64_t)data.st_size < ok->data_bytes)
 		return EIO;
-	m = map_shared(fds[0], ok->meta_bytes, PROT_READ, 0);
+	m = map_shared(fds[0], ok->meta_bytes, PROT_READ);
 	if (m == MAP_FAILED)
 		return errno;
 	heap->env.img.meta = m;
 	heap->env.img.geo.meta_bytes = ok->meta_bytes;
-	c = map_shared(fds[1], ok->ctl_bytes, PROT_READ | PROT_WRITE, 0);
+	c = map_shared(fds[1], ok->ctl_bytes, PROT_READ | PROT_WRITE);
 	if (c == MAP_FAILED)
 		return errno;
 	int error = image_errno(shmi_image_open(&heap->env.img, m, ok->meta_bytes, c, ok->ctl_bytes));
@@ -152,7 +178,7 @@ static int map_objects(struct shma_heap *heap, const int *fds, const struct wire
 	}
 	if ((uint64_t)heap->env.img.geo.limit_pages << SHMI_PAGE_SHIFT > ok->data_bytes)
 		return EIO;
-	d = map_shared(fds[2], ok->data_bytes, PROT_READ | PROT_WRITE, ok->base);
+	d = map_data(fds[2], ok->data_bytes, ok->base);
 	if (d == MAP_FAILED)
 		return errno;
 	heap->env.base = (uint64_t)(uintptr_t)d;
