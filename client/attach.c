@@ -312,7 +312,8 @@ static int find_place(const struct target *t, uint32_t *index)
 	struct target def;
 
 	*index = 0; /* the default heap's place is its own; taken, if the default was another when it was first used */
-	if (!shmi_load(&shmi_heaps[0]) && resolve(NULL, &def) == 0 && strcmp(def.socket, t->socket) == 0 && strcmp(def.name, t->name) == 0)
+	if (!shmi_load(&shmi_heaps[0]) && resolve(NULL, &def) == 0 && strcmp(def.socket, t->socket) == 0 &&
+	        strcmp(def.name, t->name) == 0)
 		return 0;
 	for (*index = 1; *index < SHMI_MAX_HEAPS; ++*index)
 		if (!shmi_load(&shmi_heaps[*index]))
