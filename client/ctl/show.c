@@ -156,9 +156,8 @@ static void cell_text(const struct ctl *ctl, const struct ctl_column *column, co
 		column->text(row, to, CTL_CELL);
 	else if (column->kind == CTL_NAME)
 		ctl_clean((const char *)row + column->at, to, CTL_CELL);
-	else if (column->kind == CTL_CLIENT && number_at(column, row) == SHMI_NOBODY)
-		snprintf(to, CTL_CELL, "-");
-	else if (column->kind == CTL_LIMIT && !number_at(column, row))
+	else if ((column->kind == CTL_CLIENT && number_at(column, row) == SHMI_NOBODY) ||
+	         (column->kind == CTL_LIMIT && !number_at(column, row)))
 		snprintf(to, CTL_CELL, "-");
 	else if ((column->kind == CTL_BYTES || column->kind == CTL_LIMIT) && !ctl->bytes)
 		ctl_human(number_at(column, row), to, CTL_CELL);
