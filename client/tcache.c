@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
+#define REAP_LEAST 16u /* held spans that are looked at before any are asked for */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds */
 
 struct shmi_tcache shmi_tcache_none;
@@ -265,6 +266,7 @@ static int ask_daemon(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
 	uint32_t spans = ask_size(tc, sclass), slots = class_of(tc, sclass)->slots;
 	uint32_t need = (want + slots - 1) / slots;
 
+	shmi_tcache_reap(tc, REAP_LEAST + 4 * spans);
 	want_spans(tc, sclass, spans < need ? need : spans);
 	want_others(tc, sclass);
 	int error = shmi_tcache_send(tc);

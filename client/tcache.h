@@ -96,6 +96,7 @@ struct shmi_tcache {
 	uint32_t trim_epoch;
 	uint32_t granted; /* spans that the last refill brought */
 	uint32_t refills, age_clock; /* of magazines; where the clock of idle classes stands */
+	uint32_t reap_clock; /* which class was last looked at for spans that others have emptied */
 	uint32_t return_bytes; /* of ask.returns */
 	uint32_t whole[SHMI_SPAN_CLASSES]; /* spans on `ready` that are counted as wholly free */
 	uint16_t keep[SHMI_SPAN_CLASSES]; /* wholly free spans that proved worth keeping */
@@ -186,6 +187,7 @@ void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t
 void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page);
 int shmi_tcache_send(struct shmi_tcache *tc);
 void shmi_tcache_age(struct shmi_tcache *tc);
+void shmi_tcache_reap(struct shmi_tcache *tc, uint32_t looks);
 
 /* Empties all magazines and gives back the spans that are wholly free. */
 void shmi_tcache_trim(struct shmi_tcache *tc);

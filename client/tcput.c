@@ -1,6 +1,7 @@
 /* The put side of the thread cache: blocks go back into the bitmaps they came from, spans to where they came from. */
 #include "client/tcache.h"
 
+#define REAP_LOOKS 32u /* spans of one queue that are looked at before it is another's turn */
 #define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
 
 static const struct shmi_class *class_of(const struct shmi_tcache *tc, uint32_t sclass)
@@ -283,6 +284,36 @@ static void give_back_whole(struct shmi_tcache *tc, struct shmi_queue *queue, co
 		next = tc->env->held[page].next;
 		if (wholly_free(tc, page, class))
 			shmi_tcache_give_back(tc, page);
+	}
+}
+
+/* One held span, from the head of a queue to its end unless it goes. */
+static void look_at_head(struct shmi_tcache *tc, struct shmi_queue *queue, uint32_t c)
+{
+	uint32_t page = queue->head;
+	struct shmi_held *node = &tc->env->held[page];
+	enum shmi_held_queue which = (enum shmi_held_queue)node->queue;
+
+	shmi_queue_remove(tc->env->held, queue, page);
+	shmi_queue_append(tc->env->held, queue, page, which);
+	if (!node->whole && wholly_free(tc, page, class_of(tc, c)))
+		shmi_tcache_give_back(tc, page);
+}
+
+/* Others put blocks back into our spans without a word to us. Before the heap grows, some spans of all classes are looked at,
+ * in turn, for such as have become wholly free: so what others free is found at least as fast as we ask for more. */
+void shmi_tcache_reap(struct shmi_tcache *tc, uint32_t looks)
+{
+	for (uint32_t classes = 0; looks && classes < SHMI_SPAN_CLASSES; classes++) {
+		uint32_t c = tc->reap_clock = (tc->reap_clock + 1) % SHMI_SPAN_CLASSES;
+		struct shmi_queue *queues[] = {&tc->full[c], &tc->ready[c]};
+
+		for (uint32_t q = 0; q < 2; q++) {
+			uint32_t n = queues[q]->count < REAP_LOOKS ? queues[q]->count : REAP_LOOKS;
+
+			for (; n && looks; n--, looks--)
+				look_at_head(tc, queues[q], c);
+		}
 	}
 }
 
