@@ -77,7 +77,7 @@ static bool make_room(struct shmi_tcache *tc, uint32_t bytes, uint32_t except)
 /* Bytes of the budget that one class may have: what a magazine saves goes with the number of its blocks, not their size. */
 static uint32_t share(uint32_t size)
 {
-	return size <= 256 ? 64 * 1024 : 32 * 1024;
+	return size <= 256 ? 64 * 1024 : size <= 1024 ? 32 * 1024 : 16 * 1024;
 }
 
 /* The magazine ran empty or over: let it hold twice as much, within its capacity, a share of the budget and the budget. */
