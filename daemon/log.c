@@ -39,7 +39,8 @@ void log_set_fd(int fd)
 	out = fd;
 }
 
-static void write_line(enum log_level level, uint32_t swallowed, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void write_line(
+        enum log_level level, uint32_t swallowed, const char *format, va_list args)
 {
 	char line[1024], *at = line;
 	const size_t room = sizeof(line) - 64; /* for the tail below */

@@ -158,7 +158,7 @@ static void finish(struct core *core, struct client *client)
 	if (dead) {
 		shmi_bump(&core->heap->img.super->counters.deaths, 1);
 		shmi_bump(&core->heap->img.super->counters.reclaimed_pages, r->pages);
-		log_limited(LEVEL_INFO, LOG_DEATH, "client %u (pid %d) is dead: %llu pages reclaimed", client->id,
+		log_limited(LEVEL_INFO, LOG_DEATH, "client %u (pid %d) has ended: %llu pages taken back", client->id,
 		        client->peer.pid, (unsigned long long)r->pages);
 	} else {
 		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has detached", client->id, client->peer.pid);

@@ -1,5 +1,7 @@
 #include "daemon/store.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
@@ -64,6 +66,41 @@ static void note_shortage(const struct objects *o, const struct heap *heap)
 		        (unsigned long long)(fs.f_blocks * fs.f_frsize >> 20));
 }
 
+/* What our memory cgroup allows, UINT64_MAX without a limit. Only the unified hierarchy is looked at. */
+static uint64_t cgroup_limit(void)
+{
+	char group[512] = "", path[600], text[32] = "";
+	unsigned long long limit = 0;
+	FILE *file = fopen("/proc/self/cgroup", "re");
+
+	if (!file)
+		return UINT64_MAX;
+	while (fgets(group, sizeof(group), file) && strncmp(group, "0::", 3) != 0)
+		group[0] = 0;
+	(void)fclose(file);
+	group[strcspn(group, "\n")] = 0;
+	snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max", group[0] ? group + 3 : "");
+	file = fopen(path, "re");
+	if (!file)
+		return UINT64_MAX;
+	if (fgets(text, sizeof(text), file))
+		limit = strtoull(text, NULL, 10);
+	(void)fclose(file);
+	return limit ? limit : UINT64_MAX; /* "max" is 0 here */
+}
+
+/* Going over the cgroup's limit is a SIGKILL inside fallocate and not an error. */
+static void note_cgroup(const struct heap *heap)
+{
+	uint64_t bytes = shmi_npages_bytes((shmi_npages){heap->img.geo.limit_pages}), limit = cgroup_limit();
+
+	if (bytes > limit)
+		log_line(LEVEL_WARN,
+		        "the heap's limit of %llu MiB is above the %llu MiB of this memory cgroup: the kernel may kill "
+		        "shmallocd before the heap is full",
+		        (unsigned long long)(bytes >> 20), (unsigned long long)(limit >> 20));
+}
+
 static int open_locked(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
 {
 	if (objects_lock(o)) {
@@ -84,6 +121,7 @@ int store_open(struct objects *o, struct heap *heap, const struct config *config
 		return 1;
 	}
 	note_shortage(o, heap);
+	note_cgroup(heap);
 	return 0;
 }
 

@@ -166,7 +166,7 @@ Test(large, resume_in_the_middle_and_after)
 	struct dialogue *d = test_core_attach(t, 1000);
 	uint32_t id = test_core_client(d);
 
-	for (int late = 0; late < 2; late++) {
+	for (uint32_t late = 0; late < 2; late++) {
 		begin(t, d, 1000);
 		struct wire_msg req = t->req;
 
