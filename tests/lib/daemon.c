@@ -22,6 +22,7 @@
 #define START_MS 10000 /* the longest wait for a daemon to come up or go down; sanitizers are slow */
 #define RETRY_MS 5 /* between bind and listen nothing happens that one could wait for */
 #define MAX_ARGS 32
+#define MAX_KNOWN 16
 
 long long test_now_ms(void)
 {
@@ -54,11 +55,10 @@ const char *test_build_path(const char *name)
 
 static void name_it(struct test_daemon *d, const struct test_daemon_options *options)
 {
-	static unsigned started;
-
 	snprintf(d->socket, sizeof(d->socket), "%s/sock", d->dir);
 	snprintf(d->log, sizeof(d->log), "%s/log", d->dir);
-	snprintf(d->instance, sizeof(d->instance), "test-%d-%u", (int)getpid(), started++);
+	snprintf(
+	        d->instance, sizeof(d->instance), "test-%s", strrchr(d->dir, '.') + 1); /* as unique as the directory */
 	snprintf(d->heap, sizeof(d->heap), "%s", options->heap ? options->heap : "default");
 }
 
@@ -156,6 +156,40 @@ int test_daemon_start_again(struct test_daemon *d, const struct test_daemon_opti
 	return -1;
 }
 
+/* ---- what a test that fails does not come to ---- */
+
+static struct test_daemon known[MAX_KNOWN]; /* names that were made and not yet removed; dir[0] is 0: free */
+static pid_t keeper; /* the process that made them: a forked child has a copy, and no business with it */
+
+/* The daemons themselves die with this process. */
+static void remove_known(void)
+{
+	for (int i = 0; i < MAX_KNOWN && keeper == getpid(); i++)
+		if (known[i].dir[0])
+			test_daemon_remove(&known[i]);
+}
+
+static void know(const struct test_daemon *d)
+{
+	if (keeper != getpid()) {
+		memset(known, 0, sizeof(known));
+		keeper = getpid();
+		atexit(remove_known);
+	}
+	for (int i = 0; i < MAX_KNOWN; i++)
+		if (!known[i].dir[0]) {
+			known[i] = *d;
+			return;
+		}
+}
+
+static void forget(const struct test_daemon *d)
+{
+	for (int i = 0; i < MAX_KNOWN; i++)
+		if (strcmp(known[i].dir, d->dir) == 0)
+			known[i].dir[0] = 0;
+}
+
 int test_daemon_init(struct test_daemon *d, const struct test_daemon_options *options)
 {
 	*d = (struct test_daemon){.pid = -1, .pidfd = -1, .dir = "/tmp/shmalloc-test.XXXXXX"};
@@ -164,6 +198,7 @@ int test_daemon_init(struct test_daemon *d, const struct test_daemon_options *op
 		return -1;
 	}
 	name_it(d, options ? options : &(struct test_daemon_options){0});
+	know(d);
 	return 0;
 }
 
@@ -280,6 +315,7 @@ void test_daemon_remove(struct test_daemon *d)
 		closedir(dir);
 	rmdir(d->dir);
 	each_object(d, remove_path);
+	forget(d);
 }
 
 int test_daemon_end(struct test_daemon *d)

@@ -12,6 +12,14 @@
 #include "tests/lib/daemon.h"
 #include "tests/lib/traces.h"
 
+/* Tests that take hours come after this: `make soak`. */
+static inline bool system_soaks(void)
+{
+	return getenv("SHMALLOC_SOAK") != NULL;
+}
+
+#define SYSTEM_SOAK_TIMEOUT 14000 /* seconds */
+
 static inline void system_start(struct test_daemon *d, const char *const *args)
 {
 	cr_assert_eq(test_daemon_start(d, &(struct test_daemon_options){.args = args}), 0);

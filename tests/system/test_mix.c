@@ -17,6 +17,7 @@
 #define PROCESSES 8
 #define THREADS 4
 #define STEPS 40000 /* of each thread */
+#define SOAK_ROUNDS 500
 #define HELD 64 /* blocks that a thread holds */
 #define PLACES 512
 
@@ -193,10 +194,9 @@ static int close_market(void *arg)
 	return 0;
 }
 
-Test(mix, eight_processes_of_four_threads, .timeout = 600)
+static void run_market(struct test_random *random)
 {
 	struct test_daemon d;
-	struct test_random random = test_random_init("mix");
 	pid_t pid[PROCESSES];
 	int fds;
 
@@ -204,8 +204,8 @@ Test(mix, eight_processes_of_four_threads, .timeout = 600)
 	cr_assert_eq(child_run(open_market, NULL), 0);
 	fds = test_daemon_fds(&d);
 	for (unsigned i = 0; i < PROCESSES; i++) {
-		pid[i] = child_start(process_main, &random);
-		test_random_next(&random);
+		pid[i] = child_start(process_main, random);
+		test_random_next(random);
 	}
 	for (int i = 0; i < 3; i++)
 		cr_expect_eq(test_ctl_check(&d), 0, "during the run");
@@ -216,4 +216,20 @@ Test(mix, eight_processes_of_four_threads, .timeout = 600)
 	system_expect_empty(&d);
 	cr_expect_leq(test_daemon_fds(&d), fds, "the daemon keeps descriptors of clients that are gone");
 	system_end(&d);
+}
+
+Test(mix, eight_processes_of_four_threads, .timeout = 400)
+{
+	struct test_random random = test_random_init("mix");
+
+	run_market(&random);
+}
+
+Test(mix, soak, .timeout = SYSTEM_SOAK_TIMEOUT)
+{
+	for (int round = 0; system_soaks() && round < SOAK_ROUNDS; round++) {
+		struct test_random random = test_random_init("mix, soak");
+
+		run_market(&random);
+	}
 }

@@ -118,3 +118,12 @@ Test(replay, a_message_serves_many_events, .timeout = LONG)
 	free(said);
 	system_end(&d);
 }
+
+Test(replay, soak_all_traces_in_all_modes, .timeout = SYSTEM_SOAK_TIMEOUT)
+{
+	static const char *const runs[][2] = {
+	        {"procs", "2"}, {"procs", "4"}, {"procs", "8"}, {"handover", "2"}, {"threads", "1"}};
+
+	for (size_t i = 0; system_soaks() && i < sizeof(runs) / sizeof(runs[0]); i++)
+		replay_all(test_traces_all, runs[i][0], runs[i][1]);
+}
