@@ -40,9 +40,7 @@ Test(replay, one_process, .timeout = LONG)
 
 Test(replay, two_processes_at_once, .timeout = LONG)
 {
-	static const char *const names[] = {"jq-json", "gs-png", "ffmpeg-x264", "redis-mixed", "git-pack", NULL};
-
-	replay_all(names, "procs", "2");
+	replay_all(test_traces_all, "procs", "2");
 }
 
 Test(replay, four_processes_at_once, .timeout = LONG)
@@ -52,14 +50,12 @@ Test(replay, four_processes_at_once, .timeout = LONG)
 
 Test(replay, handed_over, .timeout = LONG)
 {
-	static const char *const names[] = {"jq-json", "gs-png", "ffmpeg-x264", "perl-text", "redis-mixed", NULL};
-
-	replay_all(names, "handover", "2");
+	replay_all(test_traces_all, "handover", "2");
 }
 
 Test(replay, with_the_traces_threads, .timeout = LONG)
 {
-	static const char *const names[] = {"ffmpeg-x264", "redis-mixed", "git-pack", NULL};
+	static const char *const names[] = {"ffmpeg-x264", "redis-mixed", "mariadb-oltp", "git-pack", NULL};
 
 	replay_all(names, "threads", "1");
 }
