@@ -58,7 +58,7 @@ SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c 
 
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: all help programs suites stress clean
+.PHONY: all help programs suites stress everything clean
 
 all: programs ## build the daemon, the library and the tools
 programs: $(PROGRAMS) $(EXAMPLES) $(BENCH)
@@ -160,18 +160,18 @@ $(BUILD)/tests/system/test_replay_check: $(BUILD)/tests/bench/replay/check.o
 
 suites: $(SUITES)
 stress: $(STRESS)
+everything: $(PROGRAMS) $(EXAMPLES) $(BENCH) $(SUITES) $(STRESS) $(MISUSE)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
-CHECK_NEEDS = $(PROGRAMS) $(EXAMPLES) $(BENCH) $(SUITES) $(STRESS) $(MISUSE)
 
 .PHONY: deps check soak demo bench lint format asan tsan coverage install uninstall
-check: $(CHECK_NEEDS) ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS)
+check: everything ## run all tests; ends with a line "N passed, N failed"
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) tests/system/install.sh
 
-soak: $(CHECK_NEEDS) ## the same tests with larger counts and all traces: hours
+soak: everything ## the same tests with larger counts and all traces: hours
 	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SUITES) $(STRESS)
 
 asan: ## make check under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -231,7 +231,7 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 DEPS := gcc make pkg-config libevent-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libcriterion-dev libzstd-dev
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr
-.PHONY: deps-if-missing tsan-here coverage-here
+.PHONY: deps-if-missing tsan-here coverage-here always
 deps: ## install what building, testing and linting needs (Debian; asks for root)
 	@tests/deps.sh $(DEPS) $(DEPS_LINT)
 deps-if-missing:
@@ -240,7 +240,8 @@ deps-if-missing:
 # ---- install: one list drives install and uninstall: mode, built file, place ----
 
 PC := $(BUILD)/shmalloc.pc
-$(PC): client/shmalloc.pc.in Makefile
+$(PC): client/shmalloc.pc.in always # for whatever prefix this call has
+	@mkdir -p $(@D)
 	@sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(libdir)|' -e 's|@includedir@|$(includedir)|' -e 's|@version@|$(VERSION)|' \
 		$< >$@
 

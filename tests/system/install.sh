@@ -1,0 +1,30 @@
+#!/bin/bash
+# What is installed is enough to build and run a program against, and uninstalling leaves nothing.
+set -euo pipefail
+command -v pkg-config >/dev/null || { echo 'skipped: no pkg-config'; exit 77; }
+case $BUILD in */plain) ;; *) echo 'skipped: installs the plain build only'; exit 77 ;; esac
+dir=$(mktemp -d)
+daemon=
+trap '[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true; rm -rf "$dir"' EXIT
+
+make -s install DESTDIR="$dir/root" prefix=/opt/shmalloc
+root=$dir/root/opt/shmalloc
+export PKG_CONFIG_PATH=$root/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir/root
+# shellcheck disable=SC2046
+cc client/examples/hello.c $(pkg-config --cflags --libs shmalloc) -o "$dir/hello"
+# shellcheck disable=SC2046
+cc client/examples/hello.c $(pkg-config --cflags shmalloc) "$root/lib/libshmalloc.a" -lprotobuf-c -pthread -o "$dir/hello-static"
+
+export SHMALLOC_SOCKET=$dir/sock LD_LIBRARY_PATH=$root/lib
+"$root/sbin/shmallocd" --socket "$SHMALLOC_SOCKET" --instance "install-test-$$" --size 64MiB 2>"$dir/log" &
+daemon=$!
+"$dir/hello" 'from the installed library' # attaching waits for the daemon
+[ "$("$dir/hello-static")" = 'from the installed library' ]
+"$root/bin/shmallocctl" --socket "$SHMALLOC_SOCKET" check
+kill "$daemon"
+wait "$daemon"
+daemon=
+
+make -s uninstall DESTDIR="$dir/root" prefix=/opt/shmalloc
+left=$(find "$dir/root" ! -type d)
+[ -z "$left" ] || { echo "uninstall left: $left"; exit 1; }
