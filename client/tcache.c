@@ -4,7 +4,7 @@
 
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
 #define REAP_LEAST 16u /* held spans that are looked at before any are asked for */
-#define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds */
+#define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds, and more for a long ask */
 
 struct shmi_tcache shmi_tcache_none;
 
@@ -158,14 +158,32 @@ static uint32_t fill_ready(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t 
 	return got;
 }
 
+static uint32_t bounded(uint32_t spans, uint32_t bytes, const struct shmi_class *class)
+{
+	uint32_t most = bytes / (class->pages << SHMI_PAGE_SHIFT);
+
+	return spans < most ? spans : most ? most : 1;
+}
+
+/* A sixteenth of what the thread holds of the class; at first one, then two, then four short spans. */
+static uint32_t ask_size(const struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	const struct shmi_class *class = class_of(tc, sclass);
+	uint32_t held = tc->ready[sclass.c].count + tc->full[sclass.c].count, asks = tc->cls[sclass.c].asks;
+	uint32_t least = bounded(1u << (asks > 2 ? 2 : asks), 32 * 1024, class), n = held / 16;
+
+	return bounded(n < least ? least : n, SHMI_TC_ASK_MAX, class);
+}
+
 /* Looks again at spans that had no free slot, the oldest first: other threads and processes put blocks back without a
- * word to us. Goes on as long as a look brings a slot or more on average. */
+ * word to us. Goes on as long as a look brings a slot or more on average, and for some looks to each span that would be
+ * asked for otherwise: so all spans have had their turn before the class has grown by a quarter. */
 static uint32_t sweep(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
 {
 	struct shmi_queue *full = &tc->full[sclass.c];
-	uint32_t found = 0, looks = 0, most = full->count;
+	uint32_t found = 0, looks = 0, most = full->count, least = SWEEP_LEAST + 4 * ask_size(tc, sclass);
 
-	for (; looks < most && found < want && looks < found + SWEEP_LEAST; looks++) {
+	for (; looks < most && found < want && looks < found + least; looks++) {
 		uint32_t page = full->head;
 		uint32_t n = shmi_slots_count(shmi_bitmap_at(&tc->env->img, (shmi_page){page}), class_of(tc, sclass));
 
@@ -190,27 +208,11 @@ static bool take_back(struct shmi_tcache *tc, shmi_sclass sclass)
 		if (span.sclass != sclass.c)
 			continue;
 		ask->returns[i] = ask->returns[--ask->n_returns];
+		tc->return_bytes -= class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT;
 		shmi_tcache_grant(tc, span.page, span.generation, sclass, true);
 		return true;
 	}
 	return false;
-}
-
-static uint32_t bounded(uint32_t spans, uint32_t bytes, const struct shmi_class *class)
-{
-	uint32_t most = bytes / (class->pages << SHMI_PAGE_SHIFT);
-
-	return spans < most ? spans : most ? most : 1;
-}
-
-/* A sixteenth of what the thread holds of the class; at first one, then two, then four short spans. */
-static uint32_t ask_size(const struct shmi_tcache *tc, shmi_sclass sclass)
-{
-	const struct shmi_class *class = class_of(tc, sclass);
-	uint32_t held = tc->ready[sclass.c].count + tc->full[sclass.c].count, asks = tc->cls[sclass.c].asks;
-	uint32_t least = bounded(1u << (asks > 2 ? 2 : asks), 32 * 1024, class), n = held / 16;
-
-	return bounded(n < least ? least : n, SHMI_TC_ASK_MAX, class);
 }
 
 /* How many wholly free spans are not given back. */

@@ -252,6 +252,44 @@ TEST_ON_IMAGES(tcache, blocks_freed_by_another_thread_are_used_again, PAGES)
 	ground_free(g);
 }
 
+/* The old spans stay full for good; what is freed lies behind them in the queue. */
+TEST_ON_IMAGES(tcache, a_stream_beside_a_large_live_set_does_not_grow_the_heap, PAGES)
+{
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *producer = cache_new(g, 0), *consumer = cache_new(g, 1);
+	uint64_t before;
+
+	for (uint32_t i = 0; i < 100000; i++)
+		cr_assert_not_null(get(producer, 64, 0));
+	before = shmi_load(&t->img.super->pages.owned);
+	for (uint32_t i = 0; i < 1000000; i++)
+		give(consumer, get(producer, 64, 0));
+	cr_assert_leq(shmi_load(&t->img.super->pages.owned), before + before / 2);
+	free(producer);
+	free(consumer);
+	ground_free(g);
+}
+
+TEST_ON_IMAGES(tcache, spans_taken_back_wait_for_no_message, PAGES)
+{
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	void *block[4];
+	uint32_t before = 0;
+
+	for (uint32_t round = 0; round < 200; round++) {
+		if (round == 100)
+			before = g->messages;
+		for (uint32_t i = 0; i < 4; i++)
+			block[i] = get(tc, 256 * 1024, 0);
+		for (uint32_t i = 0; i < 4; i++)
+			give(tc, block[i]);
+	}
+	cr_assert_eq(g->messages, before);
+	free(tc);
+	ground_free(g);
+}
+
 static void kept(void *ctx, uint32_t page, shmi_sclass sclass)
 {
 	(void)page, (void)sclass;
