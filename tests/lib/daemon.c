@@ -340,3 +340,15 @@ int test_daemon_fds(const struct test_daemon *d)
 		closedir(dir);
 	return n;
 }
+
+int test_daemon_settle_fds(const struct test_daemon *d, int most)
+{
+	long long deadline = test_now_ms() + START_MS;
+	int n;
+
+	while ((n = test_daemon_fds(d)) > most && test_now_ms() < deadline)
+		poll(NULL, 0, RETRY_MS);
+	if (n > most)
+		fprintf(stderr, "the daemon has %d descriptors open, not %d\n", n, most);
+	return n > most ? -1 : 0;
+}

@@ -60,6 +60,9 @@ int test_daemon_end(struct test_daemon *d);
 /* Descriptors that it has open. */
 int test_daemon_fds(const struct test_daemon *d);
 
+/* Waits until these are at most `most`, as the daemon closes a connection a moment after its peer has. */
+int test_daemon_settle_fds(const struct test_daemon *d, int most);
+
 /* Shared objects of its instance in /dev/shm. */
 int test_daemon_objects(const struct test_daemon *d);
 

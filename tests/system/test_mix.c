@@ -214,7 +214,7 @@ static void run_market(struct test_random *random)
 	cr_expect_eq(test_ctl_check(&d), 0, "after the run");
 	cr_expect_eq(child_run(close_market, NULL), 0);
 	system_expect_empty(&d);
-	cr_expect_leq(test_daemon_fds(&d), fds, "the daemon keeps descriptors of clients that are gone");
+	cr_expect_eq(test_daemon_settle_fds(&d, fds), 0, "the daemon keeps descriptors of clients that are gone");
 	system_end(&d);
 }
 
