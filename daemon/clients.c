@@ -232,6 +232,14 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 	return client;
 }
 
+void clients_begin(struct core *core, struct client *client, uint64_t serial)
+{
+	struct shmi_client_state *entry = clients_entry(core, client);
+
+	entry->begun_generation = shmi_load(&core->heap->img.super->generations);
+	shmi_store_release(&entry->begun_serial, serial);
+}
+
 void clients_remember(struct core *core, struct client *client, uint64_t serial, const struct answer *answer)
 {
 	struct shmi_client_state *entry = clients_entry(core, client);
@@ -269,6 +277,29 @@ static bool read_entry(struct core *core, uint32_t id, struct shmi_client_state 
 	return !floor->snapshot(floor->ctx, HEAP_STATE, entry_off(id), head, len) && shmi_load(&head->in_use) == 1;
 }
 
+/* Closes the spans that a request which was cut short has opened. */
+static void undo_unfinished(struct core *core, struct client *client)
+{
+	struct shmi_image *img = &core->heap->img;
+	const struct shmi_client_state *entry = clients_entry(core, client);
+	uint64_t begun = shmi_load(&entry->begun_serial);
+	shmi_page page = {shmi_owner_at(img, client->id)->spans.head};
+
+	if (begun <= shmi_load(&entry->last_serial))
+		return;
+	client->redo = begun;
+	while (page.i) {
+		shmi_page next = {shmi_span_at(img, page)->next};
+		struct shmi_word word = shmi_span_word(img, page);
+
+		if ((int32_t)(word.generation - entry->begun_generation) > 0)
+			core_drop_run(core, shmi_span_close(img, page));
+		page = next;
+	}
+	log_line(LEVEL_INFO, "client %u (pid %d) had a request under way; what it had brought is taken back",
+	        client->id, client->peer.pid);
+}
+
 /* True if client `id` was there, dead or alive. */
 static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_state *head)
 {
@@ -289,6 +320,8 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	client->threads = threads;
 	client->record_pages = pages;
 	client->state = CLIENT_DETACHED;
+	if (alive)
+		undo_unfinished(core, client);
 	clients_settle(core, id);
 	if (alive)
 		core->hooks.watch(core->hooks.ctx, id, peer.pidfd);

@@ -18,11 +18,17 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 /* Forgets a client that holds nothing any more. */
 void clients_remove(struct core *core, struct client *client);
 
-/* Finds the clients that an earlier daemon had: those that live are detached, the others are reclaimed. How many live. */
+/* Finds the clients that an earlier daemon had: those that live are detached, the others are reclaimed. How many live.
+ *
+ * If a request of a living one was cut short, spans that were opened for it are closed again, since the client has not heard of
+ * them; client->redo says which request may find other traces of itself when it is repeated. */
 uint32_t clients_adopt(struct core *core);
 
 /* Its entry in the state object. */
 struct shmi_client_state *clients_entry(const struct core *core, const struct client *client);
+
+/* A numbered request is about to take effect. */
+void clients_begin(struct core *core, struct client *client, uint64_t serial);
 
 /* Keeps the answer for a repeat of the request; the last serial is stored last. */
 void clients_remember(struct core *core, struct client *client, uint64_t serial, const struct answer *answer);

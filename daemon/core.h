@@ -127,6 +127,7 @@ struct client {
 	uint32_t threads;
 	uint32_t record_pages;
 	uint64_t requests;
+	uint64_t redo; /* number of a request that an earlier daemon began and did not finish; 0: none */
 	struct large large;
 	struct reclaim reclaim;
 };

@@ -155,7 +155,7 @@ enum outcome large_free(struct core *core, struct caller *caller, const struct w
 		if (!free_one(core, want->spans[i]) && !bad++)
 			first_bad = want->spans[i].page;
 	core->reply.kind = WIRE_OK;
-	if (!bad)
+	if (!bad || caller->client->redo == req->serial) /* freed before we were killed */
 		return OUTCOME_ANSWERED;
 	log_limited(LEVEL_WARN, LOG_CLIENT,
 	        "client %u (pid %d) freed %u large blocks that are none, the first at page %u", caller->client->id,

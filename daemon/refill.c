@@ -30,19 +30,23 @@ static bool must_stay(const struct core *core, shmi_page page)
 	return shmi_sclass_scoped(sclass) && shmi_slots_count(shmi_bitmap_at(img, page), class) != class->slots;
 }
 
-/* True if all of them were the client's. Nothing is taken from a message in which one is not. */
-static bool take_returns(struct core *core, const struct client *client, const struct wire_refill *req)
+/* True if all of them were the client's. Nothing is taken from a message in which one is not, unless it may have been taken
+ * already, before we were killed (`redo`). */
+static bool take_returns(struct core *core, const struct client *client, const struct wire_refill *req, bool redo)
 {
 	struct shmi_image *img = &core->heap->img;
 
-	for (uint32_t i = 0; i < req->n_returns; i++)
+	for (uint32_t i = 0; i < req->n_returns && !redo; i++)
 		if (!is_theirs(core, client, req->returns[i]))
 			return false;
 	for (uint32_t i = 0; i < req->n_returns; i++) {
 		shmi_page page = {req->returns[i].page};
 
-		if (!is_theirs(core, client, req->returns[i]))
+		if (!is_theirs(core, client, req->returns[i])) {
+			if (redo)
+				continue;
 			return false; /* named twice */
+		}
 		if (must_stay(core, page))
 			continue;
 		shmi_central_accept(img, page, core->heap->now);
@@ -146,7 +150,7 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 	core->reply.u.refill_ok.n_grants = 0;
 	if (!wants_ok(refill))
 		return core_fail(core, WIRE_E_INVALID, "not a span class that can be asked for");
-	bool good = take_returns(core, client, refill);
+	bool good = take_returns(core, client, refill, client->redo == req->serial);
 
 	take_reports(core, refill);
 	clients_settle(core, client->id);

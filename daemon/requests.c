@@ -148,8 +148,11 @@ static enum outcome run_root_set(struct core *core, struct caller *caller, const
 
 static enum outcome run_root_del(struct core *core, struct caller *caller, const struct wire_msg *req)
 {
-	(void)caller;
-	return root_answer(core, shmi_roots_del(&core->heap->img, req->u.root.name), req->u.root.name);
+	int error = shmi_roots_del(&core->heap->img, req->u.root.name);
+
+	if (error == SHMI_E_ROOT_NONE && caller->client->redo == req->serial)
+		error = 0; /* deleted before we were killed */
+	return root_answer(core, error, req->u.root.name);
 }
 
 /* ---- the table ---- */
@@ -242,6 +245,8 @@ void requests_run(struct core *core, struct caller *caller, const struct wire_ms
 		caller->client->requests++;
 	if (client && is_old(core, client, req->serial, answer))
 		return;
+	if (client)
+		clients_begin(core, client, req->serial);
 	enum outcome outcome = run(core, caller, req);
 
 	core_encode(core, req->serial, outcome, answer);

@@ -2,7 +2,8 @@
  *
  * Requests that change something for a client are numbered: a client whose reply was lost sends the request again under its old
  * serial, to this daemon or to the next one, and is sent the stored reply; it takes effect once. A serial lower than the last one
- * is an error. Queries, trims and the requests before an attach may simply be repeated.
+ * is an error. If the daemon was killed in the middle of a request, the next one takes back what it had brought (clients_adopt), and
+ * the repeat does not stumble over what it had given away. Queries, trims and the requests before an attach may simply be repeated.
  *
  * Whether a request is in order is not decided here: see daemon/session_fsm.h.
  */

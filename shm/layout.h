@@ -280,7 +280,9 @@ struct shmi_client_state {
 	uint32_t thread; /* the process's own thread record */
 	char label[64];
 	uint8_t result[SHMI_RESULT_MAX];
-	uint8_t unused1[4096 - 120];
+	shmi_a64 begun_serial; /* the last request that was begun; beyond last_serial: it was cut short */
+	uint32_t begun_generation; /* the last span generation given out before it */
+	uint8_t unused1[4096 - 132];
 };
 
 struct shmi_state {

@@ -3,6 +3,8 @@
 
 #include <criterion/criterion.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "daemon/clients.h"
 #include "daemon/policy.h"
@@ -302,28 +304,149 @@ Test(reaper, hostile_records)
 
 /* ---- the next daemon ---- */
 
+/* The daemon is killed and another one takes over; whoever was connected is not any more. */
+static void restart(struct test_core *t)
+{
+	const struct core_hooks hooks = t->core.hooks;
+	const struct heap_floor floor = t->heap.floor;
+	const uint64_t data = (uint64_t)t->heap.img.geo.limit_pages << SHMI_PAGE_SHIFT;
+	const char *why = "";
+
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		t->core.client[i].state = CLIENT_FREE;
+	core_deinit(&t->core);
+	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, data, &why), 0, "%s", why);
+	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	clients_adopt(&t->core);
+	test_core_run(t);
+	test_core_check(t);
+}
+
 Test(reaper, adoption_of_the_dead)
 {
 	struct test_core *t = test_core_new(8192);
 	struct dialogue *d = test_core_attach(t, 1000);
 	uint32_t thread = new_thread(t, d, 1), shared = one_span(t, d, SHARED64), scoped = one_span(t, d, SCOPED64);
-	const struct core_hooks hooks = t->core.hooks;
-	const struct heap_floor floor = t->heap.floor;
-	const char *why = "";
 
 	cache(t, thread, shared, 0xff, 3);
-	/* The daemon is killed and the client with it. */
-	t->core.client[0].state = CLIENT_FREE;
-	core_deinit(&t->core);
-	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, 8192ull << SHMI_PAGE_SHIFT, &why), 0, "%s", why);
-	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
-	cr_assert_eq(clients_adopt(&t->core), 0);
-	test_core_run(t);
+	restart(t);
 	cr_assert_eq(word(t, shared).state, SHMI_SPAN_CENTRAL);
 	cr_assert_eq(free_slots(t, shared), t->heap.img.classes[4].slots - 3);
 	cr_assert_not(shmi_state_in_use(word(t, scoped).state));
 	cr_assert_eq(shmi_thread_slot_at(&t->heap.img, thread)->client, SHMI_NOBODY);
 	cr_assert_eq(shmi_load(&t->heap.state->clients[0].in_use), 0);
+	test_core_free(t);
+}
+
+/* A client that is this very process, so that the next daemon finds it alive. */
+static struct dialogue *attach_alive(struct test_core *t)
+{
+	struct dialogue *d = test_core_attach(t, getuid());
+	int pair[2];
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	cr_assert_eq(peer_of_socket(pair[0], &d->caller.client->peer), 0);
+	t->heap.state->clients[0].pid = d->caller.client->peer.pid;
+	t->heap.state->clients[0].pidfd_inode = d->caller.client->peer.inode;
+	close(pair[0]);
+	close(pair[1]);
+	return d;
+}
+
+static struct dialogue *resume(struct test_core *t)
+{
+	struct dialogue *d = test_core_connect(t, getuid());
+
+	cr_assert_eq(t->core.client[0].state, CLIENT_DETACHED);
+	d->caller.peer = t->core.client[0].peer;
+	d->caller.peer.pidfd = -1;
+	d = test_core_again(t, d);
+	t->req = (struct wire_msg){.kind = WIRE_ATTACH};
+	t->req.u.attach =
+	        (struct wire_attach){.heap = "default", .resume = true, .nonce = t->heap.state->clients[0].nonce};
+	cr_assert_eq(test_core_send(t, d), WIRE_ATTACH_OK);
+	return d;
+}
+
+/* What the daemon's memory is like if it is killed just before it stores the result of the last request. */
+static void forget_result(struct test_core *t)
+{
+	shmi_store(&t->heap.state->clients[0].last_serial, t->serial - 1);
+}
+
+Test(reaper, a_request_that_was_cut_short)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = attach_alive(t);
+	uint32_t back = one_span(t, d, SHARED64), kept = one_span(t, d, SHARED64);
+
+	t->req = (struct wire_msg){.kind = WIRE_REFILL};
+	t->req.u.refill.n_wants = t->req.u.refill.n_returns = 1;
+	t->req.u.refill.wants[0] = (struct wire_want){SHARED64 + SHMI_NOSCAN, 30};
+	t->req.u.refill.returns[0] = (struct wire_span){back, word(t, back).generation};
+	cr_assert_eq(test_core_ask(t, d), WIRE_REFILL_OK);
+	struct wire_msg req = t->req;
+
+	forget_result(t);
+	restart(t);
+	cr_assert_eq(shmi_owner_at(&t->heap.img, 0)->spans.count, 1, "the grants are taken back");
+	cr_assert_eq(word(t, kept).owner, 0);
+	d = resume(t);
+	t->req = req;
+	cr_assert_eq(test_core_send(t, d), WIRE_REFILL_OK);
+	cr_assert_eq(t->reply.u.refill_ok.n_grants, 30);
+	cr_assert_eq(shmi_owner_at(&t->heap.img, 0)->spans.count, 31);
+	/* Only that one request: a span that is not its own is refused again. */
+	t->req.serial = ++t->serial;
+	cr_assert_eq(test_core_send(t, d), WIRE_ERROR);
 	test_core_check(t);
+	test_core_free(t);
+}
+
+Test(reaper, large_requests_that_were_cut_short)
+{
+	struct test_core *t = test_core_new(16384);
+	struct dialogue *d = attach_alive(t);
+
+	cr_assert_neq(test_core_large(t, d, 2000, 0, false), 0);
+	struct wire_msg req = t->req;
+
+	forget_result(t);
+	restart(t);
+	cr_assert_eq(shmi_owner_at(&t->heap.img, 0)->spans.count, 0);
+	d = resume(t);
+	t->req = req;
+	if (test_core_send(t, d) == WIRE_NONE)
+		test_core_run(t);
+	cr_assert_eq(t->reply.kind, WIRE_LARGE_OK);
+	uint32_t page = t->reply.u.large_ok.page;
+
+	t->req = (struct wire_msg){.kind = WIRE_FREE, .u.free = {.n_spans = 1}};
+	t->req.u.free.spans[0] = (struct wire_span){page, t->reply.u.large_ok.generation};
+	cr_assert_eq(test_core_ask(t, d), WIRE_OK);
+	req = t->req;
+	forget_result(t);
+	restart(t);
+	d = resume(t);
+	t->req = req;
+	cr_assert_eq(test_core_send(t, d), WIRE_OK, "no double free");
+	test_core_free(t);
+}
+
+/* A request that was answered is not undone. */
+Test(reaper, a_request_that_was_finished)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = attach_alive(t);
+	uint32_t page = one_span(t, d, SHARED64);
+	struct wire_msg req = t->req;
+
+	restart(t);
+	cr_assert_eq(word(t, page).owner, 0);
+	d = resume(t);
+	t->req = req;
+	cr_assert_eq(test_core_send(t, d), WIRE_REFILL_OK);
+	cr_assert_eq(t->reply.u.refill_ok.grants[0].page, page);
+	cr_assert_eq(shmi_owner_at(&t->heap.img, 0)->spans.count, 1);
 	test_core_free(t);
 }

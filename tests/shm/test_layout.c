@@ -121,6 +121,8 @@ Test(layout, state)
 	AT(shmi_client_state, result_bytes, 48);
 	AT(shmi_client_state, label, 56);
 	AT(shmi_client_state, result, 120);
+	AT(shmi_client_state, begun_serial, 4216);
+	AT(shmi_client_state, begun_generation, 4224);
 	AT(shmi_state, boots, 24);
 	AT(shmi_state, clients, 4096);
 }
