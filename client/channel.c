@@ -10,6 +10,9 @@
 
 #include "proto/chan.h"
 
+#define LOOK_NS 10000000ll /* what a free waits for a daemon that was away */
+#define LOOK_AGAIN_NS 200000000ll /* and how long the next ones do not */
+
 static int error_of(uint32_t code)
 {
 	switch (code) {
@@ -259,18 +262,37 @@ static int settle_late(struct shma_heap *heap, int64_t deadline)
 	return heap->proc->outstanding ? error : 0;
 }
 
-int shmi_channel_call(struct shma_heap *heap, bool *sent)
+/* What only gives something back needs no answer. */
+static bool only_gives(const struct wire_msg *request)
 {
-	int64_t deadline = shmi_channel_deadline(heap);
+	return request->kind == WIRE_FREE || (request->kind == WIRE_REFILL && !request->u.refill.n_wants);
+}
+
+static int call(struct shma_heap *heap, bool *sent, int64_t deadline)
+{
 	int error = heap->proc->outstanding ? settle_late(heap, deadline) : 0;
 
-	if (sent)
-		*sent = false;
 	if (!error)
 		error = begin(heap, &heap->buffers->request);
 	if (error)
 		return error;
-	if (sent)
-		*sent = true;
+	*sent = true;
 	return finish(heap, deadline);
+}
+
+/* Once a wait was in vain, a free does not wait any more, as each of thousands would: now and then one looks whether the
+ * daemon is back. */
+int shmi_channel_call(struct shma_heap *heap, bool *sent)
+{
+	bool began = false, hurry = heap->proc->look_ns && only_gives(&heap->buffers->request);
+	int64_t now = hurry ? shmi_chan_now_ns() : 0;
+	int error = EAGAIN;
+
+	if (!hurry || now >= heap->proc->look_ns) {
+		error = call(heap, &began, hurry ? now + LOOK_NS : shmi_channel_deadline(heap));
+		heap->proc->look_ns = error == EAGAIN ? shmi_chan_now_ns() + LOOK_AGAIN_NS : 0;
+	}
+	if (sent)
+		*sent = began;
+	return error;
 }

@@ -33,6 +33,7 @@ struct shmi_proc {
 	uint64_t messages; /* requests sent */
 	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
 	uint32_t lost; /* 1: the daemon no longer knows us */
+	int64_t look_ns; /* 0, or the daemon was away: when a request that only gives back may try again */
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */

@@ -104,7 +104,10 @@ SHMA_API int shma_trim(struct shma_heap *heap)
 
 	if (!tc)
 		return fail(error);
-	shmi_store(&heap->env.trim_epoch, shmi_load(&heap->env.trim_epoch) + 1);
+	shmi_channel_lock(heap);
+	heap->proc->look_ns = 0; /* who asks for a trim waits for it */
+	shmi_channel_unlock(heap);
+	(void)shmi_fetch_add(&heap->env.trim_epoch, 1);
 	shmi_tcache_trim(tc); /* our magazines' blocks may be what the pool's spans lack */
 	shmi_pool_trim(heap, tc);
 	shmi_tcache_trim(tc);
