@@ -45,3 +45,41 @@ Test(examples, pipeline, .timeout = 120)
 	system_expect_empty(&d);
 	system_end(&d);
 }
+
+/* The text of a file of the source tree; the caller frees it. */
+static char *text_of(const char *name)
+{
+	const char *path = test_build_path(name);
+	FILE *f = path ? fopen(path, "r") : NULL;
+	char *text = NULL;
+	size_t room = 0;
+
+	cr_assert_not_null(f, "%s", name);
+	cr_assert_gt(getdelim(&text, &room, 0, f), 0);
+	fclose(f);
+	return text;
+}
+
+Test(examples, readme_has_the_program_that_is_tested)
+{
+	char *readme = text_of("README.md"), *hello = text_of("client/examples/hello.c");
+
+	cr_expect_not_null(strstr(readme, hello), "README.md does not contain client/examples/hello.c");
+	free(readme);
+	free(hello);
+}
+
+Test(examples, demo, .timeout = 120)
+{
+	static const char *const demo[] = {"tests/system/demo.sh", "3", NULL};
+	const char *daemon = test_build_path("shmallocd");
+	char build[4096] = "", *said = NULL;
+
+	cr_assert_not_null(daemon);
+	memccpy(build, daemon, 0, sizeof(build) - 1);
+	*strrchr(build, '/') = 0;
+	setenv("BUILD", build, 1);
+	cr_expect_eq(program_run(demo, &said), 0, "%s", said ? said : "");
+	cr_expect_not_null(said ? strstr(said, "the heap is clean and empty") : NULL, "%s", said ? said : "");
+	free(said);
+}
