@@ -53,6 +53,23 @@ Test(replay, handed_over, .timeout = LONG)
 	replay_all(test_traces_all, "handover", "2");
 }
 
+/* Where the base address is taken, offsets are passed on. */
+Test(replay, handed_over_between_different_addresses, .timeout = LONG)
+{
+	struct test_daemon d;
+
+	system_start(&d, NULL);
+	const char *const argv[] = {"bench/replay", "-c", "--mode", "handover", "--elsewhere", "--json", "--socket",
+	        d.socket, test_trace_path("jq-json"), NULL};
+	char *said = NULL;
+
+	cr_expect_eq(program_run(argv, &said), 0);
+	cr_expect_not_null(strstr(said, "\"at_base\": false"), "%s", said);
+	free(said);
+	system_expect_empty(&d);
+	system_end(&d);
+}
+
 Test(replay, with_the_traces_threads, .timeout = LONG)
 {
 	static const char *const names[] = {"ffmpeg-x264", "redis-mixed", "mariadb-oltp", "git-pack", NULL};

@@ -17,9 +17,10 @@
 
 static struct ring *shared_ring; /* both sides are threads of one process */
 
-static bool engine_open(const struct options *options)
+static bool engine_open(const struct options *options, unsigned process)
 {
 	(void)options;
+	(void)process;
 	resident_begin();
 	return true;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "client/shmalloc.h"
 
@@ -19,13 +20,26 @@
 
 #include "tests/bench/replay/player.inc.h"
 
-static bool engine_open(const struct options *options)
+/* Takes the place where the heap should be, so that it has to be mapped elsewhere. Left mapped. */
+static bool block_base(void)
+{
+	struct shma_stats stats = {.size = sizeof(stats)};
+	shma_heap *heap = shma_attach(NULL);
+
+	if (!heap || shma_stats_get(heap, &stats) != 0 || shma_detach(heap) != 0)
+		return false;
+	void *place = (void *)(uintptr_t)stats.base;
+
+	return mmap(place, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == place;
+}
+
+static bool engine_open(const struct options *options, unsigned process)
 {
 	if (options->socket)
 		setenv("SHMALLOC_SOCKET", options->socket, 1);
 	if (options->heap)
 		setenv("SHMALLOC_HEAP", options->heap, 1);
-	if (!shma_default()) {
+	if ((options->elsewhere && process % 2 && !block_base()) || !shma_default()) {
 		fprintf(stderr, "replay: cannot attach to the heap: %s\n", strerror(errno));
 		return false;
 	}

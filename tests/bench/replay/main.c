@@ -10,7 +10,7 @@
 #define MAX_REPEAT 1000u
 
 /* Long options without a letter. */
-enum { KEY_HEAP = 256, KEY_DAEMON, KEY_SIZE, KEY_PAUSE, KEY_JSON };
+enum { KEY_HEAP = 256, KEY_DAEMON, KEY_SIZE, KEY_PAUSE, KEY_JSON, KEY_ELSEWHERE };
 
 static const struct option_row {
 	const char *name;
@@ -32,6 +32,7 @@ static const struct option_row {
         {"socket", 's', "PATH", "of a daemon that runs already"},
         {"heap", KEY_HEAP, "NAME", "heap of that daemon"},
         {"pause-at", KEY_PAUSE, "EVENT", "there the first player prints a line and waits for a byte on standard input"},
+        {"elsewhere", KEY_ELSEWHERE, NULL, "every second process has the heap at another address"},
         {"json", KEY_JSON, NULL, "one object per line"},
         {"help", 'h', NULL, "this text"},
 };
@@ -137,6 +138,9 @@ static bool set_option(struct options *options, int key, const char *arg)
 		return true;
 	case KEY_PAUSE:
 		return number(arg, UINT64_MAX - 1, &options->pause_at);
+	case KEY_ELSEWHERE:
+		options->elsewhere = true;
+		return true;
 	case KEY_JSON:
 		options->json = true;
 		return true;

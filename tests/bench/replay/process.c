@@ -202,7 +202,7 @@ void process_main(const struct run *run, unsigned process)
 		        .salt = run->options->mode == MODE_PROCS ? index : 0};
 		set_tables(run, &seats[i].player, i ? &seats[0].player : NULL);
 	}
-	if (!run->engine->open(run->options))
+	if (!run->engine->open(run->options, process))
 		_exit(1);
 	for (unsigned i = 1; i < each; i++)
 		if (pthread_create(&seats[i].thread, NULL, take_seat, &seats[i]) != 0) {

@@ -79,6 +79,7 @@ struct options {
 	const char *socket, *heap; /* NULL: by environment */
 	const char *daemon; /* program to start for each run, or NULL */
 	const char *size; /* heap size of that daemon */
+	bool elsewhere; /* every second process has the heap at another address */
 	uint64_t pause_at; /* UINT64_MAX: never */
 };
 
@@ -115,7 +116,7 @@ typedef void play_fn(struct player *p, uint64_t from, uint64_t to);
 /* What differs between the allocators. All of it runs inside a player's process. */
 struct engine {
 	const char *name;
-	bool (*open)(const struct options *options);
+	bool (*open)(const struct options *options, unsigned process);
 	void (*close)(struct outcome *out); /* messages, peak_memory, off_base */
 	play_fn *play; /* in file order */
 	play_fn *play_list; /* places in trace->order: the events of one thread */
