@@ -230,10 +230,8 @@ static void drop_heap(struct shma_heap *heap)
 	unmap(heap->populated, bitmap_bytes(heap));
 	unmap(heap->env.img.ctl, heap->env.img.geo.ctl_bytes);
 	unmap(heap->env.img.meta, heap->env.img.geo.meta_bytes);
-	if (heap->last_sock >= 0)
-		(void)close(heap->last_sock);
-	if (heap->inherited >= 0)
-		(void)close(heap->inherited);
+	shmi_sock_close(&heap->last_sock);
+	shmi_sock_close(&heap->inherited);
 	unmap(heap->proc, sizeof(*heap->proc));
 	unmap(heap->buffers, sizeof(*heap->buffers));
 	(void)munmap(heap, sizeof(*heap));
@@ -247,7 +245,7 @@ static struct shma_heap *new_heap(const struct target *t, uint32_t index)
 
 	if (heap == MAP_FAILED)
 		return NULL;
-	heap->inherited = heap->last_sock = -1;
+	heap->inherited.fd = heap->last_sock.fd = -1;
 	heap->index = index;
 	heap->refs = 1;
 	heap->timeout_ms = t->timeout_ms;
@@ -388,9 +386,9 @@ int shmi_attach_again(struct shma_heap *heap)
 	shmi_channel_lock(heap);
 	if (!heap->proc->attached) {
 		/* The parent's socket, inherited: kept open, so that its scoped blocks outlive it. */
-		if (heap->inherited < 0)
+		if (heap->inherited.fd < 0)
 			heap->inherited = heap->last_sock;
-		heap->last_sock = -1;
+		heap->last_sock.fd = -1;
 		error = shmi_channel_open(heap, false, fds, &ok, shmi_channel_deadline(heap));
 		if (!error &&
 		        (fstat(fds[0], &meta) != 0 || meta.st_dev != heap->meta_dev || meta.st_ino != heap->meta_ino))
@@ -398,8 +396,8 @@ int shmi_attach_again(struct shma_heap *heap)
 		close_all(fds);
 		if (!error)
 			set_attached(heap, &ok);
-		else if (heap->last_sock >= 0)
-			(void)close(heap->last_sock);
+		else
+			shmi_sock_close(&heap->last_sock);
 	}
 	shmi_channel_unlock(heap);
 	return error;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,11 +63,34 @@ void shmi_channel_unlock(struct shma_heap *heap)
 	(void)pthread_mutex_unlock(&heap->proc->lock);
 }
 
+static void open_sock(struct shmi_sock *sock, int fd)
+{
+	struct stat st = {0};
+
+	(void)fstat(fd, &st);
+	*sock = (struct shmi_sock){.fd = fd, .dev = st.st_dev, .ino = st.st_ino};
+}
+
+static bool is_there(const struct shmi_sock *sock)
+{
+	struct stat st;
+
+	return sock->fd >= 0 && fstat(sock->fd, &st) == 0 && st.st_dev == sock->dev && st.st_ino == sock->ino;
+}
+
+void shmi_sock_close(struct shmi_sock *sock)
+{
+	if (is_there(sock))
+		(void)close(sock->fd);
+	sock->fd = -1;
+}
+
 static void hang_up(struct shma_heap *heap)
 {
-	if (heap->proc->sock >= 0)
-		(void)close(heap->proc->sock);
-	heap->proc->sock = heap->last_sock = -1;
+	shmi_sock_close(&heap->last_sock);
+	heap->proc->sock = -1;
+	if (heap->proc->outstanding)
+		heap->proc->outstanding = 1;
 }
 
 /* Receives the reply with this serial; older ones, to requests that nobody waits for, are dropped. 0, EAGAIN (time is
@@ -171,7 +195,8 @@ int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire
 		if (connected) {
 			error = hello_and_attach(heap, sock, resume, fds, ok, deadline);
 			if (!error) {
-				heap->proc->sock = heap->last_sock = sock;
+				open_sock(&heap->last_sock, sock);
+				heap->proc->sock = sock;
 				return 0;
 			}
 			(void)close(sock);
@@ -200,6 +225,8 @@ static int finish(struct shma_heap *heap, int64_t deadline)
 
 		if (proc->lost)
 			return EIO;
+		if (!is_there(&heap->last_sock))
+			hang_up(heap);
 		if (proc->sock < 0)
 			error = shmi_channel_open(heap, true, NULL, &ok, deadline);
 		if (error)
@@ -216,7 +243,6 @@ static int finish(struct shma_heap *heap, int64_t deadline)
 			return error;
 		}
 		hang_up(heap);
-		proc->outstanding = 1;
 	}
 }
 

@@ -55,6 +55,13 @@ struct shmi_buffers {
 	size_t out_len;
 };
 
+/* A socket and which file it is: programs close descriptors that they do not know, and the number is another file's then. */
+struct shmi_sock {
+	int fd; /* -1: none */
+	dev_t dev;
+	ino_t ino;
+};
+
 struct shma_heap {
 	struct shmi_tc_env env; /* with the image; env.ctx is this heap */
 	struct shmi_proc *proc;
@@ -64,8 +71,8 @@ struct shma_heap {
 	uint32_t refs;
 	bool debug;
 	int timeout_ms;
-	int inherited; /* the socket of the process that we were forked from, or -1 */
-	int last_sock; /* our own, where a child can find it */
+	struct shmi_sock inherited; /* the socket of the process that we were forked from */
+	struct shmi_sock last_sock; /* our own, where a child can find it */
 	dev_t meta_dev;
 	ino_t meta_ino;
 	char socket[SHMI_PATH_MAX], name[WIRE_NAME], label[WIRE_NAME];
@@ -86,6 +93,9 @@ void shmi_channel_unlock(struct shma_heap *heap);
  * Returns 0 or an errno. */
 int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire_attach_ok *ok, int64_t deadline);
 int64_t shmi_channel_deadline(const struct shma_heap *heap);
+
+/* Closes it, unless the number is another file's by now. */
+void shmi_sock_close(struct shmi_sock *sock);
 
 /* ---- attach.c ---- */
 

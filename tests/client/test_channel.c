@@ -1,6 +1,9 @@
 /* The control channel, seen from its callers. */
 #include "tests/client/api.h"
 
+#include <sys/socket.h>
+#include <unistd.h>
+
 TestSuite(channel, .timeout = 60);
 
 #define TIMEOUT_MS 300
@@ -32,5 +35,29 @@ Test(channel, frees_wait_once)
 	cr_expect_eq(test_daemon_start_again(&d, NULL), 0);
 	cr_expect_eq(shma_trim(heap), 0);
 	cr_expect_eq(shma_detach(heap), 0);
+	api_end(&d);
+}
+
+/* A program closes what it does not know, and the number goes to a file of its own: that is left alone. */
+Test(channel, a_descriptor_that_is_another_file)
+{
+	static struct test_daemon d;
+	int pair[2];
+	char byte;
+
+	api_start(&d, NULL);
+	shma_heap *heap = shma_attach(NULL);
+
+	cr_assert_not_null(heap);
+	int fd = heap->proc->sock;
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	cr_assert_eq(dup2(pair[0], fd), fd);
+	(void)close(pair[0]);
+	cr_expect_not_null(shma_malloc(100));
+	cr_expect_eq(recv(pair[1], &byte, 1, MSG_DONTWAIT), -1, "it was written to");
+	cr_expect_eq(send(pair[1], "x", 1, MSG_NOSIGNAL), 1, "it was closed");
+	cr_expect_eq(shma_detach(heap), 0);
+	cr_expect_eq(send(pair[1], "x", 1, MSG_NOSIGNAL), 1, "it was closed");
 	api_end(&d);
 }
