@@ -389,7 +389,7 @@ int shmi_attach_again(struct shma_heap *heap)
 		if (heap->inherited.fd < 0)
 			heap->inherited = heap->last_sock;
 		heap->last_sock.fd = -1;
-		error = shmi_channel_open(heap, false, fds, &ok, shmi_channel_deadline(heap));
+		error = shmi_channel_open(heap, false, fds, &ok, heap->proc->deadline);
 		if (!error &&
 		        (fstat(fds[0], &meta) != 0 || meta.st_dev != heap->meta_dev || meta.st_ino != heap->meta_ino))
 			error = EIO; /* another heap than the one that we have mapped */

@@ -55,7 +55,10 @@ int64_t shmi_channel_deadline(const struct shma_heap *heap)
 
 void shmi_channel_lock(struct shma_heap *heap)
 {
+	int64_t deadline = shmi_channel_deadline(heap);
+
 	(void)pthread_mutex_lock(&heap->proc->lock);
+	heap->proc->deadline = deadline;
 }
 
 void shmi_channel_unlock(struct shma_heap *heap)
@@ -315,7 +318,7 @@ int shmi_channel_call(struct shma_heap *heap, bool *sent)
 	int error = EAGAIN;
 
 	if (!hurry || now >= heap->proc->look_ns) {
-		error = call(heap, &began, hurry ? now + LOOK_NS : shmi_channel_deadline(heap));
+		error = call(heap, &began, hurry ? now + LOOK_NS : heap->proc->deadline);
 		heap->proc->look_ns = error == EAGAIN ? shmi_chan_now_ns() + LOOK_AGAIN_NS : 0;
 	}
 	if (sent)

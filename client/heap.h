@@ -34,6 +34,7 @@ struct shmi_proc {
 	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
 	uint32_t lost; /* 1: the daemon no longer knows us */
 	int64_t look_ns; /* 0, or the daemon was away: when a request that only gives back may try again */
+	int64_t deadline; /* of whoever has the lock, for all its requests */
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */
@@ -84,7 +85,9 @@ struct shma_heap {
  *
  * One request: lock, fill heap->buffers->request (kind and body), call, read heap->buffers->reply, unlock. Returns 0 or an errno:
  * EAGAIN when the daemon did not answer in time, EFAULT for WIRE_E_BAD_FREE. After EAGAIN *sent (may be NULL) says whether the request will take effect
- * all the same: it is repeated, and its late reply dealt with, before the next one. */
+ * all the same: it is repeated, and its late reply dealt with, before the next one.
+ *
+ * The time for an answer counts from before the lock: who stood behind others that waited for the daemon does not wait anew. */
 void shmi_channel_lock(struct shma_heap *heap);
 int shmi_channel_call(struct shma_heap *heap, bool *sent);
 void shmi_channel_unlock(struct shma_heap *heap);
