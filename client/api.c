@@ -135,7 +135,9 @@ static __attribute__((noinline)) void free_slow(void *block)
 	uint64_t off = (uint64_t)(uintptr_t)block - heap->env.base;
 	enum shmi_tc_free what = SHMI_FREED;
 
-	if (tc && !shmi_tcache_push(tc, block))
+	if (!tc)
+		what = shmi_tcache_free_bare(&heap->env, off);
+	else if (!shmi_tcache_push(tc, block))
 		what = shmi_tcache_free(tc, off);
 	if (what == SHMI_FREE_LARGE)
 		what = shmi_large_free(heap, off);

@@ -175,6 +175,9 @@ enum shmi_tc_free {
 /* The slow path of free: the block at `off`. */
 enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off);
 
+/* The same for a thread that has no cache and cannot get one just now. */
+enum shmi_tc_free shmi_tcache_free_bare(struct shmi_tc_env *env, uint64_t off);
+
 /* For ops: one more span is held by this thread. `whole`: all its slots are free. */
 void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generation, shmi_sclass sclass, bool whole);
 

@@ -12,11 +12,11 @@ static const struct shmi_class *class_of(const struct shmi_tcache *tc, uint32_t 
 /* ---- blocks ---- */
 
 /* The slot at `off`, as a group of one bit. Its page is in the heap and has class `sclass`, which is small. */
-static enum shmi_tc_free locate(const struct shmi_tcache *tc, uint64_t off, uint32_t sclass, struct shmi_group *g)
+static enum shmi_tc_free locate(const struct shmi_tc_env *env, uint64_t off, uint32_t sclass, struct shmi_group *g)
 {
-	const struct shmi_class *class = class_of(tc, sclass);
+	const struct shmi_class *class = &env->img.classes[sclass / SHMI_ATTRS];
 	shmi_page page = shmi_off_page((shmi_off){off});
-	uint32_t first = shmi_load_acquire(shmi_page_span_at(&tc->env->img, page));
+	uint32_t first = shmi_load_acquire(shmi_page_span_at(&env->img, page));
 	uint64_t delta = off - shmi_page_off((shmi_page){first}).b;
 
 	if (first > page.i || delta >> SHMI_PAGE_SHIFT >= class->pages)
@@ -79,7 +79,7 @@ static uint32_t group_oldest(struct shmi_tcache *tc, uint32_t sclass, uint32_t *
 	for (; i < *entries && count < SHMI_SPILL_MAX; i++) {
 		uint64_t off = shmi_load(&mag->entry[i]);
 		struct shmi_group g;
-		enum shmi_tc_free what = locate(tc, off, sclass, &g);
+		enum shmi_tc_free what = locate(tc->env, off, sclass, &g);
 
 		if (what != SHMI_FREED)
 			shmi_misuse(tc->env, what, off);
@@ -225,7 +225,7 @@ enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off)
 		return SHMI_FREE_LARGE;
 	if (!shmi_sclass_is_small(sclass))
 		return SHMI_FREE_NOTHING;
-	enum shmi_tc_free what = locate(tc, off, sclass.c, &g);
+	enum shmi_tc_free what = locate(tc->env, off, sclass.c, &g);
 
 	if (what != SHMI_FREED)
 		return what;
@@ -238,6 +238,25 @@ enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off)
 	else
 		push(tc, sclass, off);
 	return SHMI_FREED;
+}
+
+/* Whoever frees needs no record to set a bit. A central span that has slots again is found by the daemon when it looks. */
+enum shmi_tc_free shmi_tcache_free_bare(struct shmi_tc_env *env, uint64_t off)
+{
+	shmi_page page = shmi_off_page((shmi_off){off});
+	struct shmi_group g;
+
+	if (!shmi_image_page_ok(&env->img, page))
+		return SHMI_FREE_OUTSIDE;
+	shmi_sclass sclass = {shmi_load(shmi_page_class_at(&env->img, page))};
+
+	if (!shmi_sclass_is_small(sclass))
+		return shmi_sclass_is_large(sclass) ? SHMI_FREE_LARGE : SHMI_FREE_NOTHING;
+	enum shmi_tc_free what = locate(env, off, sclass.c, &g);
+
+	if (what == SHMI_FREED && shmi_slots_put(shmi_bitmap_at(&env->img, (shmi_page){g.span}), g.word, g.bits))
+		return SHMI_FREE_TWICE;
+	return what;
 }
 
 /* ---- spans ---- */
