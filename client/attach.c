@@ -419,6 +419,8 @@ static int tell_detach(struct shma_heap *heap)
 {
 	int error = 0;
 
+	if (heap->proc->attached)
+		(void)shmi_large_trim(heap);
 	shmi_channel_lock(heap);
 	if (heap->proc->attached) {
 		heap->buffers->request.kind = WIRE_DETACH;

@@ -44,6 +44,7 @@ struct shmi_proc {
 	uint64_t big_bytes; /* in the cache of freed large spans */
 	uint64_t big_bound; /* how much it may keep */
 	uint32_t big_idle; /* refills since the last large request */
+	struct shmi_queue owed; /* large spans that the daemon has yet to be told are free */
 	uint32_t next_ghost;
 	uint32_t ghosts[SHMI_GHOSTS]; /* pages of spans that it gave back lately */
 };

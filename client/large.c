@@ -171,6 +171,36 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 	return flags & SHMA_ZERO && !ok.zeroed ? memset(block, 0, size) : block;
 }
 
+/* ---- what the daemon could not be told ---- */
+
+static void owe(struct shma_heap *heap, uint64_t entry)
+{
+	heap->env.held[(uint32_t)entry].generation = (uint32_t)(entry >> 32);
+	shmi_queue_append(heap->env.held, &heap->proc->owed, (uint32_t)entry, SHMI_HELD_OWED);
+}
+
+/* Tells the daemon. Both locks held. Returns 0 or an errno. */
+static int pay(struct shma_heap *heap)
+{
+	struct shmi_queue *owed = &heap->proc->owed;
+	struct wire_free *body = &heap->buffers->request.u.free;
+	bool sent = true;
+	int error = 0;
+
+	while (owed->head && sent && !error) {
+		heap->buffers->request.kind = WIRE_FREE;
+		body->n_spans = 0;
+		for (uint32_t page = owed->head; page && body->n_spans < WIRE_BIGS; page = heap->env.held[page].next)
+			body->spans[body->n_spans++] = (struct wire_span){page, heap->env.held[page].generation};
+		error = shmi_channel_call(heap, &sent);
+		if (error == EFAULT)
+			shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){owed->head}).b);
+		for (uint32_t i = 0; sent && i < body->n_spans; i++)
+			shmi_queue_remove(heap->env.held, owed, owed->head);
+	}
+	return sent && error == EAGAIN ? 0 : error;
+}
+
 /* ---- free ---- */
 
 /* Tells the daemon that the oldest `n` entries are free, and removes them. Both locks held. Returns 0 or an errno. */
@@ -243,22 +273,26 @@ static void make_room_and_keep(struct shma_heap *heap, uint64_t entry, uint64_t 
 	shmi_channel_lock(heap);
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	(void)free_oldest(heap, too_many(heap, bytes)); /* if the daemon is away, more is kept than should be */
-	(void)keep(heap, entry, bytes); /* if not even that, it is this process's until its end */
+	if (!keep(heap, entry, bytes))
+		owe(heap, entry);
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	shmi_channel_unlock(heap);
 }
 
-static void free_now(struct shma_heap *heap, uint64_t entry)
+/* Without the cache. False if it is a double free. */
+static bool free_now(struct shma_heap *heap, uint64_t entry, bool attached)
 {
 	shmi_channel_lock(heap);
-	heap->buffers->request.kind = WIRE_FREE;
-	heap->buffers->request.u.free =
-	        (struct wire_free){.n_spans = 1, .spans = {{(uint32_t)entry, (uint32_t)(entry >> 32)}}};
-	int error = shmi_channel_call(heap, NULL);
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	bool twice = heap->env.held[(uint32_t)entry].queue == SHMI_HELD_OWED;
 
+	if (!twice)
+		owe(heap, entry);
+	if (attached)
+		(void)pay(heap);
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	shmi_channel_unlock(heap);
-	if (error == EFAULT)
-		shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)entry}).b);
+	return !twice;
 }
 
 enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
@@ -273,14 +307,11 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 		return SHMI_FREE_NOTHING;
 	if (off % SHMI_PAGE_SIZE)
 		return SHMI_FREE_INSIDE;
-	if (!shmi_load_acquire(&heap->proc->attached) && shmi_attach_again(heap) != 0)
-		return SHMI_FREED; /* a child that cannot reach the daemon: nobody can be told */
+	bool attached = shmi_load_acquire(&heap->proc->attached) || shmi_attach_again(heap) == 0;
 	bool foreign = shmi_sclass_scoped(word.sclass) && word.owner != heap->proc->client;
 
-	if (bytes > CACHE_SPAN_BYTES || foreign || span->flags & SHMI_SPAN_LAZY) {
-		free_now(heap, entry);
-		return SHMI_FREED;
-	}
+	if (!attached || bytes > CACHE_SPAN_BYTES || foreign || span->flags & SHMI_SPAN_LAZY)
+		return free_now(heap, entry, attached) ? SHMI_FREED : SHMI_FREE_TWICE;
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	bool twice = is_kept(heap, entry);
 	bool kept = !twice && !too_many(heap, bytes) && keep(heap, entry, bytes);
@@ -296,6 +327,7 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 void shmi_large_idle(struct shma_heap *heap)
 {
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	(void)pay(heap);
 	if (shmi_load(&big_of(heap)->top) && ++heap->proc->big_idle > IDLE_MESSAGES) {
 		heap->proc->big_idle = 0;
 		(void)free_oldest(heap, (shmi_load(&big_of(heap)->top) + 1) / 2);
@@ -309,7 +341,9 @@ int shmi_large_trim(struct shma_heap *heap)
 
 	shmi_channel_lock(heap);
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
-	error = free_oldest(heap, shmi_load(&big_of(heap)->top));
+	error = pay(heap);
+	if (!error)
+		error = free_oldest(heap, shmi_load(&big_of(heap)->top));
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	shmi_channel_unlock(heap);
 	return error;
