@@ -259,6 +259,7 @@ static int begin(struct shma_heap *heap, struct wire_msg *msg)
 		return EINVAL;
 	debug_line(heap, "->", msg);
 	proc->outstanding = 1;
+	proc->for_record = msg->kind == WIRE_THREAD && msg->u.thread.thread == SHMI_NO_THREAD;
 	proc->messages++;
 	return 0;
 }
@@ -270,6 +271,8 @@ static int deal_with_late(struct shma_heap *heap, int64_t deadline)
 
 	if (reply->kind == WIRE_REFILL_OK)
 		shmi_pool_late(heap, &reply->u.refill_ok);
+	if (reply->kind == WIRE_THREAD_OK && heap->proc->for_record && heap->proc->n_spares < 2)
+		heap->proc->spares[heap->proc->n_spares++] = reply->u.thread_ok.thread;
 	if (reply->kind != WIRE_LARGE_OK)
 		return 0;
 	struct wire_span unwanted = {reply->u.large_ok.page, reply->u.large_ok.generation};

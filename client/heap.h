@@ -32,6 +32,8 @@ struct shmi_proc {
 	uint64_t serial; /* of the last request */
 	uint64_t messages; /* requests sent */
 	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
+	bool for_record; /* that request is for a new thread record */
+	uint32_t spares[2], n_spares; /* thread records that came too late: one of a late reply, one of the request after it */
 	uint32_t lost; /* 1: the daemon no longer knows us */
 	int64_t look_ns; /* 0, or the daemon was away: when a request that only gives back may try again */
 	int64_t deadline; /* of whoever has the lock, for all its requests */
@@ -124,6 +126,9 @@ struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, in
 
 /* The calling thread's cache is given up, as at thread exit. */
 void shmi_thread_leave(struct shma_heap *heap);
+
+/* What ended threads could not give back goes back. */
+void shmi_thread_trim_idle(struct shma_heap *heap);
 
 /* The heap is gone: idle caches are unmapped, those of other living threads read as zeros from here on. */
 void shmi_thread_forget(struct shma_heap *heap);

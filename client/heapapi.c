@@ -109,6 +109,7 @@ SHMA_API int shma_trim(struct shma_heap *heap)
 	shmi_channel_unlock(heap);
 	(void)shmi_fetch_add(&heap->env.trim_epoch, 1);
 	shmi_tcache_trim(tc); /* our magazines' blocks may be what the pool's spans lack */
+	shmi_thread_trim_idle(heap);
 	shmi_pool_trim(heap, tc);
 	shmi_tcache_trim(tc);
 	error = shmi_large_trim(heap);

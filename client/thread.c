@@ -72,6 +72,21 @@ static struct shmi_tcache *take_idle(struct shma_heap *heap)
 	return tc;
 }
 
+void shmi_thread_trim_idle(struct shma_heap *heap)
+{
+	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	for (struct shmi_tcache *tc = heap->proc->caches; tc; tc = tc->next) {
+		if (!tc->idle || !(tc->ask.n_returns + tc->ask.n_reports))
+			continue;
+		tc->idle = 0; /* ours meanwhile */
+		(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+		shmi_tcache_trim(tc);
+		(void)pthread_mutex_lock(&heap->proc->pool_lock);
+		tc->idle = 1;
+	}
+	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+}
+
 static void enter(struct shma_heap *heap, struct shmi_tcache *tc)
 {
 	(void)pthread_mutex_lock(&heap->proc->pool_lock);
@@ -80,14 +95,20 @@ static void enter(struct shma_heap *heap, struct shmi_tcache *tc)
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 }
 
-/* Asks for a thread record. Returns 0 or an errno. */
-static int new_record(struct shma_heap *heap, uint32_t parts, uint32_t *thread)
+/* Asks for a thread record, of which *parts are backed. Returns 0 or an errno. */
+static int new_record(struct shma_heap *heap, uint32_t *parts, uint32_t *thread)
 {
 	struct shmi_buffers *b = heap->buffers;
 
 	shmi_channel_lock(heap);
+	if (heap->proc->n_spares) {
+		*thread = heap->proc->spares[--heap->proc->n_spares];
+		*parts = 0; /* of those that it has we know nothing */
+		shmi_channel_unlock(heap);
+		return 0;
+	}
 	b->request.kind = WIRE_THREAD;
-	b->request.u.thread = (struct wire_thread){.thread = SHMI_NO_THREAD, .parts = parts};
+	b->request.u.thread = (struct wire_thread){.thread = SHMI_NO_THREAD, .parts = *parts};
 	int error = shmi_channel_call(heap, NULL);
 
 	if (!error && (b->reply.kind != WIRE_THREAD_OK || b->reply.u.thread_ok.thread >= SHMI_MAX_THREADS))
@@ -100,11 +121,11 @@ static int new_record(struct shma_heap *heap, uint32_t parts, uint32_t *thread)
 static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, int *error)
 {
 	struct shmi_tcache *wiped = shmi_tls[heap->index], *tc = take_idle(heap);
-	uint32_t thread;
+	uint32_t thread, parts = 1u << attrs;
 
 	if (tc)
 		return tc;
-	*error = new_record(heap, 1u << attrs, &thread);
+	*error = new_record(heap, &parts, &thread);
 	if (*error)
 		return NULL;
 	tc = wiped != NONE ? wiped : shmi_wiped_map(sizeof(*tc)); /* a child has its parent's, wiped */
@@ -112,7 +133,7 @@ static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, in
 		*error = ENOMEM;
 		return NULL;
 	}
-	shmi_tcache_init(tc, &heap->env, thread, 1u << attrs);
+	shmi_tcache_init(tc, &heap->env, thread, parts);
 	tc->rec->tid = (uint32_t)syscall(SYS_gettid);
 	enter(heap, tc);
 	return tc;
