@@ -260,7 +260,7 @@ static int begin(struct shma_heap *heap, struct wire_msg *msg)
 	debug_line(heap, "->", msg);
 	proc->outstanding = 1;
 	proc->for_record = msg->kind == WIRE_THREAD && msg->u.thread.thread == SHMI_NO_THREAD;
-	proc->messages++;
+	shmi_store(&proc->messages, shmi_load(&proc->messages) + 1);
 	return 0;
 }
 

@@ -30,7 +30,7 @@ struct shmi_proc {
 	uint32_t thread; /* the process's own thread record */
 	uint64_t nonce;
 	uint64_t serial; /* of the last request */
-	uint64_t messages; /* requests sent */
+	shmi_a64 messages; /* requests sent; read without the lock */
 	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
 	bool for_record; /* that request is for a new thread record */
 	uint32_t spares[2], n_spares; /* thread records that came too late: one of a late reply, one of the request after it */

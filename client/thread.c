@@ -16,13 +16,22 @@ static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
 static int exit_key_error;
 
+/* A cache of a heap that is gone, or of the parent. */
+static void unmap_wiped(struct shmi_tcache *tc)
+{
+	if (tc != NONE)
+		(void)munmap(tc, sizeof(*tc));
+}
+
 void shmi_thread_leave(struct shma_heap *heap)
 {
 	struct shmi_tcache *tc = shmi_tls[heap->index];
 
 	shmi_tls[heap->index] = NONE;
-	if (!tc->env)
+	if (!tc->env) {
+		unmap_wiped(tc);
 		return;
+	}
 	shmi_tcache_retire(tc, shmi_pool_keep, heap);
 	(void)pthread_mutex_lock(&heap->proc->pool_lock);
 	tc->idle = 1;
@@ -49,8 +58,12 @@ static void at_thread_exit(void *unused)
 	for (uint32_t i = 0; i < SHMI_MAX_HEAPS; i++) {
 		struct shma_heap *heap = shmi_load_acquire(&shmi_heaps[i]);
 
-		if (heap)
+		if (heap) {
 			shmi_thread_leave(heap);
+		} else {
+			unmap_wiped(shmi_tls[i]);
+			shmi_tls[i] = NONE;
+		}
 	}
 }
 
@@ -123,8 +136,10 @@ static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, in
 	struct shmi_tcache *wiped = shmi_tls[heap->index], *tc = take_idle(heap);
 	uint32_t thread, parts = 1u << attrs;
 
-	if (tc)
+	if (tc) {
+		unmap_wiped(wiped);
 		return tc;
+	}
 	*error = new_record(heap, &parts, &thread);
 	if (*error)
 		return NULL;
