@@ -33,7 +33,8 @@ struct shmi_proc {
 	shmi_a64 messages; /* requests sent; read without the lock */
 	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
 	bool for_record; /* that request is for a new thread record */
-	uint32_t spares[2], n_spares; /* thread records that came too late: one of a late reply, one of the request after it */
+	uint32_t spares[2],
+	        n_spares; /* thread records that came too late: one of a late reply, one of the request after it */
 	uint32_t lost; /* 1: the daemon no longer knows us */
 	int64_t look_ns; /* 0, or the daemon was away: when a request that only gives back may try again */
 	int64_t deadline; /* of whoever has the lock, for all its requests */
