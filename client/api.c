@@ -184,14 +184,16 @@ static unsigned flags_at(const struct shma_heap *heap, uint64_t off)
 	return shmi_sclass_attrs((shmi_sclass){shmi_load(shmi_page_class_at(&heap->env.img, page))});
 }
 
-/* A block is left where it is while it is large enough and not more than twice as large as what is asked for. */
+/* A block is left where it is while it is of the kind that is asked for, and large enough, but not more than twice as large. */
 static void *resize(struct shma_heap *heap, void *block, size_t size, unsigned flags)
 {
-	size_t old = size_at(heap, (uint64_t)(uintptr_t)block - heap->env.base);
+	uint64_t off = (uint64_t)(uintptr_t)block - heap->env.base;
+	size_t old = size_at(heap, off);
 
 	if (!old)
-		shmi_misuse(&heap->env, SHMI_FREE_NOTHING, (uint64_t)(uintptr_t)block - heap->env.base);
-	if (size <= old && (size >= old / 2 || old <= 32))
+		shmi_misuse(&heap->env, SHMI_FREE_NOTHING, off);
+	if (size <= old && (size >= old / 2 || old <= 32) &&
+	        (flags & (SHMA_SCOPED | SHMA_NOSCAN)) == flags_at(heap, off))
 		return block;
 	void *moved = alloc_aligned(heap, size, 0, flags & ~(unsigned)SHMA_ZERO);
 

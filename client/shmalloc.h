@@ -115,7 +115,8 @@ SHMA_API void shma_free(void *block);
 /* Bytes that may be used in `block`, at least what was asked for; 0 for NULL. */
 SHMA_API size_t shma_usable_size(const void *block);
 
-/* From `heap`; `alignment` 0 is 16. */
+/* From `heap`; `alignment` 0 is 16. A realloc gives a block of the kind that `flags` say, whatever `block` was; with SHMA_ZERO what
+ * is added beyond its old usable size is zero. */
 SHMA_API void *shma_heap_alloc(shma_heap *heap, size_t size, size_t alignment, unsigned flags);
 SHMA_API void *shma_heap_realloc(shma_heap *heap, void *block, size_t size, unsigned flags);
 

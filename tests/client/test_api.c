@@ -321,6 +321,28 @@ Test(api, realloc_keeps_the_attributes, .init = start, .fini = end)
 	api_expect_empty(heap);
 }
 
+/* Of the size it has, but of another kind: a scoped block that is to outlive its process must move. */
+Test(api, heap_realloc_gives_what_it_is_asked_for, .init = start, .fini = end)
+{
+	static const size_t sizes[] = {100, 300000};
+	enum { KINDS = sizeof(kinds) / sizeof(*kinds) };
+
+	for (size_t i = 0; i < 2 * KINDS * KINDS; i++) {
+		size_t size = sizes[i % 2];
+		unsigned from = kinds[i / 2 % KINDS], to = kinds[i / 2 / KINDS];
+		void *block = shma_heap_alloc(heap, size, 0, from);
+
+		cr_assert_not_null(block);
+		api_fill(block, size, i);
+		block = shma_heap_realloc(heap, block, size, to);
+		cr_assert_not_null(block);
+		cr_expect_eq(shmi_sclass_attrs(api_sclass(heap, block)), to);
+		cr_expect(api_filled(block, size, i));
+		shma_free(block);
+	}
+	api_expect_empty(heap);
+}
+
 /* The bytes beyond the old block are zero, whatever was there before. */
 Test(api, realloc_with_zero, .init = start, .fini = end)
 {
