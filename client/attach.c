@@ -173,6 +173,7 @@ static int map_objects(struct shma_heap *heap, const int *fds, const struct wire
 	int error = image_errno(shmi_image_open(&heap->env.img, m, ok->meta_bytes, c, ok->ctl_bytes));
 
 	if (error) {
+		heap->env.img.ctl = NULL; /* how long it is may not be known */
 		(void)munmap(c, ok->ctl_bytes);
 		return error;
 	}
@@ -282,6 +283,20 @@ static void set_attached(struct shma_heap *heap, const struct wire_attach_ok *ok
 	shmi_store_release(&heap->proc->attached, 1);
 }
 
+/* The daemon takes back what we hold, as it would after our death. */
+static int give_up_place(struct shma_heap *heap)
+{
+	int error = 0;
+
+	shmi_channel_lock(heap);
+	if (heap->proc->attached) {
+		heap->buffers->request.kind = WIRE_DETACH;
+		error = shmi_channel_call(heap, NULL);
+	}
+	shmi_channel_unlock(heap);
+	return error;
+}
+
 static int connect_and_map(struct shma_heap *heap)
 {
 	int fds[WIRE_FDS] = {-1, -1, -1};
@@ -295,7 +310,11 @@ static int connect_and_map(struct shma_heap *heap)
 	close_all(fds);
 	if (!error && ok.thread >= SHMI_MAX_THREADS)
 		error = EPROTO;
-	return error ? error : map_private(heap);
+	if (!error)
+		error = map_private(heap);
+	if (error) /* else our place there would be taken for as long as we live */
+		(void)give_up_place(heap);
+	return error;
 }
 
 /* ---- attach, detach ---- */
@@ -414,20 +433,12 @@ struct shma_heap *shmi_heap_of(const void *block)
 	return NULL;
 }
 
-/* The daemon takes back what we hold, as it would after our death. */
+/* Ends our time as a client, with all that we hold. */
 static int tell_detach(struct shma_heap *heap)
 {
-	int error = 0;
-
 	if (heap->proc->attached)
 		(void)shmi_large_trim(heap);
-	shmi_channel_lock(heap);
-	if (heap->proc->attached) {
-		heap->buffers->request.kind = WIRE_DETACH;
-		error = shmi_channel_call(heap, NULL);
-	}
-	shmi_channel_unlock(heap);
-	return error;
+	return give_up_place(heap);
 }
 
 SHMA_API int shma_detach(struct shma_heap *heap)

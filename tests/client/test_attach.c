@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 TestSuite(attach, .timeout = 60);
@@ -30,6 +31,23 @@ static void end_two(void)
 {
 	api_end(&e);
 	api_end(&d);
+}
+
+/* The daemon has taken us in, but there is no address space: the place is given up again, not kept until we end. */
+Test(attach, without_address_space, .init = start, .fini = end)
+{
+	struct rlimit all, little = {.rlim_cur = 512 * MIB};
+	int64_t last;
+
+	cr_assert_eq(getrlimit(RLIMIT_AS, &all), 0);
+	little.rlim_max = all.rlim_max;
+	cr_assert_eq(setrlimit(RLIMIT_AS, &little), 0);
+	errno = 0;
+	cr_expect_null(shma_attach(NULL));
+	cr_expect_eq(errno, ENOMEM);
+	cr_assert_eq(setrlimit(RLIMIT_AS, &all), 0);
+	cr_expect_eq(test_ctl_settle(&d, "clients", 0, 0, &last), 0);
+	cr_expect_eq(shma_detach(shma_attach(NULL)), 0);
 }
 
 /* ---- two heaps ---- */
