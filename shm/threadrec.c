@@ -8,6 +8,7 @@ uint32_t shmi_threadrec_take(const struct shmi_image *img, struct shmi_threadrec
 	uint32_t size = img->classes[group->sclass / SHMI_ATTRS].size, top = shmi_load(&mag->top), n = 0;
 	uint64_t first = ((uint64_t)group->span << SHMI_PAGE_SHIFT) + (uint64_t)group->word * 64 * size;
 
+	shmi_then(); /* not before the last intent's end */
 	rec->intent.group = *group;
 	shmi_store_release(&rec->intent.op, SHMI_INTENT_TAKE);
 	uint64_t bits = shmi_slots_take(shmi_bitmap_at(img, (shmi_page){group->span}), group->word, group->bits);
@@ -28,6 +29,7 @@ void shmi_threadrec_spill(struct shmi_threadrec *rec, struct shmi_magazine *mag,
 {
 	uint32_t top = shmi_load(&mag->top);
 
+	shmi_then(); /* not before the end of the last put */
 	memcpy(rec->spill, groups, count * sizeof(*groups));
 	shmi_store_release(&rec->spill_top, count); /* the slots are in the spill as well from here on ... */
 	for (uint32_t i = entries; i < top; i++)
@@ -40,6 +42,7 @@ uint64_t shmi_threadrec_put(const struct shmi_image *img, struct shmi_threadrec 
 	uint32_t last = shmi_load(&rec->spill_top) - 1;
 
 	*group = rec->spill[last];
+	shmi_then(); /* not before the last intent's end */
 	rec->intent.group = *group;
 	shmi_store_release(&rec->intent.op, SHMI_INTENT_PUT);
 	uint64_t twice = shmi_slots_put(shmi_bitmap_at(img, (shmi_page){group->span}), group->word, group->bits);
