@@ -149,7 +149,6 @@ static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, in
 		return NULL;
 	}
 	shmi_tcache_init(tc, &heap->env, thread, parts);
-	tc->rec->tid = (uint32_t)syscall(SYS_gettid);
 	enter(heap, tc);
 	return tc;
 }
@@ -170,6 +169,7 @@ struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, in
 		return NULL;
 	tc = make_cache(heap, attrs, error);
 	if (tc) {
+		tc->rec->tid = (uint32_t)syscall(SYS_gettid);
 		shmi_tls[heap->index] = tc;
 		(void)pthread_setspecific(
 		        exit_key, heap); /* any value but NULL; without memory the record waits for process exit */
