@@ -24,7 +24,7 @@ WARN := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wcast-qual -Wstrict-prototy
 OPT_plain    := -O2 -g -D_FORTIFY_SOURCE=2
 OPT_asan     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan     := -O1 -g -fsanitize=thread -Wno-tsan
-OPT_coverage := -O0 -g --coverage
+OPT_coverage := -O0 -g --coverage -fprofile-update=atomic
 OPT_fuzz     := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 BASE := -std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION='"$(VERSION)"' -I. -I$(BUILD) -fPIC -fvisibility=hidden \
 	-fstack-protector-strong -MMD -MP
