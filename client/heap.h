@@ -41,6 +41,7 @@ struct shmi_proc {
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */
+	uint32_t pool_clock; /* which class was last looked at for spans that have become wholly free */
 	struct shmi_tcache *caches; /* all of them; those of threads that have ended are idle */
 
 	pthread_mutex_t big_lock;

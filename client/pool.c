@@ -5,6 +5,7 @@
 #include "client/heap.h"
 
 #define POOL_LOOKS 16u /* spans of the pool that one refill looks at */
+#define POOL_REAPS 64u /* spans that one message looks at, for such as have become wholly free */
 #define POOL_TAKES 4u /* and takes at most */
 #define POPULATE_LEAST 2u /* pages: fewer are left to be touched one by one */
 
@@ -60,6 +61,43 @@ void shmi_pool_trim(struct shma_heap *heap, struct shmi_tcache *tc)
 			(void)take_first(
 			        heap, tc, (shmi_sclass){(uint16_t)i}, heap->env.img.classes[i / SHMI_ATTRS].slots);
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+}
+
+/* The pool's first span is returned if it is wholly free; else it goes to the end of the line. */
+static void return_first(struct shma_heap *heap, struct shmi_tcache *tc, uint32_t sclass)
+{
+	struct shmi_queue *queue = &heap->proc->pool[sclass];
+	const struct shmi_class *class = &heap->env.img.classes[sclass / SHMI_ATTRS];
+	uint32_t page = queue->head;
+
+	shmi_queue_remove(heap->env.held, queue, page);
+	if (shmi_slots_count(shmi_bitmap_at(&heap->env.img, (shmi_page){page}), class) < class->slots) {
+		shmi_queue_append(heap->env.held, queue, page, SHMI_HELD_POOL);
+		return;
+	}
+	for (uint32_t p = page; sclass & SHMI_SCOPED && p < page + class->pages; p++)
+		shmi_fetch_and(&heap->env.own_scoped[p / 64], ~(1ull << p % 64));
+	tc->return_bytes += class->pages << SHMI_PAGE_SHIFT;
+	tc->ask.returns[tc->ask.n_returns++] = (struct shmi_tc_span){page, heap->env.held[page].generation, sclass};
+}
+
+/* What ended threads left, and others have emptied since, goes back with the next message: without it, that of a class that
+ * nobody needs any more would stay. As many as there is room for; one class a message at least. */
+static void return_some(struct shma_heap *heap, struct shmi_tcache *tc)
+{
+	struct shmi_proc *proc = heap->proc;
+	uint32_t looks = POOL_REAPS;
+
+	(void)pthread_mutex_lock(&proc->pool_lock);
+	for (uint32_t classes = 0; looks && classes < SHMI_SPAN_CLASSES; classes++) {
+		uint32_t c = proc->pool_clock = (proc->pool_clock + 1) % SHMI_SPAN_CLASSES;
+
+		for (uint32_t n = proc->pool[c].count;
+		        n && looks && tc->ask.n_returns < SHMI_TC_RETURNS && tc->return_bytes < SHMI_TC_RETURN_BYTES;
+		        n--, looks--)
+			return_first(heap, tc, c);
+	}
+	(void)pthread_mutex_unlock(&proc->pool_lock);
 }
 
 /* ---- messages ---- */
@@ -149,6 +187,7 @@ static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
 	struct shma_heap *heap = ctx;
 	bool sent;
 
+	return_some(heap, tc);
 	shmi_channel_lock(heap);
 	fill_refill(&heap->buffers->request, ask);
 	int error = shmi_channel_call(heap, &sent);
