@@ -13,8 +13,11 @@
 
 struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
 
-/* Guards the table and attach and detach. In a page that a fork wipes, so that a child finds it unlocked. */
-static pthread_mutex_t *table_lock;
+/* In a page that a fork wipes, so that a child finds them unlocked. */
+static struct {
+	pthread_mutex_t table; /* guards the table, attach and detach */
+	pthread_rwlock_t mapped; /* read-locked by a thread that ends; write-locked while a heap is left */
+} * locks;
 static pthread_once_t table_once = PTHREAD_ONCE_INIT;
 
 void *shmi_wiped_map(size_t bytes)
@@ -31,18 +34,28 @@ void *shmi_wiped_map(size_t bytes)
 
 static void make_table_lock(void)
 {
-	table_lock = shmi_wiped_map(sizeof(*table_lock));
+	locks = shmi_wiped_map(sizeof(*locks));
 }
 
 static int lock_table(void)
 {
 	(void)pthread_once(&table_once, make_table_lock);
-	return table_lock ? pthread_mutex_lock(table_lock) : ENOMEM;
+	return locks ? pthread_mutex_lock(&locks->table) : ENOMEM;
 }
 
 static void unlock_table(void)
 {
-	(void)pthread_mutex_unlock(table_lock);
+	(void)pthread_mutex_unlock(&locks->table);
+}
+
+void shmi_heaps_hold(void)
+{
+	(void)pthread_rwlock_rdlock(&locks->mapped);
+}
+
+void shmi_heaps_release(void)
+{
+	(void)pthread_rwlock_unlock(&locks->mapped);
 }
 
 /* ---- what to attach to ---- */
@@ -452,11 +465,13 @@ SHMA_API int shma_detach(struct shma_heap *heap)
 	if (heap->index >= SHMI_MAX_HEAPS || shmi_load(&shmi_heaps[heap->index]) != heap) {
 		error = EINVAL;
 	} else if (--heap->refs == 0) {
+		(void)pthread_rwlock_wrlock(&locks->mapped);
 		shmi_thread_leave(heap);
 		error = tell_detach(heap);
 		shmi_thread_forget(heap);
 		shmi_store_release(&shmi_heaps[heap->index], (struct shma_heap *)NULL);
 		drop_heap(heap);
+		shmi_heaps_release();
 	}
 	unlock_table();
 	errno = error ? error : errno;

@@ -109,6 +109,11 @@ void shmi_sock_close(struct shmi_sock *sock);
 
 extern struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
 
+/* Between the two no heap is left and unmapped: a thread that ends gives back its caches in its own time, perhaps while another one
+ * detaches. At least one heap has been attached. */
+void shmi_heaps_hold(void);
+void shmi_heaps_release(void);
+
 /* Memory that a fork wipes; NULL on failure. */
 void *shmi_wiped_map(size_t bytes);
 

@@ -92,7 +92,7 @@ struct shma_stats {
 SHMA_API shma_heap *shma_attach(const struct shma_options *options);
 
 /* Ends one shma_attach; with the last, the process's caches and scoped blocks go back and the memory is unmapped. No other
- * thread may be using the heap. Returns 0 or -1 and errno. */
+ * thread may be using the heap; those that have used it may live on, or end just then. Returns 0 or -1 and errno. */
 SHMA_API int shma_detach(shma_heap *heap);
 
 /* The heap of shma_malloc and the functions beside it; attached at first use. NULL and errno as shma_attach. */

@@ -55,6 +55,7 @@ void shmi_thread_forget(struct shma_heap *heap)
 static void at_thread_exit(void *unused)
 {
 	(void)unused;
+	shmi_heaps_hold();
 	for (uint32_t i = 0; i < SHMI_MAX_HEAPS; i++) {
 		struct shma_heap *heap = shmi_load_acquire(&shmi_heaps[i]);
 
@@ -65,6 +66,7 @@ static void at_thread_exit(void *unused)
 			shmi_tls[i] = NONE;
 		}
 	}
+	shmi_heaps_release();
 }
 
 static void make_exit_key(void)
