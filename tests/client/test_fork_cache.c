@@ -80,11 +80,14 @@ static int use_the_heap(void *arg)
 	return 0;
 }
 
+static pthread_barrier_t ready;
+
 static void *sleep_in_the_heap(void *go_on)
 {
 	void *own = shma_malloc(1000);
 	char byte;
 
+	(void)pthread_barrier_wait(&ready);
 	child_check(own && read(*(int *)go_on, &byte, 1) == 1);
 	shma_free(own);
 	return NULL;
@@ -96,8 +99,10 @@ Test(fork_cache, a_child_leaves_the_parents_caches_alone, .init = start, .fini =
 	int wait[2];
 
 	cr_assert_eq(pipe(wait), 0);
+	cr_assert_eq(pthread_barrier_init(&ready, NULL, 4), 0);
 	for (int i = 0; i < 3; i++)
 		cr_assert_eq(pthread_create(&thread[i], NULL, sleep_in_the_heap, &wait[0]), 0);
+	(void)pthread_barrier_wait(&ready);
 	fill_blocks();
 	for (int i = 0; i < 500; i++)
 		shma_free(shma_malloc((size_t)i * 5));
@@ -244,6 +249,7 @@ Test(fork_cache, threads_of_a_child, .init = start, .fini = end)
 	cr_expect_eq(child_run(allocate_in_a_thread, NULL), 0);
 	cr_assert_eq(pthread_create(&thread, NULL, fork_from_here, NULL), 0);
 	cr_assert_eq(pthread_join(thread, NULL), 0);
+	cr_expect(api_settles(test_ctl_stat(&d, "clients") == 1));
 	api_expect_empty(heap);
 }
 
