@@ -35,7 +35,7 @@ static uint32_t *make(struct test_random *random)
 {
 	uint32_t words = 1 + test_random_length(random, test_random_one_in(random, 300) ? 150000 : 500);
 	uint32_t *block = shma_heap_alloc(heap[test_random_below(random, 2)], words * sizeof(*block), 0,
-		test_random_below(random, 4)); /* scoped or not, with references or without */
+	        test_random_below(random, 4)); /* scoped or not, with references or without */
 
 	must(block != NULL, "shma_heap_alloc");
 	for (uint32_t i = 0; i < words; i++)
@@ -96,7 +96,8 @@ static void *long_life(void *arg)
 
 static void start_thread(pthread_t *thread, void *(*fn)(void *))
 {
-	must(pthread_create(thread, NULL, fn, (void *)(uintptr_t)(test_random_next(&seeds) | 1)) == 0, "pthread_create");
+	must(pthread_create(thread, NULL, fn, (void *)(uintptr_t)(test_random_next(&seeds) | 1)) == 0,
+	        "pthread_create");
 }
 
 static void attach_both(void)
@@ -122,7 +123,7 @@ static int in_use(uint32_t i)
 	must(shma_stats_get(heap[i], &stats) == 0, "shma_stats_get");
 	if (stats.owned + stats.central)
 		fprintf(stderr, "heap %u: %llu bytes are in use though nothing is live\n", i,
-			(unsigned long long)(stats.owned + stats.central));
+		        (unsigned long long)(stats.owned + stats.central));
 	return stats.owned + stats.central != 0;
 }
 
