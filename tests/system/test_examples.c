@@ -60,7 +60,7 @@ static char *text_of(const char *name)
 	return text;
 }
 
-Test(examples, readme_has_the_program_that_is_tested)
+Test(examples, readme_has_the_program_that_is_tested, .timeout = 60)
 {
 	char *readme = text_of("README.md"), *hello = text_of("client/examples/hello.c");
 
