@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-Test(examples, hello, .timeout = 60)
+Test(examples, hello)
 {
 	static const char *const leave[] = {"examples/hello", "good morning", NULL}, *const find[] = {
 	                                                                                     "examples/hello", NULL};
@@ -23,7 +23,7 @@ Test(examples, hello, .timeout = 60)
 	system_end(&d);
 }
 
-Test(examples, pipeline, .timeout = 120)
+Test(examples, pipeline)
 {
 	const char *const drop[] = {"examples/pipeline", "drop", NULL},
 	                  *const work[] = {"examples/pipeline", "work", NULL},
@@ -60,7 +60,7 @@ static char *text_of(const char *name)
 	return text;
 }
 
-Test(examples, readme_has_the_program_that_is_tested, .timeout = 60)
+Test(examples, readme_has_the_program_that_is_tested)
 {
 	char *readme = text_of("README.md"), *hello = text_of("client/examples/hello.c");
 
@@ -69,12 +69,13 @@ Test(examples, readme_has_the_program_that_is_tested, .timeout = 60)
 	free(hello);
 }
 
-Test(examples, demo, .timeout = 120)
+Test(examples, demo)
 {
 	static const char *const demo[] = {"tests/system/demo.sh", "3", NULL};
 	const char *daemon = test_build_path("shmallocd");
 	char build[4096] = "", *said = NULL;
 
+	alarm(system_limit());
 	cr_assert_not_null(daemon);
 	memccpy(build, daemon, 0, sizeof(build) - 1);
 	*strrchr(build, '/') = 0;

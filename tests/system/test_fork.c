@@ -97,7 +97,7 @@ static int child_frees_what_parent_made(void *arg)
 	return 0;
 }
 
-Test(fork, child_and_parent_free_each_others_blocks, .timeout = 120)
+Test(fork, child_and_parent_free_each_others_blocks)
 {
 	struct test_daemon d;
 
@@ -131,7 +131,7 @@ static int daemonize(void *arg)
 	_exit(0); /* without freeing the parent's blocks: they go with the last user */
 }
 
-Test(fork, scoped_blocks_live_as_long_as_a_forked_child, .timeout = 120)
+Test(fork, scoped_blocks_live_as_long_as_a_forked_child)
 {
 	struct test_daemon d;
 	struct daemonized pipes;
@@ -194,7 +194,7 @@ static int fork_among_threads(void *arg)
 	return 0;
 }
 
-Test(fork, among_running_threads, .timeout = 120)
+Test(fork, among_running_threads)
 {
 	struct test_daemon d;
 

@@ -75,7 +75,7 @@ static int fill_small_heap(void *arg)
 	return 0;
 }
 
-Test(full, heap, .timeout = 120)
+Test(full, heap)
 {
 	static const char *const args[] = {"--size=48MiB", NULL};
 	struct test_daemon d;
@@ -110,7 +110,7 @@ static int holding_to_limit(void *arg)
 	return 0;
 }
 
-Test(full, limit_of_a_client, .timeout = 120)
+Test(full, limit_of_a_client)
 {
 	static const char *const args[] = {"--size=256MiB", "--client-limit=16MiB", NULL};
 	struct test_daemon d;
@@ -122,7 +122,7 @@ Test(full, limit_of_a_client, .timeout = 120)
 	system_end(&d);
 }
 
-Test(full, limit_of_a_user, .timeout = 120)
+Test(full, limit_of_a_user)
 {
 	static const char *const args[] = {"--size=256MiB", "--user-limit=16MiB", NULL};
 	struct test_daemon d;
@@ -187,7 +187,7 @@ static int want_some(void *arg)
 	return 0;
 }
 
-Test(full, what_one_process_frees_another_can_have, .timeout = 120)
+Test(full, what_one_process_frees_another_can_have)
 {
 	static const char *const args[] = {"--size=32MiB", NULL};
 	struct test_daemon d;
@@ -224,7 +224,7 @@ static int fill_tmpfs(void *arg)
 	return 0;
 }
 
-Test(full, tmpfs, .timeout = 120)
+Test(full, tmpfs)
 {
 	static const char *const args[] = {"--size=1GiB", NULL};
 	struct test_daemon d;
@@ -238,7 +238,7 @@ Test(full, tmpfs, .timeout = 120)
 	system_end(&d);
 }
 
-Test(full, tmpfs_too_small_for_a_heap, .timeout = 120)
+Test(full, tmpfs_too_small_for_a_heap)
 {
 	struct test_daemon d;
 	char said[4096] = "";

@@ -218,17 +218,10 @@ static void run_market(struct test_random *random)
 	system_end(&d);
 }
 
-Test(mix, eight_processes_of_four_threads, .timeout = 400)
+Test(mix, eight_processes_of_four_threads)
 {
-	struct test_random random = test_random_init("mix");
-
-	run_market(&random);
-}
-
-Test(mix, soak, .timeout = SYSTEM_SOAK_TIMEOUT)
-{
-	for (int round = 0; system_soaks() && round < SOAK_ROUNDS; round++) {
-		struct test_random random = test_random_init("mix, soak");
+	for (int round = 0; round < (system_soaks() ? SOAK_ROUNDS : 1); round++) {
+		struct test_random random = test_random_init("mix");
 
 		run_market(&random);
 	}

@@ -50,7 +50,7 @@ static off_t bytes_said(int (*fn)(void *arg), void *arg, int *status)
 	return st.st_size;
 }
 
-Test(refuse, attach_without_a_daemon, .timeout = 60)
+Test(refuse, attach_without_a_daemon)
 {
 	struct test_daemon d;
 	struct no_daemon none = {.socket = "/tmp/there-is-no-such-socket/sock", .error = ENOENT};
@@ -92,7 +92,7 @@ static void hello(const struct test_daemon *d, uint32_t protocol, uint64_t layou
 	close(sock);
 }
 
-Test(refuse, another_version, .timeout = 60)
+Test(refuse, another_version)
 {
 	struct test_daemon d;
 
@@ -114,7 +114,7 @@ Test(refuse, another_version, .timeout = 60)
 
 /* ---- a second daemon ---- */
 
-Test(refuse, second_daemon_on_the_same_instance, .timeout = 60)
+Test(refuse, second_daemon_on_the_same_instance)
 {
 	struct test_daemon d, other;
 	char said[4096] = "";
@@ -162,7 +162,7 @@ static void expect_refused_untouched(const struct test_daemon *d, const char *wh
 	cr_expect_eq(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec, "%s was written to", what);
 }
 
-Test(refuse, foreign_object, .timeout = 60)
+Test(refuse, foreign_object)
 {
 	struct test_daemon d;
 	char path[256], text[64] = "";
@@ -191,7 +191,7 @@ static int leave_a_block(void *arg)
 	return 0;
 }
 
-Test(refuse, cut_object, .timeout = 60)
+Test(refuse, cut_object)
 {
 	static const char *const objects[] = {"meta", "ctl", "data", "state"};
 	struct test_daemon d;

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LONG 400 /* seconds, for sanitizers on a small machine */
-
 /* Replays one trace; skips, saying so, one that is not there. */
 static void replay(const char *name, const char *mode, const char *processes)
 {
@@ -27,34 +25,35 @@ static void replay(const char *name, const char *mode, const char *processes)
 	system_end(&d);
 }
 
+/* In a soak all of them. */
 static void replay_all(const char *const *names, const char *mode, const char *processes)
 {
-	for (; *names; names++)
+	for (names = system_soaks() ? test_traces_all : names; *names; names++)
 		replay(*names, mode, processes);
 }
 
-Test(replay, one_process, .timeout = LONG)
+Test(replay, one_process)
 {
 	replay_all(test_traces_all, "single", "1");
 }
 
-Test(replay, two_processes_at_once, .timeout = LONG)
+Test(replay, two_processes_at_once)
 {
 	replay_all(test_traces_all, "procs", "2");
 }
 
-Test(replay, four_processes_at_once, .timeout = LONG)
+Test(replay, four_processes_at_once)
 {
 	replay_all(test_traces_own, "procs", "4");
 }
 
-Test(replay, handed_over, .timeout = LONG)
+Test(replay, handed_over)
 {
 	replay_all(test_traces_all, "handover", "2");
 }
 
 /* Where the base address is taken, offsets are passed on. */
-Test(replay, handed_over_between_different_addresses, .timeout = LONG)
+Test(replay, handed_over_between_different_addresses)
 {
 	struct test_daemon d;
 
@@ -70,15 +69,22 @@ Test(replay, handed_over_between_different_addresses, .timeout = LONG)
 	system_end(&d);
 }
 
-Test(replay, with_the_traces_threads, .timeout = LONG)
+Test(replay, with_the_traces_threads)
 {
 	static const char *const names[] = {"ffmpeg-x264", "redis-mixed", "mariadb-oltp", "git-pack", NULL};
 
 	replay_all(names, "threads", "1");
 }
 
+Test(replay, eight_processes_at_once)
+{
+	static const char *const names[] = {"gs-png", NULL};
+
+	replay_all(names, "procs", "8");
+}
+
 /* The heap is clean in the middle too, with a process that waits and another that runs. */
-Test(replay, check_finds_nothing_during_a_run, .timeout = LONG)
+Test(replay, check_finds_nothing_during_a_run)
 {
 	static const char *const modes[] = {"single", "procs", "handover", "threads"};
 	struct test_daemon d;
@@ -110,7 +116,7 @@ Test(replay, check_finds_nothing_during_a_run, .timeout = LONG)
 }
 
 /* Small objects are served from the threads' caches: less than one message in 1,000 events. */
-Test(replay, a_message_serves_many_events, .timeout = LONG)
+Test(replay, a_message_serves_many_events)
 {
 	struct test_daemon d;
 
@@ -130,13 +136,4 @@ Test(replay, a_message_serves_many_events, .timeout = LONG)
 	json_decref(result);
 	free(said);
 	system_end(&d);
-}
-
-Test(replay, soak_all_traces_in_all_modes, .timeout = SYSTEM_SOAK_TIMEOUT)
-{
-	static const char *const runs[][2] = {
-	        {"procs", "2"}, {"procs", "4"}, {"procs", "8"}, {"handover", "2"}, {"threads", "1"}};
-
-	for (size_t i = 0; system_soaks() && i < sizeof(runs) / sizeof(runs[0]); i++)
-		replay_all(test_traces_all, runs[i][0], runs[i][1]);
 }

@@ -140,7 +140,7 @@ static bool start_for_all(struct test_daemon *d)
 	return true;
 }
 
-Test(uid, another_user_cannot_write_meta, .timeout = 60)
+Test(uid, another_user_cannot_write_meta)
 {
 	struct test_daemon d;
 
@@ -151,7 +151,7 @@ Test(uid, another_user_cannot_write_meta, .timeout = 60)
 	system_end(&d);
 }
 
-Test(uid, nor_make_the_librarys_map_writable, .timeout = 60)
+Test(uid, nor_make_the_librarys_map_writable)
 {
 	struct test_daemon d;
 
