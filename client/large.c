@@ -100,6 +100,9 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 		uint64_t e = shmi_load(&big->entry[i]);
 		uint32_t have = span_pages(heap, e);
 
+		if (span_word(heap, e).state != SHMI_SPAN_LARGE || span_word(heap, e).generation != e >> 32)
+			shmi_misuse(&heap->env, SHMI_FREE_TWICE,
+			        shmi_page_off((shmi_page){(uint32_t)e}).b); /* another did */
 		if (have >= pages && have < best_pages && (uint32_t)e % align_pages == 0 &&
 		        shmi_sclass_attrs(span_word(heap, e).sclass) == attrs) {
 			best = i;
@@ -209,6 +212,7 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 	struct shmi_bigmag *big = big_of(heap);
 	struct wire_free *body = &heap->buffers->request.u.free;
 	uint64_t bytes = bytes_of(heap, big, 0, n); /* now: once freed, their records are the daemon's to change */
+	uint32_t pages[SHMI_BIG_MAX];
 	bool sent;
 
 	if (!n)
@@ -219,13 +223,15 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 		uint64_t entry = shmi_load(&big->entry[i]);
 
 		body->spans[i] = (struct wire_span){(uint32_t)entry, (uint32_t)(entry >> 32)};
-		note_given_back(heap, span_pages(heap, entry));
+		pages[i] = span_pages(heap, entry);
 	}
 	int error = shmi_channel_call(heap, &sent);
 
 	if (error == EFAULT)
 		shmi_misuse(
 		        &heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)shmi_load(&big->entry[0])}).b);
+	for (uint32_t i = 0; sent && i < n; i++)
+		note_given_back(heap, pages[i]);
 	if (sent)
 		remove_entries(heap, big, 0, n, bytes);
 	return sent && error == EAGAIN ? 0 : error;
@@ -267,16 +273,20 @@ static bool is_kept(const struct shma_heap *heap, uint64_t entry)
 	return false;
 }
 
-/* The slow way into the cache: the daemon must be told about older spans, or about this one. */
-static void make_room_and_keep(struct shma_heap *heap, uint64_t entry, uint64_t bytes)
+/* The slow way into the cache: the daemon must be told about older spans, or about this one. False if it is a double free. */
+static bool make_room_and_keep(struct shma_heap *heap, uint64_t entry, uint64_t bytes)
 {
 	shmi_channel_lock(heap);
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
-	(void)free_oldest(heap, too_many(heap, bytes)); /* if the daemon is away, more is kept than should be */
-	if (!keep(heap, entry, bytes))
+	bool twice = is_kept(heap, entry);
+
+	if (!twice)
+		(void)free_oldest(heap, too_many(heap, bytes)); /* if the daemon is away, more is kept than should be */
+	if (!twice && !keep(heap, entry, bytes))
 		owe(heap, entry);
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	shmi_channel_unlock(heap);
+	return !twice;
 }
 
 /* Without the cache. False if it is a double free. */
@@ -319,9 +329,7 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	if (twice)
 		return SHMI_FREE_TWICE;
-	if (!kept)
-		make_room_and_keep(heap, entry, bytes);
-	return SHMI_FREED;
+	return kept || make_room_and_keep(heap, entry, bytes) ? SHMI_FREED : SHMI_FREE_TWICE;
 }
 
 void shmi_large_idle(struct shma_heap *heap)

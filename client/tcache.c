@@ -218,18 +218,37 @@ static bool take_back(struct shmi_tcache *tc, shmi_sclass sclass)
 /* How many wholly free spans are not given back. */
 uint32_t shmi_tcache_keep_size(const struct shmi_tcache *tc, shmi_sclass sclass)
 {
-	uint32_t ask = ask_size(tc, sclass), keep = bounded(tc->keep[sclass.c], SHMI_TC_KEEP_MAX, class_of(tc, sclass));
+	uint32_t ask = ask_size(tc, sclass), keep = tc->keep[sclass.c];
 
 	return ask > keep ? ask : keep;
+}
+
+void shmi_tcache_keep_less(struct shmi_tcache *tc, uint32_t sclass, uint32_t by)
+{
+	tc->keep[sclass] = (uint16_t)(tc->keep[sclass] - by);
+	tc->keep_bytes -= (uint64_t)by * class_of(tc, (shmi_sclass){(uint16_t)sclass})->pages << SHMI_PAGE_SHIFT;
+}
+
+/* Spans of this class were given back, and now there are none: too early, if there is room to keep more. */
+static void learn_to_keep(struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	uint64_t most = tc->held_bytes / SHMI_TC_KEEP_SHARE, bytes = class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT;
+	uint32_t more = tc->given[sclass.c];
+
+	most = most < SHMI_TC_KEEP_LEAST ? SHMI_TC_KEEP_LEAST : most;
+	most = most > tc->keep_bytes ? (most - tc->keep_bytes) / bytes : 0;
+	more = more < most ? more : (uint32_t)most;
+	more = tc->keep[sclass.c] + more < UINT16_MAX ? more : 0;
+	tc->keep[sclass.c] = (uint16_t)(tc->keep[sclass.c] + more);
+	tc->keep_bytes += more * bytes;
+	tc->given[sclass.c] = 0;
 }
 
 static void want_spans(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t spans)
 {
 	struct shmi_tc_class *c = &tc->cls[sclass.c];
-	uint32_t keep = tc->keep[sclass.c] + tc->given[sclass.c]; /* they were given back too early */
 
-	tc->keep[sclass.c] = (uint16_t)(keep > 1024 ? 1024 : keep);
-	tc->given[sclass.c] = 0;
+	learn_to_keep(tc, sclass);
 	tc->ask.wants[tc->ask.n_wants].sclass = sclass.c;
 	tc->ask.wants[tc->ask.n_wants++].spans = spans;
 	if (c->asks < 7)
@@ -291,6 +310,7 @@ void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generatio
 	shmi_store(&node->thread, tc->thread + 1); /* other threads read this one field */
 	shmi_store(shmi_holder_at(&tc->env->img, (shmi_page){page}), tc->thread);
 	tc->whole[sclass.c] += whole;
+	tc->held_bytes += pages << SHMI_PAGE_SHIFT;
 	shmi_queue_append(tc->env->held, &tc->ready[sclass.c], page, SHMI_HELD_READY);
 	tc->granted++;
 	for (uint32_t p = page; shmi_sclass_scoped(sclass) && p < page + pages; p++)

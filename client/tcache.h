@@ -12,8 +12,8 @@
  * thread together stay within a budget: beyond it a class that grows takes from one that was not used lately. Spans are
  * asked for in proportion to what the thread holds of the class, so the number of messages grows with the logarithm of
  * the working set and what is held in vain stays a fraction of it. As many wholly free spans are kept, further ones given
- * back; a class that soon asks for what it gave back learns to keep more, one that gives back unlearns it, and every few
- * refills one class is looked at, which gives back half of what it caches if it was not refilled for a round.
+ * back; a class that asks for what it gave back learns to keep more, and every few refills one class is looked at, which
+ * unlearns some of it, and gives back half of what it caches if it was not refilled for a round.
  *
  * The struct lies in pages that a fork wipes: in a child every magazine pointer is NULL and `bytes` 0, so both fast paths
  * take their slow path, which sees that `env` is gone.
@@ -26,8 +26,9 @@
 
 #define SHMI_TC_BUDGET (1024 * 1024u) /* bytes of blocks that a thread's magazines may hold together */
 #define SHMI_TC_ASK_MAX (1024 * 1024u) /* bytes of spans of one class that are asked for at a time */
-#define SHMI_TC_KEEP_MAX (512 * 1024u) /* bytes of wholly free spans of one class that may be learned to be kept */
-#define SHMI_TC_RETURN_BYTES (512 * 1024u) /* that may wait for a message */
+#define SHMI_TC_KEEP_LEAST (4 * 1024 * 1024u) /* bytes of free spans that may be learned to be kept, in all ... */
+#define SHMI_TC_KEEP_SHARE 16u /* ... and the part of what the thread holds */
+#define SHMI_TC_RETURN_BYTES (1024 * 1024u) /* that may wait for a message */
 #define SHMI_TC_WANTS 32u /* classes served by one message */
 #define SHMI_TC_RETURNS 64u /* spans given back at a time */
 #define SHMI_TC_REPORTS 64u
@@ -98,6 +99,8 @@ struct shmi_tcache {
 	uint32_t refills, age_clock; /* of magazines; where the clock of idle classes stands */
 	uint32_t reap_clock; /* which class was last looked at for spans that others have emptied */
 	uint32_t return_bytes; /* of ask.returns */
+	uint64_t held_bytes; /* of all spans that the thread holds */
+	uint64_t keep_bytes; /* of `keep` of all classes */
 	uint32_t whole[SHMI_SPAN_CLASSES]; /* spans on `ready` that are counted as wholly free */
 	uint16_t keep[SHMI_SPAN_CLASSES]; /* wholly free spans that proved worth keeping */
 	uint16_t given[SHMI_SPAN_CLASSES]; /* spans given back since the class last asked for one */
@@ -186,6 +189,7 @@ int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass);
 void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass);
 void shmi_tcache_catch_up(struct shmi_tcache *tc);
 uint32_t shmi_tcache_keep_size(const struct shmi_tcache *tc, shmi_sclass sclass);
+void shmi_tcache_keep_less(struct shmi_tcache *tc, uint32_t sclass, uint32_t by);
 void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t entries);
 void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page);
 int shmi_tcache_send(struct shmi_tcache *tc);

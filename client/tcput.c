@@ -268,6 +268,7 @@ static void forget(struct shmi_tcache *tc, uint32_t page)
 
 	shmi_queue_remove(tc->env->held, &queues[node->sclass], page);
 	tc->whole[node->sclass] -= node->whole;
+	tc->held_bytes -= class_of(tc, node->sclass)->pages << SHMI_PAGE_SHIFT;
 	node->whole = 0;
 	shmi_store(&node->thread, 0);
 	shmi_store(shmi_holder_at(&tc->env->img, (shmi_page){page}), SHMI_NO_THREAD);
@@ -287,7 +288,6 @@ void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page)
 	}
 	forget(tc, page);
 	tc->cls[sclass].asks = 0;
-	tc->keep[sclass] = (uint16_t)(tc->keep[sclass] - tc->keep[sclass] / 8);
 	tc->given[sclass] = (uint16_t)(tc->given[sclass] + (tc->given[sclass] < UINT16_MAX));
 	tc->return_bytes += pages << SHMI_PAGE_SHIFT;
 	for (uint32_t p = page; sclass & SHMI_SCOPED && p < page + pages; p++)
@@ -306,16 +306,18 @@ static void give_back_whole(struct shmi_tcache *tc, struct shmi_queue *queue, co
 	}
 }
 
-/* One held span, from the head of a queue to its end unless it goes. */
+/* One held span, from the head of a queue to its end, or to where it belongs by now. */
 static void look_at_head(struct shmi_tcache *tc, struct shmi_queue *queue, uint32_t c)
 {
 	uint32_t page = queue->head;
 	struct shmi_held *node = &tc->env->held[page];
-	enum shmi_held_queue which = (enum shmi_held_queue)node->queue;
+	const struct shmi_class *class = class_of(tc, c);
+	uint32_t n = shmi_slots_count(shmi_bitmap_at(&tc->env->img, (shmi_page){page}), class);
+	enum shmi_held_queue which = n ? SHMI_HELD_READY : (enum shmi_held_queue)node->queue;
 
 	shmi_queue_remove(tc->env->held, queue, page);
-	shmi_queue_append(tc->env->held, queue, page, which);
-	if (!node->whole && wholly_free(tc, page, class_of(tc, c)))
+	shmi_queue_append(tc->env->held, which == SHMI_HELD_READY ? &tc->ready[c] : queue, page, which);
+	if (n == class->slots && !node->whole)
 		shmi_tcache_give_back(tc, page);
 }
 
@@ -341,7 +343,7 @@ static void age_class(struct shmi_tcache *tc, uint32_t c)
 {
 	uint32_t top = tc->cls[c].mag ? shmi_load(&tc->cls[c].mag->top) : 0, whole, next;
 
-	tc->keep[c] /= 2;
+	shmi_tcache_keep_less(tc, c, (tc->keep[c] + 1u) / 2);
 	shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)c}, (top + 1) / 2);
 	whole = tc->whole[c] / 2;
 	for (uint32_t page = tc->ready[c].head; page && tc->whole[c] > whole; page = next) {
@@ -361,6 +363,8 @@ void shmi_tcache_age(struct shmi_tcache *tc)
 	tc->age_clock = (c + 1) % SHMI_SPAN_CLASSES;
 	if (!tc->cls[c].active && tc->cls[c].mag)
 		age_class(tc, c);
+	else
+		shmi_tcache_keep_less(tc, c, tc->keep[c] / 8u);
 	tc->cls[c].active = 0;
 }
 

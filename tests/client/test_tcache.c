@@ -208,6 +208,32 @@ TEST_ON_IMAGES(tcache, a_warm_working_set_sends_no_message, PAGES)
 	ground_free(g);
 }
 
+/* Classes that are filled and emptied in turn: what each gives back too early it learns to keep. */
+TEST_ON_IMAGES(tcache, waves_in_several_classes_get_quiet, PAGES)
+{
+	static const struct {
+		uint32_t size, blocks;
+	} waves[] = {{40 * 1024, 32}, {1024, 1024}, {64, 4000}, {100 * 1024, 8}};
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	static void *block[4000];
+	uint32_t before = 0;
+
+	for (uint32_t round = 0; round < 60; round++) {
+		if (round == 40)
+			before = g->messages;
+		for (uint32_t w = 0; w < sizeof(waves) / sizeof(*waves); w++) {
+			for (uint32_t i = 0; i < waves[w].blocks; i++)
+				block[i] = get(tc, waves[w].size, 0);
+			for (uint32_t i = 0; i < waves[w].blocks; i++)
+				give(tc, block[i]);
+		}
+	}
+	cr_assert_leq(g->messages - before, 4, "%u messages in 20 rounds", g->messages - before);
+	free(tc);
+	ground_free(g);
+}
+
 TEST_ON_IMAGES(tcache, no_memory_is_null_and_passes, PAGES)
 {
 	struct ground *g = ground_new(t);
