@@ -14,11 +14,12 @@
 struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
 
 /* In a page that a fork wipes, so that a child finds them unlocked. */
-static struct {
+struct locks {
 	pthread_mutex_t table; /* guards the table, attach and detach */
 	pthread_rwlock_t mapped; /* read-locked by a thread that ends; write-locked while a heap is left */
-} * locks;
-static pthread_once_t table_once = PTHREAD_ONCE_INIT;
+};
+
+static struct locks *_Atomic locks;
 
 void *shmi_wiped_map(size_t bytes)
 {
@@ -32,15 +33,16 @@ void *shmi_wiped_map(size_t bytes)
 	return NULL;
 }
 
-static void make_table_lock(void)
-{
-	locks = shmi_wiped_map(sizeof(*locks));
-}
-
+/* Made at first use; where there is no memory for it just now, at the next. */
 static int lock_table(void)
 {
-	(void)pthread_once(&table_once, make_table_lock);
-	return locks ? pthread_mutex_lock(&locks->table) : ENOMEM;
+	struct locks *have = shmi_load_acquire(&locks), *made = have ? have : shmi_wiped_map(sizeof(*made));
+
+	if (!have && made && !shmi_exchange_if(&locks, &have, made)) {
+		(void)munmap(made, sizeof(*made)); /* another thread was faster */
+		made = have;
+	}
+	return made ? pthread_mutex_lock(&made->table) : ENOMEM;
 }
 
 static void unlock_table(void)

@@ -36,6 +36,10 @@ typedef _Atomic uint64_t shmi_a64;
 
 #define shmi_fetch_add(p, v) atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 
+/* Stores v where *expected is; else puts what is there into *expected. True if it was stored. */
+#define shmi_exchange_if(p, expected, v)                                                                               \
+	atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_acq_rel, memory_order_acquire)
+
 /* Store, fence, load of another word, on both sides: at least one sees the other's store (P2). */
 #define shmi_fence() atomic_thread_fence(memory_order_seq_cst)
 
