@@ -520,7 +520,7 @@ Test(api, root_names, .init = start, .fini = end)
 
 Test(api, as_many_roots_as_there_are, .init = start, .fini = end)
 {
-	char name[16];
+	char name[20];
 	char *block = shma_malloc(2000);
 
 	for (int i = 0; i < 1024; i++) {
