@@ -1,5 +1,7 @@
 #include "shm/reclaim.h"
 
+#define CONSUME 64u /* entries that are taken out of the record at a time */
+
 void shmi_reclaim_init(struct shmi_reclaim *r, uint32_t thread, uint32_t client, uint32_t parts)
 {
 	*r = (struct shmi_reclaim){.thread = thread, .client = client, .parts = parts};
@@ -17,6 +19,11 @@ static bool group_ok(const struct shmi_image *img, const struct shmi_group *g, s
 	const struct shmi_class *class = &img->classes[shmi_sclass_size_class(word->sclass)];
 
 	return g->word < class->words && g->bits && !(g->bits & ~shmi_slots_mask(class, g->word));
+}
+
+static struct shmi_threadrec *record_of(const struct shmi_image *img, const struct shmi_reclaim *r)
+{
+	return shmi_threadrec_at(img, r->thread);
 }
 
 static void put_back(struct shmi_image *img, struct shmi_reclaim *r, uint32_t span, uint32_t word, uint64_t bits)
@@ -41,6 +48,7 @@ static void reclaim_take(struct shmi_image *img, struct shmi_reclaim *r, const s
 		r->bad++;
 	else if (!bits_free(img, g, &set))
 		put_back(img, r, g->span, g->word, g->bits);
+	shmi_store_release(&record_of(img, r)->intent.op, SHMI_INTENT_NONE);
 }
 
 static void write_off(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g)
@@ -65,6 +73,7 @@ static uint32_t reclaim_put(
 
 	if (!left || copy->spill[left - 1].span != g->span || copy->spill[left - 1].word != g->word)
 		return left; /* the spill was closed already */
+	shmi_store_release(&record_of(img, r)->spill_top, left - 1);
 	if (!group_ok(img, g, &word))
 		r->bad++;
 	else if (!bits_free(img, g, &set) && !set)
@@ -79,7 +88,7 @@ static uint32_t spill_left(const struct shmi_threadrec *copy)
 	return left > SHMI_SPILL_MAX ? SHMI_SPILL_MAX : left;
 }
 
-/* The intent and the spill. The spill is put back here, so the magazines' pass leaves its slots out. */
+/* The intent and the spill. */
 static void reclaim_head(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy)
 {
 	uint32_t op = shmi_load(&copy->intent.op), left = spill_left(copy);
@@ -90,9 +99,10 @@ static void reclaim_head(struct shmi_image *img, struct shmi_reclaim *r, const s
 		reclaim_take(img, r, &copy->intent.group);
 	else if (op == SHMI_INTENT_PUT)
 		left = reclaim_put(img, r, copy, left);
-	for (uint32_t i = 0; i < left; i++) {
-		const struct shmi_group *g = &copy->spill[i];
+	while (left--) {
+		const struct shmi_group *g = &copy->spill[left];
 
+		shmi_store_release(&record_of(img, r)->spill_top, left);
 		if (group_ok(img, g, &word))
 			put_back(img, r, g->span, g->word, g->bits);
 		else
@@ -172,6 +182,14 @@ static bool entry_group(const struct shmi_image *img, shmi_sclass sclass, uint64
 	return group_ok(img, g, &word);
 }
 
+/* How many entries the magazine can have. */
+static uint32_t magazine_top(const struct shmi_image *img, const struct shmi_magazine *mag, shmi_sclass sclass)
+{
+	uint32_t top = shmi_load(&mag->top), cap = img->classes[shmi_sclass_size_class(sclass)].mag_cap;
+
+	return top > cap ? cap : top;
+}
+
 static bool in_spill(const struct shmi_threadrec *copy, uint32_t left, const struct shmi_group *g)
 {
 	for (uint32_t i = 0; i < left; i++)
@@ -180,33 +198,58 @@ static bool in_spill(const struct shmi_threadrec *copy, uint32_t left, const str
 	return false;
 }
 
+/* A magazine whose spill stands may have been in the middle of being closed up: some entries twice, some in the spill as
+ * well. Makes it what it would have been afterwards, in the copy and in the record. */
+static void close_up(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy)
+{
+	shmi_sclass sclass = {(uint16_t)copy->spill[0].sclass};
+	uint32_t left = spill_left(copy), n = 0;
+
+	if (!left || !shmi_sclass_is_small(sclass) || !(r->parts & 1u << shmi_sclass_attrs(sclass)))
+		return;
+	struct shmi_magazine *mag = shmi_magazine_at(img, copy, sclass);
+	struct shmi_magazine *real = shmi_magazine_at(img, record_of(img, r), sclass);
+	uint32_t top = magazine_top(img, mag, sclass);
+
+	sort(mag->entry, top);
+	for (uint32_t i = 0; i < top; i++) {
+		uint64_t entry = shmi_load(&mag->entry[i]);
+		struct shmi_group g;
+
+		if ((n && entry == shmi_load(&mag->entry[n - 1])) ||
+		        (entry_group(img, sclass, entry, &g) && in_spill(copy, left, &g)))
+			continue;
+		shmi_store(&mag->entry[n++], entry);
+	}
+	shmi_store(&mag->top, n);
+	shmi_store_release(&real->top, 0);
+	for (uint32_t i = 0; i < n; i++)
+		shmi_store(&real->entry[i], shmi_load(&mag->entry[i]));
+	shmi_store_release(&real->top, n);
+}
+
 /* One magazine. Returns the work done, in entries looked at. */
 static uint32_t reclaim_magazine(
         struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy, shmi_sclass sclass)
 {
 	struct shmi_magazine *mag = shmi_magazine_at(img, copy, sclass);
-	uint32_t top = shmi_load(&mag->top), cap = img->classes[shmi_sclass_size_class(sclass)].mag_cap;
-	uint32_t left = spill_left(copy);
-	bool spilled = left && copy->spill[0].sclass == sclass.c;
+	uint32_t top = magazine_top(img, mag, sclass), all = top;
 
-	if (top > cap) {
-		r->bad++;
-		top = cap;
-	}
-	if (spilled)
-		sort(mag->entry, top);
-	for (uint32_t i = 0; i < top; i++) {
-		uint64_t entry = shmi_load(&mag->entry[i]);
-		struct shmi_group g;
+	r->bad += top != shmi_load(&mag->top);
+	while (top) {
+		uint32_t from = top > CONSUME ? top - CONSUME : 0;
 
-		if (spilled && i && entry == shmi_load(&mag->entry[i - 1]))
-			continue;
-		if (!entry_group(img, sclass, entry, &g))
-			r->bad++;
-		else if (!spilled || !in_spill(copy, left, &g))
-			put_back(img, r, g.span, g.word, g.bits);
+		shmi_store_release(&shmi_magazine_at(img, record_of(img, r), sclass)->top, from);
+		while (top > from) {
+			struct shmi_group g;
+
+			if (entry_group(img, sclass, shmi_load(&mag->entry[--top]), &g))
+				put_back(img, r, g.span, g.word, g.bits);
+			else
+				r->bad++;
+		}
 	}
-	return top * (spilled ? 1 + left / 8 : 1) + 1;
+	return all + 1;
 }
 
 bool shmi_reclaim_step(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy, uint32_t budget)
@@ -215,6 +258,7 @@ bool shmi_reclaim_step(struct shmi_image *img, struct shmi_reclaim *r, struct sh
 
 	if (!r->begun) {
 		r->begun = true;
+		close_up(img, r, copy);
 		reclaim_head(img, r, copy);
 		reclaim_big(img, r, copy);
 	}

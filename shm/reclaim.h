@@ -13,7 +13,12 @@
  *	a generation that is not the span's void
  *
  * Each slot is put back once: after the first time its holder may take it and give it out, and a second put would free a
- * live block. Nothing in the record is believed: each word is checked against meta. Called by the daemon only.
+ * live block. So that holds over the daemon's own death, too, slots of others' spans are taken out of the record before they
+ * are put, at most 64 at a time: whoever reclaims the record again does not meet them, and no more than those are lost.
+ * (Slots of the dead client's own spans nobody can take before the reclaim has ended.) The one moment when more could be lost is
+ * while a magazine that the thread died closing up is written anew: its top is 0 for as long as that takes.
+ *
+ * Nothing in the record is believed: each word is checked against meta. Called by the daemon only.
  */
 #ifndef SHM_RECLAIM_H
 #define SHM_RECLAIM_H

@@ -217,6 +217,32 @@ TEST_ON_IMAGES(threadrec, death_in_a_put, PAGES)
 	}
 }
 
+/* The daemon dies while it reclaims, holders take what it has put back, and the next daemon reclaims the record again. */
+TEST_ON_IMAGES(threadrec, a_second_reclaim_puts_nothing_twice, PAGES)
+{
+	for (uint32_t spilled = 0; spilled < 3; spilled++) {
+		struct scene s = set_scene(t);
+
+		push_other(&s, 0, ~0ull);
+		push_other(&s, 1, 0xffff);
+		if (spilled) { /* closed up as far as 10 entries, or not at all */
+			s.rec->spill[0] = group_of(&s, s.other, 0, 0xff);
+			shmi_store(&s.rec->spill_top, 1);
+			for (uint32_t i = 0; spilled == 2 && i < 10; i++)
+				shmi_store(&s.mag->entry[i], shmi_load(&s.mag->entry[i + 8]));
+		}
+		struct shmi_reclaim r = reclaim(&s);
+
+		cr_assert_eq(r.put, 80);
+		shmi_slots_take(shmi_bitmap_at(&t->img, s.other), 0, 0xf0f0);
+		shmi_slots_take(shmi_bitmap_at(&t->img, s.other), 1, 0x0f);
+		r = reclaim(&s);
+		cr_assert_eq(r.put, 0);
+		cr_assert_eq(word_of(&s, s.other, 0), ~0xf0f0ull);
+		cr_assert_eq(word_of(&s, s.other, 1), ~0x0full);
+	}
+}
+
 TEST_ON_IMAGES(threadrec, an_intent_of_another_generation_is_void, PAGES)
 {
 	struct scene s = set_scene(t);
