@@ -228,7 +228,11 @@ SHMA_API void *shma_realloc(void *block, size_t size)
 		return shma_malloc(size);
 	if (!heap)
 		free_outside(block);
-	return shma_heap_realloc(heap, block, size, flags_at(heap, (uint64_t)(uintptr_t)block - heap->env.base));
+	uint64_t off = (uint64_t)(uintptr_t)block - heap->env.base;
+
+	if (!size_at(heap, off))
+		shmi_misuse(&heap->env, SHMI_FREE_NOTHING, off);
+	return shma_heap_realloc(heap, block, size, flags_at(heap, off));
 }
 
 SHMA_API const char *shma_version(void)

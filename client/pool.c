@@ -7,6 +7,7 @@
 #define POOL_LOOKS 16u /* spans of the pool that one refill looks at */
 #define POOL_REAPS 64u /* spans that one message looks at, for such as have become wholly free */
 #define POOL_TAKES 4u /* and takes at most */
+#define POPULATE_RUNS 16u /* runs of one refill that are touched at once */
 #define POPULATE_LEAST 2u /* pages: fewer are left to be touched one by one */
 
 #ifndef MADV_POPULATE_WRITE
@@ -121,12 +122,32 @@ void shmi_pool_late(struct shma_heap *heap, const struct wire_refill_ok *ok)
 	}
 }
 
-/* First touch in one call for pages that lie together, at a third of the cost of touching them one by one. */
-static void populate(struct shma_heap *heap, uint32_t first, uint32_t pages)
+/* Pages that this process has not touched yet, as runs. */
+struct untouched {
+	uint32_t n;
+	struct {
+		uint32_t first, pages;
+	} run[POPULATE_RUNS];
+};
+
+static void add_untouched(struct untouched *u, uint32_t first, uint32_t pages)
 {
-	if (pages >= POPULATE_LEAST)
-		(void)madvise((void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){first}).b),
-		        shmi_npages_bytes((shmi_npages){pages}), MADV_POPULATE_WRITE);
+	if (u->n && u->run[u->n - 1].first + u->run[u->n - 1].pages == first) {
+		u->run[u->n - 1].pages += pages;
+	} else if (u->n < POPULATE_RUNS) {
+		u->run[u->n].first = first;
+		u->run[u->n++].pages = pages;
+	}
+}
+
+/* First touch in one call for pages that lie together, at a third of the cost of touching them one by one. */
+static void populate(const struct shma_heap *heap, const struct untouched *u)
+{
+	for (uint32_t i = 0; i < u->n; i++)
+		if (u->run[i].pages >= POPULATE_LEAST)
+			(void)madvise(
+			        (void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){u->run[i].first}).b),
+			        shmi_npages_bytes((shmi_npages){u->run[i].pages}), MADV_POPULATE_WRITE);
 }
 
 static bool first_sight(struct shma_heap *heap, uint32_t page)
@@ -143,27 +164,19 @@ static bool is_whole(const struct shma_heap *heap, uint32_t page, shmi_sclass sc
 	return shmi_slots_count(shmi_bitmap_at(&heap->env.img, (shmi_page){page}), class) == class->slots;
 }
 
-static void grant_all(struct shma_heap *heap, struct shmi_tcache *tc, const struct wire_refill_ok *ok)
+static void grant_all(
+        struct shma_heap *heap, struct shmi_tcache *tc, const struct wire_refill_ok *ok, struct untouched *untouched)
 {
-	uint32_t run = 0, pages = 0;
-
 	for (uint32_t i = 0; i < ok->n_grants; i++) {
 		const struct wire_grant *g = &ok->grants[i];
 		shmi_sclass sclass = {(uint16_t)g->sclass};
 
 		if (!grant_ok(heap, g))
 			continue;
-		if (first_sight(heap, g->page)) {
-			if (g->page != run + pages) {
-				populate(heap, run, pages);
-				run = g->page;
-				pages = 0;
-			}
-			pages += heap->env.img.classes[shmi_sclass_size_class(sclass)].pages;
-		}
+		if (first_sight(heap, g->page))
+			add_untouched(untouched, g->page, heap->env.img.classes[shmi_sclass_size_class(sclass)].pages);
 		shmi_tcache_grant(tc, g->page, g->generation, sclass, is_whole(heap, g->page, sclass));
 	}
-	populate(heap, run, pages);
 }
 
 static void fill_refill(struct wire_msg *msg, const struct shmi_tc_ask *ask)
@@ -185,6 +198,7 @@ static void fill_refill(struct wire_msg *msg, const struct shmi_tc_ask *ask)
 static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
 {
 	struct shma_heap *heap = ctx;
+	struct untouched untouched = {0};
 	bool sent;
 
 	return_some(heap, tc);
@@ -195,12 +209,13 @@ static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
 	if (sent)
 		ask->n_returns = ask->n_reports = 0;
 	if (!error && heap->buffers->reply.kind == WIRE_REFILL_OK)
-		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok);
+		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok, &untouched);
 	else if (!error)
 		error = EPROTO;
 	if (!error)
 		shmi_large_idle(heap);
 	shmi_channel_unlock(heap);
+	populate(heap, &untouched); /* outside the lock: it can take a millisecond */
 	return error;
 }
 
