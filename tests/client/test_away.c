@@ -251,6 +251,29 @@ Test(away, what_an_ended_thread_could_not_give_back, .init = start, .fini = end)
 	api_expect_empty(heap);
 }
 
+/* ---- leaving ---- */
+
+/* Who leaves does not wait longer than it said; the daemon hears of it when it is back. */
+Test(away, a_detach_in_vain, .init = start)
+{
+	for (int i = 0; i < 3; i++) {
+		void *block = shma_heap_alloc(heap, 1000, 0, SHMA_SCOPED),
+		     *large = shma_heap_alloc(heap, MIB, 0, SHMA_SCOPED);
+
+		cr_assert(block && large);
+		stop();
+		expect_again(shma_detach(heap) == -1);
+		cr_assert_eq(kill(d.pid, SIGCONT), 0);
+		heap = api_attach(&d, 10000);
+		cr_assert_not_null(heap);
+		cr_expect(api_settles(api_live(heap) == 0), "%llu bytes are live", (unsigned long long)api_live(heap));
+		cr_expect(api_settles(test_ctl_stat(&d, "clients") == 1), "%d clients",
+		        (int)test_ctl_stat(&d, "clients"));
+		heap->timeout_ms = TIMEOUT_MS;
+	}
+	end();
+}
+
 /* ---- at random ---- */
 
 static void random_step(struct test_random *random, void **block)
