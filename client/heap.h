@@ -105,6 +105,33 @@ int64_t shmi_channel_deadline(const struct shma_heap *heap);
 /* Closes it, unless the number is another file's by now. */
 void shmi_sock_close(struct shmi_sock *sock);
 
+/* ---- target.c ---- */
+
+struct shmi_target {
+	char socket[SHMI_PATH_MAX], name[WIRE_NAME], label[WIRE_NAME];
+	int timeout_ms;
+};
+
+/* `given` may be NULL. Returns 0, EINVAL or ENAMETOOLONG. */
+int shmi_target_resolve(const struct shma_options *given, struct shmi_target *t);
+
+/* A variable of the environment that is set and not empty, else NULL. */
+const char *shmi_env(const char *name);
+
+/* ---- mapping.c ---- */
+
+/* Memory that a fork wipes; NULL on failure. */
+void *shmi_wiped_map(size_t bytes);
+
+/* A heap that is not attached yet; NULL without memory. */
+struct shma_heap *shmi_heap_new(const struct shmi_target *t, uint32_t index);
+
+/* Maps meta, ctl and data, in this order in `fds`. Returns 0 or an errno; either way shmi_heap_drop undoes it. */
+int shmi_heap_map(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok);
+
+/* Unmaps and closes all that the heap has, and the heap itself. */
+void shmi_heap_drop(struct shma_heap *heap);
+
 /* ---- attach.c ---- */
 
 extern struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
@@ -113,9 +140,6 @@ extern struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
  * detaches. At least one heap has been attached. */
 void shmi_heaps_hold(void);
 void shmi_heaps_release(void);
-
-/* Memory that a fork wipes; NULL on failure. */
-void *shmi_wiped_map(size_t bytes);
 
 /* In a child of a fork: becomes a client of its own. Returns 0 or an errno. */
 int shmi_attach_again(struct shma_heap *heap);
