@@ -177,7 +177,8 @@ int shmi_attach_again(struct shma_heap *heap)
 
 	shmi_channel_lock(heap);
 	if (!heap->proc->attached) {
-		/* The parent's socket, inherited: kept open, so that its scoped blocks outlive it. */
+		/* The parent's socket, inherited: kept open, so that its scoped blocks outlive it. So are those of earlier
+		 * ancestors, of which only the first is closed by a detach. */
 		if (heap->inherited.fd < 0)
 			heap->inherited = heap->last_sock;
 		heap->last_sock.fd = -1;
@@ -186,6 +187,10 @@ int shmi_attach_again(struct shma_heap *heap)
 		        (fstat(fds[0], &meta) != 0 || meta.st_dev != heap->meta_dev || meta.st_ino != heap->meta_ino))
 			error = EIO; /* another heap than the one that we have mapped */
 		close_all(fds);
+		if (error == EIO && heap->last_sock.fd >= 0) {
+			heap->buffers->request.kind = WIRE_DETACH;
+			(void)shmi_channel_call(heap, NULL); /* else our place there would stay taken */
+		}
 		if (!error)
 			set_attached(heap, &ok);
 		else

@@ -87,7 +87,8 @@ struct shma_stats {
 };
 
 /* Attaches to a heap; options may be NULL. Waits up to timeout_ms for the daemon. Returns NULL and errno: ENOENT or
- * ECONNREFUSED (no daemon), EACCES, EPROTO (another version), ENXIO (no heap of that name), EINVAL, ENOMEM, EAGAIN.
+ * ECONNREFUSED (no daemon), EACCES, EPROTO (another version), ENXIO (no heap of that name), EIO (a damaged heap), EINVAL,
+ * ENAMETOOLONG (socket or heap name), EMFILE (16 heaps are attached already), ENOMEM, EAGAIN.
  * Attaching to a heap that this process has already gives the same handle, counted. */
 SHMA_API shma_heap *shma_attach(const struct shma_options *options);
 
@@ -127,7 +128,8 @@ SHMA_API shma_off shma_to_off(const void *block);
 SHMA_API void *shma_from_off(shma_heap *heap, shma_off off);
 
 /* Named roots: how processes find the first block. Names are 1 to 95 bytes. A root does not keep its block alive.
- * set: 0, or -1 and errno (EINVAL, ENOSPC when all 1024 are taken, EAGAIN); replaces. get: NULL and ENOENT.
+ * set: 0, or -1 and errno (EINVAL, ENOSPC when all 1024 are taken, EAGAIN: it may take effect later); replaces.
+ * get: NULL and ENOENT.
  * del: 0, or -1 and ENOENT. */
 SHMA_API int shma_root_set(shma_heap *heap, const char *name, const void *block);
 SHMA_API void *shma_root_get(shma_heap *heap, const char *name);
