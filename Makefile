@@ -230,7 +230,7 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libcriterion-dev libzstd-dev
-DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr
+DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 .PHONY: deps-if-missing tsan-here coverage-here always
 deps: ## install what building, testing and linting needs (Debian; asks for root)
 	@tests/deps.sh $(DEPS) $(DEPS_LINT)

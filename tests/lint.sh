@@ -38,9 +38,37 @@ nm "$BUILD/libshmalloc.so.0" | awk '{print $3}' |
 nm -D --defined-only "$BUILD/libshmalloc.so.0" | awk '{print $3}' | grep -vE '^(shma_|SHMALLOC_0)' |
 	complain 'libshmalloc exports a foreign name'
 
-# The README's program is the example that the tests run.
+# The program in README and man page is the example that the tests run.
 awk '/^```c$/ {on = 1; next} /^```$/ {on = 0} on' README.md | diff - client/examples/hello.c |
 	complain 'the program in README.md is not client/examples/hello.c'
+sed -n '/^\.Bd -literal$/,/^\.Ed$/{/^\./!p}' client/libshmalloc.3 | diff - client/examples/hello.c |
+	complain 'the program in client/libshmalloc.3 is not client/examples/hello.c'
+
+# The man pages name every option, command and function there is, and none besides.
+differ() { # what is listed; what is described: prints the difference
+	comm -3 <(sort -u <<<"$1") <(sort -u <<<"$2") |
+		sed -e 's/^\t\(.*\)/\1 is described, but does not exist/' -e t -e 's/$/ is not described/'
+}
+options() { # of a help or a page on standard input
+	grep -oE '(^|[[ ])--?[A-Za-z][A-Za-z-]*' | tr -d '[ ' | grep -vE '^-[A-Za-z].' | sort -u
+}
+page() { mandoc -T ascii -O width=200 "$1" | sed 's/.\x08//g'; }
+
+for page in daemon/shmallocd.8 client/libshmalloc.3 client/ctl/shmallocctl.1; do
+	mandoc -T lint -W warning "$page" 2>&1 | complain "$page"
+done
+differ "$("$BUILD/shmallocd" --help | options)" "$(page daemon/shmallocd.8 | options)" | complain 'daemon/shmallocd.8'
+commands=$("$BUILD/shmallocctl" --help | awk '/^Commands:/ {on = 1; next} /^$/ {on = 0} on {print $1}')
+differ "$commands" "$(sed -n 's/^\.It Cm \([a-z]*\).*/\1/p' client/ctl/shmallocctl.1)" |
+	complain 'commands in client/ctl/shmallocctl.1'
+differ "$(for c in '' $commands; do "$BUILD/shmallocctl" $c --help; done | options)" \
+	"$(page client/ctl/shmallocctl.1 | options)" |
+	complain 'options in client/ctl/shmallocctl.1'
+differ "$(sed -n 's/^SHMA_API.*\(shma_[a-z_]*\)(.*/\1/p' client/shmalloc.h)" \
+	"$(sed -nE 's/^\.F[no] (shma_[a-z_]+)( .*|$)/\1/p' client/libshmalloc.3)" | complain 'functions in client/libshmalloc.3'
+grep -ohE '\b(shma_[a-z_]+|SHMA(LLOC)?_[A-Z]+)' client/libshmalloc.3 | sort -u | while read -r name; do
+	grep -qw "$name" client/shmalloc.h || echo "$name is not in client/shmalloc.h"
+done | complain 'names in client/libshmalloc.3'
 
 sources '*.c' '*.h' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
 
