@@ -101,8 +101,11 @@ static bool set_size(struct config *c, const char *value)
 
 static bool set_limit(struct config *c, uint64_t *to, const char *option, const char *value)
 {
-	return config_parse_size(value, to) ||
-	       bad(c, "%s: '%.40s' is not a size such as 512MiB or 4GiB", option, value);
+	if (!config_parse_size(value, to))
+		return bad(c, "%s: '%.40s' is not a size such as 512MiB or 4GiB", option, value);
+	if (*to > CONFIG_SIZE_MAX) /* beyond what pages can count */
+		*to = CONFIG_SIZE_MAX;
+	return true;
 }
 
 static bool set_client_limit(struct config *c, const char *value)

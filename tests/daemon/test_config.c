@@ -138,6 +138,17 @@ Test(config, bad_input_gives_a_sentence)
 	}
 }
 
+/* A limit beyond what a heap can have is none; the count of its pages must not wrap to a small one. */
+Test(config, limits_beyond_any_heap)
+{
+	static struct config config;
+
+	cr_assert_eq(parse(&config, "--client-limit", "33TiB"), CONFIG_RUN);
+	cr_assert_eq(config.client_limit, CONFIG_SIZE_MAX);
+	cr_assert_eq(parse(&config, "--user-limit", "32TiB"), CONFIG_RUN);
+	cr_assert_eq(config.user_limit, CONFIG_SIZE_MAX);
+}
+
 Test(config, too_long_a_socket)
 {
 	static struct config config;
