@@ -130,8 +130,7 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 	return OUTCOME_LATER;
 }
 
-/* True if it was a large span and has been freed. */
-static bool free_one(struct core *core, struct wire_span span)
+bool large_free_one(struct core *core, struct wire_span span)
 {
 	const struct shmi_image *img = &core->heap->img;
 	shmi_page page = {span.page};
@@ -152,7 +151,7 @@ enum outcome large_free(struct core *core, struct caller *caller, const struct w
 	uint32_t bad = 0, first_bad = 0;
 
 	for (uint32_t i = 0; i < want->n_spans; i++)
-		if (!free_one(core, want->spans[i]) && !bad++)
+		if (!large_free_one(core, want->spans[i]) && !bad++)
 			first_bad = want->spans[i].page;
 	core->reply.kind = WIRE_OK;
 	if (!bad || caller->client->redo == req->serial) /* freed before we were killed */

@@ -12,6 +12,9 @@
 enum outcome large_alloc(struct core *core, struct caller *caller, const struct wire_msg *req);
 enum outcome large_free(struct core *core, struct caller *caller, const struct wire_msg *req);
 
+/* True if it was a large span of that generation and has been freed. */
+bool large_free_one(struct core *core, struct wire_span span);
+
 /* Gives up the block that is being backed for this client, if there is one. */
 void large_abort(struct core *core, struct client *client);
 

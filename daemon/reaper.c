@@ -57,8 +57,12 @@ static void end_record(struct core *core, struct client *client)
 {
 	struct reclaim *r = &client->reclaim;
 
-	for (uint32_t i = 0; i < r->record.big_count; i++)
-		core_free_large(core, (shmi_page){r->record.big[i]});
+	for (uint32_t i = 0; i < r->record.big_count; i++) {
+		struct wire_span span = {(uint32_t)r->record.big[i], (uint32_t)(r->record.big[i] >> 32)};
+
+		/* Many turns may have passed since the record was looked at: another client may have freed it as well. */
+		r->record.bad += !large_free_one(core, span);
+	}
 	if (r->record.bad)
 		log_limited(LEVEL_WARN, LOG_DEATH,
 		        "client %u (pid %d) left %u words in its thread record that made no sense", client->id,

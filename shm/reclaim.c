@@ -125,10 +125,10 @@ static void reclaim_big(const struct shmi_image *img, struct shmi_reclaim *r, co
 			r->bad++;
 			continue;
 		}
-		while (j < r->big_count && r->big[j] != page.i)
+		while (j < r->big_count && r->big[j] != entry)
 			j++;
 		if (j == r->big_count)
-			r->big[r->big_count++] = page.i;
+			r->big[r->big_count++] = entry;
 	}
 }
 

@@ -33,14 +33,14 @@ struct shmi_reclaim {
 	uint32_t written_off; /* slots of unknown fate */
 	uint32_t bad; /* words that made no sense */
 	uint32_t big_count; /* freed large spans found ... */
-	uint32_t big[SHMI_BIG_MAX]; /* ... their first pages */
+	uint64_t big[SHMI_BIG_MAX]; /* ... as they stood in the record: first page | generation << 32 */
 };
 
 void shmi_reclaim_init(struct shmi_reclaim *r, uint32_t thread, uint32_t client, uint32_t parts);
 
 /* Goes on for at least `budget` entries and at most one magazine more. `copy` is a private snapshot of the record taken after the
  * death: its head and those parts that are backed, geo.record_bytes long; its magazines may be reordered. Large spans
- * are listed in r->big for the caller to free. True when done. */
+ * are listed in r->big for the caller to free, if each is still what it was when it was found. True when done. */
 bool shmi_reclaim_step(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy, uint32_t budget);
 
 #endif

@@ -285,6 +285,38 @@ Test(reaper, cached_large_blocks)
 	test_core_free(t);
 }
 
+/* The record of a dead client is worked through in many turns. A block in its big cache that another client frees meanwhile,
+ * and the pages of which are something else by then, is not freed again. */
+Test(reaper, a_cached_large_block_that_another_one_frees)
+{
+	for (int again = 0; again < 2; again++) {
+		struct test_core *t = test_core_new(8192);
+		struct dialogue *d = test_core_attach(t, 1000), *other = test_core_attach(t, 1000);
+		uint32_t thread = new_thread(t, d, 15), page = test_core_large(t, other, 300, 0, false);
+		struct shmi_threadrec *rec = shmi_threadrec_at(&t->heap.img, thread);
+
+		shmi_store(&rec->big.entry[0], page | (uint64_t)word(t, page).generation << 32);
+		shmi_store(&rec->big.top, 1);
+		for (uint32_t c = SHMI_ATTRS; c < SHMI_CLASS_LARGE * SHMI_ATTRS; c++)
+			shmi_store(&shmi_magazine_at(&t->heap.img, rec, (shmi_sclass){(uint16_t)c})->top, UINT32_MAX);
+		t->req = (struct wire_msg){.kind = WIRE_FREE, .u.free = {.n_spans = 1}};
+		t->req.u.free.spans[0] = (struct wire_span){page, word(t, page).generation};
+		test_core_kill(t, d);
+		test_core_hang_up(t, d);
+		do
+			cr_assert(core_turn(&t->core));
+		while (!t->core.copying || !t->core.copying->reclaim.record.big_count);
+		t->req.serial = ++t->serial;
+		cr_assert_eq(test_core_send(t, other), WIRE_OK);
+		if (again)
+			cr_assert_eq(test_core_large(t, other, 300, 0, false), page);
+		test_core_run(t);
+		cr_assert_eq(word(t, page).state == SHMI_SPAN_LARGE, again);
+		test_core_check(t);
+		test_core_free(t);
+	}
+}
+
 /* A client that scribbled over everything it can write: nobody but itself is harmed. */
 Test(reaper, hostile_records)
 {

@@ -341,7 +341,7 @@ static void reclaim_record(struct life *l, uint32_t thread, uint32_t parts)
 	}
 	cr_assert_eq(r.bad, 0);
 	for (uint32_t i = 0; i < r.big_count; i++)
-		release_large(l, r.big[i]);
+		release_large(l, (uint32_t)r.big[i]);
 	free(copy);
 	give_record(l, thread, parts);
 }
