@@ -51,14 +51,17 @@ static void reclaim_take(struct shmi_image *img, struct shmi_reclaim *r, const s
 	shmi_store_release(&record_of(img, r)->intent.op, SHMI_INTENT_NONE);
 }
 
+/* Slots may be in doubt more than once: they count once as long as we know them, and never more than the span has. */
 static void write_off(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g)
 {
 	struct shmi_span *span = shmi_span_at(img, (shmi_page){g->span});
-	uint32_t n = (uint32_t)__builtin_popcountll(g->bits);
+	uint64_t known = span->written_off_word == g->word ? span->written_off_bits : 0;
+	uint32_t n = (uint32_t)__builtin_popcountll(g->bits & ~known), room = span->slots - span->written_off;
 
+	n = n < room ? n : room;
 	span->written_off = (uint16_t)(span->written_off + n);
 	span->written_off_word = g->word;
-	span->written_off_bits = g->bits;
+	span->written_off_bits = g->bits | known;
 	shmi_fetch_add(&img->super->counters.slots_written_off, n);
 	r->written_off += n;
 }

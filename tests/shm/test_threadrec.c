@@ -217,6 +217,29 @@ TEST_ON_IMAGES(threadrec, death_in_a_put, PAGES)
 	}
 }
 
+/* However many deaths leave the same slots in doubt, a span never has more of them than slots: the next daemon would refuse it. */
+TEST_ON_IMAGES(threadrec, slots_in_doubt_again_and_again, PAGES)
+{
+	struct scene s = set_scene(t);
+	const struct shmi_span *span = shmi_span_at(&t->img, s.other);
+
+	for (uint32_t w = 0; w < s.class->words; w++)
+		shmi_slots_take(shmi_bitmap_at(&t->img, s.other), w, ~0ull);
+	for (uint32_t i = 0; i < 40; i++) {
+		uint32_t w = i < 20 ? 0 : i % s.class->words;
+		struct shmi_group group = group_of(&s, s.other, w, shmi_slots_mask(s.class, w));
+
+		s.rec->spill[0] = s.rec->intent.group = group;
+		shmi_store(&s.rec->spill_top, 1);
+		shmi_store(&s.rec->intent.op, SHMI_INTENT_PUT);
+		cr_assert_eq(reclaim(&s).bad, 0);
+		cr_assert_leq(span->written_off, i < 20 ? 64 : span->slots);
+		cr_assert_geq(span->written_off, __builtin_popcountll(span->written_off_bits));
+	}
+	cr_assert_eq(span->written_off, span->slots);
+	cr_assert_eq(shmi_load(&t->img.super->counters.slots_written_off), span->slots);
+}
+
 /* The daemon dies while it reclaims, holders take what it has put back, and the next daemon reclaims the record again. */
 TEST_ON_IMAGES(threadrec, a_second_reclaim_puts_nothing_twice, PAGES)
 {
