@@ -63,12 +63,15 @@ static void set_attached(struct shma_heap *heap, const struct wire_attach_ok *ok
 /* The daemon takes back what we hold, as it would after our death. */
 static int give_up_place(struct shma_heap *heap)
 {
+	bool sent = false;
 	int error = 0;
 
 	shmi_channel_lock(heap);
 	if (heap->proc->attached) {
 		heap->buffers->request.kind = WIRE_DETACH;
-		error = shmi_channel_call(heap, NULL);
+		error = shmi_channel_call(heap, &sent);
+		if (error == EAGAIN && !sent)
+			shmi_channel_farewell(heap);
 	}
 	shmi_channel_unlock(heap);
 	return error;

@@ -328,3 +328,13 @@ int shmi_channel_call(struct shma_heap *heap, bool *sent)
 		*sent = began;
 	return error;
 }
+
+void shmi_channel_farewell(struct shma_heap *heap)
+{
+	struct wire_msg *request = &heap->buffers->request;
+
+	request->kind = WIRE_DETACH;
+	if (!is_there(&heap->last_sock) || heap->proc->outstanding != 2 || begin(heap, request))
+		return;
+	(void)shmi_chan_send(heap->proc->sock, heap->buffers->out, heap->buffers->out_len, NULL, 0);
+}

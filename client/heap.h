@@ -97,6 +97,10 @@ void shmi_channel_lock(struct shma_heap *heap);
 int shmi_channel_call(struct shma_heap *heap, bool *sent);
 void shmi_channel_unlock(struct shma_heap *heap);
 
+/* The last words to a daemon that owes an answer: asks to be detached after all that it has been asked before, and waits for
+ * nothing. */
+void shmi_channel_farewell(struct shma_heap *heap);
+
 /* Connects and attaches, or resumes; with proc->lock held. `fds` (WIRE_FDS of them, or NULL) receives meta, ctl and data.
  * Returns 0 or an errno. */
 int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire_attach_ok *ok, int64_t deadline);

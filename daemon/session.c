@@ -39,8 +39,8 @@ static void end(struct session *s)
 	server_session_gone(server, uid);
 }
 
-/* Reads only what may come now: nothing while an answer is pending or a request under way. A hang-up is seen when the next
- * answer is sent; the death of the process is seen at once, by its pidfd. */
+/* Reads only what may come now: nothing while an answer is pending or a request under way. A hang-up is seen when all has been
+ * read that the peer sent before it; the death of the process is seen at once, by its pidfd. */
 static void listen_or_not(struct session *s)
 {
 	if (!s->pending && dialogue_listens(&s->dialogue))
@@ -55,6 +55,13 @@ static int try_send(struct session *s, const unsigned char *bytes, size_t len, b
 {
 	return shmi_chan_send(
 	        s->sock, bytes, len, descriptors ? s->server->descriptors : NULL, descriptors ? WIRE_FDS : 0);
+}
+
+/* What becomes of a dialogue whose answer was sent, or could not be. A peer that has closed does not want it, but what it has said
+ * since stands: a client that leaves with a request unanswered has asked to be detached after it. */
+static enum session_event sent(int error)
+{
+	return error && error != CHAN_E_CLOSED ? EVENT_HANGUP : EVENT_FLUSHED;
 }
 
 /* Keeps what could not be sent. False if there is no memory for it. */
@@ -79,7 +86,7 @@ static void act(struct session *s, struct move move)
 
 		if (error == CHAN_E_AGAIN && keep(s, &move))
 			break;
-		move = dialogue_event(&s->dialogue, error ? EVENT_HANGUP : EVENT_FLUSHED);
+		move = dialogue_event(&s->dialogue, sent(error));
 	}
 	if (move.drop) {
 		end(s);
@@ -115,7 +122,7 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 	free(s->pending);
 	s->pending = NULL;
 	timer_stop(&s->timer);
-	session_event(s, error ? EVENT_HANGUP : EVENT_FLUSHED);
+	session_event(s, sent(error));
 }
 
 /* ---- receiving ---- */

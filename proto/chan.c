@@ -100,11 +100,10 @@ int shmi_chan_recv(int sock, void *bytes, size_t room, size_t *len, int *fds, un
 		/* not CMSG_SPACE: its padding is room for one more */
 		msg.msg_controllen = CMSG_LEN(sizeof(int) * want);
 	}
-	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return failure(errno);
+	/* That a peer has closed without reading all is told as an error, once, before what it sent itself. */
+	for (int told = 0; (n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC)) < 0; told += errno == ECONNRESET)
+		if (errno != EINTR && (errno != ECONNRESET || told))
+			return failure(errno);
 	if (want > 0)
 		got = received_fds(&msg, came);
 	if (msg.msg_flags & MSG_TRUNC)

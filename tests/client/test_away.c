@@ -274,6 +274,29 @@ Test(away, a_detach_in_vain, .init = start)
 	end();
 }
 
+/* The same with a request under way, given up by its caller: small or large, and so answered at once or after many steps. */
+Test(away, a_detach_behind_a_request, .init = start)
+{
+	static const size_t sizes[] = {100, 77777, MIB, 20 * MIB};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		void *block = shma_heap_alloc(heap, 300 * KIB, 0, SHMA_SCOPED);
+
+		cr_assert(block);
+		stop();
+		expect_again(shma_heap_alloc(heap, sizes[i], 0, SHMA_SCOPED) == NULL);
+		expect_again(shma_detach(heap) == -1);
+		cr_assert_eq(kill(d.pid, SIGCONT), 0);
+		heap = api_attach(&d, 10000);
+		cr_assert_not_null(heap);
+		cr_expect(api_settles(api_live(heap) == 0), "%llu bytes are live", (unsigned long long)api_live(heap));
+		cr_expect(api_settles(test_ctl_stat(&d, "clients") == 1), "%d clients",
+		        (int)test_ctl_stat(&d, "clients"));
+		heap->timeout_ms = TIMEOUT_MS;
+	}
+	end();
+}
+
 /* ---- at random ---- */
 
 static void random_step(struct test_random *random, void **block)

@@ -142,6 +142,18 @@ Test(chan, a_peer_that_closed_on_unread_packets)
 	cr_assert_eq(shmi_chan_send(b, "x", 1, NULL, 0), 0);
 	shmi_fd_close(&a);
 	cr_assert_eq(shmi_chan_recv(b, buf, sizeof(buf), &len, NULL, NULL), CHAN_E_CLOSED);
+	cr_assert_eq(shmi_chan_recv(b, buf, sizeof(buf), &len, NULL, NULL), CHAN_E_CLOSED);
+}
+
+/* What it said before is there all the same. */
+Test(chan, the_last_words_of_a_peer_that_did_not_listen)
+{
+	cr_assert_eq(shmi_chan_send(b, "x", 1, NULL, 0), 0);
+	cr_assert_eq(shmi_chan_send(a, "last", 4, NULL, 0), 0);
+	shmi_fd_close(&a);
+	cr_assert_eq(shmi_chan_recv(b, buf, sizeof(buf), &len, NULL, NULL), 0);
+	cr_assert_eq(len, 4);
+	cr_assert_eq(shmi_chan_recv(b, buf, sizeof(buf), &len, NULL, NULL), CHAN_E_CLOSED);
 }
 
 Test(chan, what_is_no_socket)
