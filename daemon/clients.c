@@ -178,6 +178,14 @@ static void refuse_record(struct core *core, int error)
 		core_fail(core, WIRE_E_NO_MEMORY, "no memory for another client");
 }
 
+static void watch_by(struct core *core, struct client *client, struct caller *caller)
+{
+	client->peer.pidfd = caller->peer.pidfd;
+	caller->peer.pidfd = -1; /* consumed by the client */
+	if (client->peer.pidfd >= 0)
+		core->hooks.watch(core->hooks.ctx, client->id, client->peer.pidfd);
+}
+
 struct client *clients_add(struct core *core, struct caller *caller)
 {
 	struct client *client = find_free(core);
@@ -200,12 +208,9 @@ struct client *clients_add(struct core *core, struct caller *caller)
 	}
 	clients_entry(core, client)->thread = thread;
 	shmi_store_release(&clients_entry(core, client)->in_use, 1);
-	client->peer.pidfd = caller->peer.pidfd;
-	caller->peer.pidfd = -1; /* consumed by the client */
+	watch_by(core, client, caller);
 	client->caller = caller;
 	caller->client = client;
-	if (client->peer.pidfd >= 0)
-		core->hooks.watch(core->hooks.ctx, client->id, client->peer.pidfd);
 	return client;
 }
 
@@ -226,6 +231,8 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 		client->caller = NULL;
 		core->hooks.replaced(core->hooks.ctx, old);
 	}
+	if (client->peer.pidfd < 0)
+		watch_by(core, client, caller);
 	client->state = CLIENT_ATTACHED;
 	client->caller = caller;
 	caller->client = client;
@@ -312,7 +319,13 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	if (!known && !client->threads && !shmi_owner_at(&core->heap->img, id)->spans.count)
 		return false;
 	uint32_t threads = client->threads, pages = client->record_pages;
-	bool alive = known && !peer_reopen(peer.pid, peer.inode, &peer.pidfd);
+	int gone = known ? peer_reopen(peer.pid, peer.inode, &peer.pidfd) : PEER_E_GONE;
+	bool alive = gone != PEER_E_GONE;
+
+	if (gone < 0) /* no descriptor is left, say: what may be alive is not taken apart */
+		log_limited(LEVEL_ERROR, LOG_DEATH,
+		        "cannot look whether client %u (pid %d) lives: %s; what it holds is kept until the next start",
+		        id, peer.pid, strerror(-gone));
 
 	(void)core->heap->floor.back(core->heap->floor.ctx, HEAP_STATE, entry_off(id), sizeof(*head));
 	if (!open_client(core, client, &peer)) /* as many users as clients: there is room for each */
@@ -323,10 +336,10 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	if (alive)
 		undo_unfinished(core, client);
 	clients_settle(core, id);
-	if (alive)
-		core->hooks.watch(core->hooks.ctx, id, peer.pidfd);
-	else
+	if (!alive)
 		reaper_start(core, client, true);
+	else if (peer.pidfd >= 0)
+		core->hooks.watch(core->hooks.ctx, id, peer.pidfd);
 	return true;
 }
 

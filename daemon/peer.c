@@ -68,9 +68,13 @@ int peer_reopen(int32_t pid, uint64_t inode, int *pidfd)
 		return pid <= 0 || errno == ESRCH ? PEER_E_GONE : -errno;
 	struct pollfd dead = {.fd = fd, .events = POLLIN};
 
-	if (fstat(fd, &st) || st.st_ino != inode || poll(&dead, 1, 0) != 0) {
+	int error = fstat(fd, &st) || poll(&dead, 1, 0) < 0 ? -errno : 0;
+
+	if (!error && (st.st_ino != inode || dead.revents))
+		error = PEER_E_GONE;
+	if (error) {
 		close(fd);
-		return PEER_E_GONE;
+		return error;
 	}
 	*pidfd = fd;
 	return 0;

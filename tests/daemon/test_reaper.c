@@ -2,11 +2,14 @@
 #include "daemon/reaper.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/clients.h"
+#include "daemon/log.h"
 #include "daemon/policy.h"
 #include "shm/slots.h"
 #include "tests/lib/core.h"
@@ -398,6 +401,40 @@ static struct dialogue *resume(struct test_core *t)
 	        (struct wire_attach){.heap = "default", .resume = true, .nonce = t->heap.state->clients[0].nonce};
 	cr_assert_eq(test_core_send(t, d), WIRE_ATTACH_OK);
 	return d;
+}
+
+/* Out of descriptors nobody can say whether a client lives: its blocks are not given to others, and when it resumes its death will
+ * be noticed again. */
+Test(reaper, adoption_without_a_look)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = attach_alive(t);
+	uint32_t scoped = one_span(t, d, SCOPED64);
+	struct rlimit none = {0, 0}, before;
+	struct peer self = d->caller.client->peer;
+
+	self.pidfd = dup(self.pidfd);
+	log_set_fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none.rlim_max = before.rlim_max;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	restart(t);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	cr_assert_eq(word(t, scoped).owner, 0);
+	t->watched[0] = 0;
+	d = test_core_connect(t, getuid());
+	d->caller.peer = self;
+	t->req = (struct wire_msg){.kind = WIRE_HELLO};
+	t->req.u.hello = (struct wire_hello){.protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash()};
+	cr_assert_eq(test_core_send(t, d), WIRE_HELLO_OK);
+	t->req = (struct wire_msg){.kind = WIRE_ATTACH};
+	t->req.u.attach =
+	        (struct wire_attach){.heap = "default", .resume = true, .nonce = t->heap.state->clients[0].nonce};
+	cr_assert_eq(test_core_send(t, d), WIRE_ATTACH_OK);
+	cr_assert_eq(t->watched[0], 1);
+	die(t, d);
+	cr_assert_not(shmi_state_in_use(word(t, scoped).state));
+	test_core_free(t);
 }
 
 /* What the daemon's memory is like if it is killed just before it stores the result of the last request. */
