@@ -87,6 +87,14 @@ static int refuse_locked(struct objects *o, int fd)
 	        n > 0 ? strtol(pid, NULL, 10) : 0);
 }
 
+/* Anybody can make an object of that name in /dev/shm, and lock it. */
+static bool is_ours(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && st.st_uid == geteuid() && !(st.st_mode & 0077);
+}
+
 int objects_lock(struct objects *o)
 {
 	struct object_name name = lock_name(o);
@@ -97,6 +105,14 @@ int objects_lock(struct objects *o)
 
 		if (fd < 0)
 			return refuse(o, -errno, "cannot open the lock %s: %s", name.text, strerror(errno));
+		if (!is_ours(fd)) {
+			close(fd);
+			return refuse(o, -EPERM,
+			        "the lock " SHM_DIR
+			        "%s is not ours: it must be a file of uid %u with mode 0600; remove it, "
+			        "or choose another --instance",
+			        name.text, geteuid());
+		}
 		if (flock(fd, LOCK_EX | LOCK_NB))
 			return refuse_locked(o, fd);
 		if (!is_still_named(fd, name.text)) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -366,6 +367,32 @@ Test(store, one_daemon_per_instance)
 	leave(f);
 	cr_assert_eq(objects_lock(&other), 0);
 	objects_close(&other, true);
+	end(f);
+}
+
+/* Somebody else has made it, to lock us out: that is no daemon of ours. */
+Test(store, a_lock_of_another_user)
+{
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	struct fixture *f = begin();
+	static struct objects o;
+	char name[128];
+
+	snprintf(name, sizeof(name), "/shmalloc.%s.lock", f->config.instance);
+	int fd = shm_open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(fchown(fd, 1234, 1234), 0);
+	cr_assert_eq(flock(fd, LOCK_EX), 0);
+	objects_init(&o, f->config.instance, "h");
+	cr_assert_eq(objects_lock(&o), -EPERM);
+	cr_assert(strstr(o.why, "not ours"), "%s", o.why);
+	cr_assert_eq(fchown(fd, 0, 0), 0);
+	cr_assert_eq(objects_lock(&o), -EWOULDBLOCK);
+	close(fd);
+	cr_assert_eq(objects_lock(&o), 0);
+	objects_close(&o, true);
 	end(f);
 }
 
