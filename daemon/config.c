@@ -245,13 +245,15 @@ enum config_result config_parse(struct config *c, int argc, char **argv)
 	opterr = 0;
 	optind = 0; /* start over: tests parse more than once */
 	while (result == CONFIG_RUN && (got = getopt_long(argc, argv, ":", options, &which)) != -1) {
-		if (!got)
+		if (!got) {
 			result = choose(c, &choices[which], optarg);
-		else
-			result = bad(c, got == ':' ? "%s needs a value" : "there is no option %s; --help lists them",
-			                 argv[optind - 1])
-			                 ? CONFIG_RUN
-			                 : CONFIG_BAD;
+			continue;
+		}
+		const char letter[3] = {'-', (char)optopt}; /* of several in one word, which is not over yet */
+
+		bad(c, got == ':' ? "%s needs a value" : "there is no option %s; --help lists them",
+		        optopt ? letter : argv[optind - 1]);
+		result = CONFIG_BAD;
 	}
 	if (result == CONFIG_RUN && optind < argc) {
 		bad(c, "'%.60s' is not an option; --help lists them", argv[optind]);

@@ -128,6 +128,8 @@ Test(config, bad_input_gives_a_sentence)
 	        {"--socket-mode", "999", "'999' is not a file mode"},
 	        {"--nonsense", NULL, "there is no option --nonsense"},
 	        {"-x", NULL, "there is no option -x"},
+	        {"-xy", NULL, "there is no option -x;"},
+	        {"--version=1", NULL, "there is no option --version=1"},
 	        {"word", NULL, "'word' is not an option"},
 	};
 	static struct config config;
