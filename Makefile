@@ -88,7 +88,7 @@ $(BUILD)/libshm.a: $(SHM_O)
 $(BUILD)/libproto.a: $(PROTO_O)
 $(BUILD)/libdaemon.a: $(filter-out %/main.o,$(DAEMON_O))
 $(BUILD)/libtest.a: $(LIB_O)
-$(BUILD)/libctl.a: $(filter-out %/main.o,$(CTL_O))
+$(BUILD)/libctl.a: $(filter-out %/main.o,$(CTL_O)) $(BUILD)/client/sockpath.o
 $(BUILD)/libshmalloc.a: $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O)
 %.a:
 	$(call say,AR,$@)

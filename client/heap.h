@@ -14,12 +14,12 @@
 #include <sys/types.h>
 
 #include "client/shmalloc.h"
+#include "client/sockpath.h"
 #include "client/tcache.h"
 #include "proto/codec.h"
 
 #define SHMI_MAX_HEAPS 16u /* attached at a time by one process; [0] is the default heap */
 #define SHMI_GHOSTS 16u
-#define SHMI_PATH_MAX 108 /* of a Unix socket, with the final zero */
 
 /* Wiped on fork. */
 struct shmi_proc {

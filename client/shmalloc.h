@@ -62,8 +62,8 @@ enum {
 /* Zero-initialised = defaults; `size` comes first, for later growth. */
 struct shma_options {
 	size_t size; /* sizeof(struct shma_options) */
-	const char
-	        *socket; /* default $SHMALLOC_SOCKET, else $XDG_RUNTIME_DIR/shmalloc/shmalloc.sock if it is there, else
+	const char *socket; /* default $SHMALLOC_SOCKET, else $XDG_RUNTIME_DIR/shmalloc/shmalloc.sock or
+	                       /tmp/shmalloc-UID/shmalloc.sock (in a directory of one's own) if it is there, else
 	                       /run/shmalloc/shmalloc.sock */
 	const char *heap; /* default $SHMALLOC_HEAP, else "default" */
 	const char *label; /* what statistics call this client; default: the program's name */

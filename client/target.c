@@ -21,18 +21,6 @@ static int copy(char *to, size_t room, const char *from)
 	return (size_t)snprintf(to, room, "%s", from) < room ? 0 : ENAMETOOLONG;
 }
 
-static int default_socket(char *path)
-{
-	const char *given = shmi_env("SHMALLOC_SOCKET"), *runtime = shmi_env("XDG_RUNTIME_DIR");
-
-	if (given)
-		return copy(path, SHMI_PATH_MAX, given);
-	if (runtime && (size_t)snprintf(path, SHMI_PATH_MAX, "%s/shmalloc/shmalloc.sock", runtime) < SHMI_PATH_MAX &&
-	        access(path, F_OK) == 0)
-		return 0;
-	return copy(path, SHMI_PATH_MAX, "/run/shmalloc/shmalloc.sock");
-}
-
 int shmi_target_resolve(const struct shma_options *given, struct shmi_target *t)
 {
 	struct shma_options o = {0};
@@ -45,7 +33,9 @@ int shmi_target_resolve(const struct shma_options *given, struct shmi_target *t)
 		if (o.timeout_ms < -1)
 			return EINVAL;
 	}
-	error = o.socket ? copy(t->socket, sizeof(t->socket), o.socket) : default_socket(t->socket);
+	error = o.socket                         ? copy(t->socket, sizeof(t->socket), o.socket)
+	        : shmi_socket_default(t->socket) ? 0
+	                                         : ENAMETOOLONG;
 	if (!error)
 		error = copy(t->name, sizeof(t->name),
 		        o.heap                      ? o.heap

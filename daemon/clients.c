@@ -174,6 +174,8 @@ static void refuse_record(struct core *core, int error)
 		core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	else if (error == CLIENTS_E_FULL)
 		core_fail(core, WIRE_E_NO_ROOM, "no thread record is left");
+	else if (error == CLIENTS_E_USER)
+		core_fail(core, WIRE_E_NO_ROOM, "this user has %u clients already", POLICY_CLIENTS_PER_USER);
 	else
 		core_fail(core, WIRE_E_NO_MEMORY, "no memory for another client");
 }
@@ -196,8 +198,10 @@ struct client *clients_add(struct core *core, struct caller *caller)
 		return NULL;
 	}
 	client->peer.pidfd = -1; /* ours only once nothing can fail */
-	int error = fill_entry(core, client, caller);
+	int error = policy_attaches(client->peer.uid, core->uid, client->user->refs - 1) ? 0 : CLIENTS_E_USER;
 
+	if (!error)
+		error = fill_entry(core, client, caller);
 	if (!error)
 		error = clients_add_record(core, client, 0, &thread);
 	if (error) {

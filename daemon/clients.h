@@ -39,6 +39,7 @@ void clients_settle(struct core *core, uint32_t id);
 /* Gives the client a thread record with these parts. Returns 0, or SHMI_E_NOMEM, or CLIENTS_E_FULL, or CLIENTS_E_LIMIT. */
 #define CLIENTS_E_FULL 2
 #define CLIENTS_E_LIMIT 3
+#define CLIENTS_E_USER 4
 int clients_add_record(struct core *core, struct client *client, uint32_t parts, uint32_t *thread);
 
 /* Backs more parts of a record that the client has. Returns likewise. */

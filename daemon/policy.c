@@ -19,6 +19,11 @@ bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all
 	return uid == 0 || uid == daemon_uid || own < POLICY_SESSIONS_PER_USER;
 }
 
+bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own)
+{
+	return uid == 0 || uid == daemon_uid || own < POLICY_CLIENTS_PER_USER;
+}
+
 uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages)
 {
 	uint64_t keep = used_pages / 32;

@@ -35,6 +35,10 @@
 /* Connections in all, of one user who is neither root nor the daemon's own, and accepted in one turn. */
 #define POLICY_SESSIONS 1280u
 #define POLICY_SESSIONS_PER_USER 512u
+
+/* Clients of one user, attached or not: a process that attaches and closes over and over would take every place, which is its
+ * own until it ends. */
+#define POLICY_CLIENTS_PER_USER 512u
 #define POLICY_ACCEPT_BATCH 16u
 
 /* Thread records of one client: a quarter of all. */
@@ -45,6 +49,9 @@ uint32_t policy_grants(uint32_t wanted, uint32_t span_pages, uint32_t spans, uin
 
 /* Whether the user `uid`, who has `own` connections, may have another when there are `all`. */
 bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all);
+
+/* Whether a user who has `own` clients may have another. */
+bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own);
 
 /* How many pages the scavenger may return in this turn. Idle memory of a thirty-second of what is in use is kept: it is likely to be
  * wanted again. With nothing in use nothing is kept. */

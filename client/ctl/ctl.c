@@ -97,21 +97,6 @@ static void print_help(FILE *out, const struct ctl_command *command)
 
 /* ---- the command line ---- */
 
-/* What the library does in the place of an option that is not given. */
-static int default_socket(char *path)
-{
-	const char *given = secure_getenv("SHMALLOC_SOCKET"), *runtime = secure_getenv("XDG_RUNTIME_DIR");
-	int len = CTL_SOCKET_MAX;
-
-	if (given && *given)
-		return snprintf(path, CTL_SOCKET_MAX, "%s", given);
-	if (runtime && *runtime)
-		len = snprintf(path, CTL_SOCKET_MAX, "%s/shmalloc/shmalloc.sock", runtime);
-	if (len < CTL_SOCKET_MAX && access(path, F_OK) == 0)
-		return len;
-	return snprintf(path, CTL_SOCKET_MAX, "/run/shmalloc/shmalloc.sock");
-}
-
 static int set_timeout(struct ctl *ctl, const char *arg)
 {
 	char *end;
@@ -252,7 +237,7 @@ int ctl_main(int argc, char **argv, FILE *out, FILE *err)
 	}
 	if (!ctl.heap)
 		ctl.heap = heap && *heap ? heap : "default";
-	if (!ctl.socket[0] && default_socket(ctl.socket) >= CTL_SOCKET_MAX)
+	if (!ctl.socket[0] && !shmi_socket_default(ctl.socket))
 		return ctl_fail(&ctl, CTL_USAGE, "SHMALLOC_SOCKET: the path of a socket has at most %d bytes",
 		        CTL_SOCKET_MAX - 1);
 	ctl.args = (const char *const *)argv + optind + 1;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "client/sockpath.h"
 #include "proto/wire.h"
 
 enum ctl_exit {
@@ -25,7 +26,7 @@ enum ctl_exit {
 };
 
 #define CTL_FORMAT_VERSION 1 /* `version` of JSON output: bumped when a key changes its meaning or goes */
-#define CTL_SOCKET_MAX 108 /* of a path, with the final zero */
+#define CTL_SOCKET_MAX SHMI_PATH_MAX
 
 struct ctl_buffers;
 

@@ -363,12 +363,12 @@ Test(requests, clients_are_bounded)
 	struct dialogue *d = NULL;
 
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++) {
-		d = test_core_attach(t, 1000);
+		d = test_core_attach(t, 0);
 		dialogue_event(d, EVENT_HANGUP); /* detached: alive, and its slot is taken */
 		if (i != SHMI_MAX_CLIENTS - 1)
 			test_core_hang_up(t, d);
 	}
-	struct dialogue *late = test_core_again(t, test_core_connect(t, 1000));
+	struct dialogue *late = test_core_again(t, test_core_connect(t, 0));
 
 	t->req = (struct wire_msg){.kind = WIRE_ATTACH, .u.attach = {.heap = "default"}};
 	cr_assert_eq(test_core_fails(t, late), WIRE_E_NO_ROOM);
@@ -376,6 +376,28 @@ Test(requests, clients_are_bounded)
 	test_core_run(t);
 	cr_assert_eq(test_core_ask(t, late), WIRE_ATTACH_OK);
 	cr_assert_eq(t->reply.u.attach_ok.client, 17);
+	test_core_free(t);
+}
+
+/* A process that attaches and closes keeps its places until it ends: one user cannot take them all. */
+Test(requests, clients_of_one_user_are_bounded)
+{
+	struct test_core *t = test_core_new(1024);
+
+	t->core.uid = 7;
+	for (uint32_t i = 0; i < POLICY_CLIENTS_PER_USER; i++) {
+		struct dialogue *d = test_core_attach(t, 1000);
+
+		dialogue_event(d, EVENT_HANGUP);
+		test_core_hang_up(t, d);
+	}
+	struct dialogue *late = test_core_again(t, test_core_connect(t, 1000));
+
+	t->req = (struct wire_msg){.kind = WIRE_ATTACH, .u.attach = {.heap = "default"}};
+	cr_assert_eq(test_core_fails(t, late), WIRE_E_NO_ROOM);
+	test_core_attach(t, 1001);
+	test_core_attach(t, 0);
+	test_core_attach(t, 7);
 	test_core_free(t);
 }
 

@@ -1,0 +1,14 @@
+/* Where a daemon is looked for when nobody says: the library and shmallocctl agree. */
+#ifndef CLIENT_SOCKPATH_H
+#define CLIENT_SOCKPATH_H
+
+#include <stdbool.h>
+
+#define SHMI_PATH_MAX 108 /* of a Unix socket, with the final zero */
+
+/* $SHMALLOC_SOCKET; else the first of these that is there: $XDG_RUNTIME_DIR/shmalloc/shmalloc.sock, and, in a directory that
+ * is this user's and that nobody else can write, /tmp/shmalloc-UID/shmalloc.sock; else /run/shmalloc/shmalloc.sock. A
+ * set-user-id program does not follow the environment. False if $SHMALLOC_SOCKET is too long for a socket's path. */
+bool shmi_socket_default(char path[SHMI_PATH_MAX]);
+
+#endif
