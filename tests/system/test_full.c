@@ -213,7 +213,7 @@ static bool private_shm(const char *options)
 	if (geteuid() == 0 && unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
 	        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) == 0)
 		return true;
-	cr_log_warn("skipped: a private /dev/shm needs root");
+	fprintf(stderr, "skipped: a private /dev/shm needs root\n");
 	return false;
 }
 

@@ -131,7 +131,7 @@ static int try_mprotect(void *arg)
 static bool start_for_all(struct test_daemon *d)
 {
 	if (geteuid() != 0) {
-		cr_log_warn("skipped: becoming another user needs root");
+		fprintf(stderr, "skipped: becoming another user needs root\n");
 		return false;
 	}
 	system_start(d, NULL);
