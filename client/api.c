@@ -49,6 +49,8 @@ static uint32_t aligned_class(const struct shma_heap *heap, uint64_t size, uint6
 {
 	if (size > SHMI_SMALL_MAX || alignment > SHMI_PAGE_SIZE)
 		return SHMI_CLASS_LARGE;
+	if (alignment <= ALIGN_DEFAULT)
+		return shmi_class_of(size); /* every block size is a multiple of that */
 	uint32_t c = shmi_class_of(size > alignment ? size : alignment);
 
 	while (c < SHMI_CLASS_LARGE && heap->env.img.classes[c].size % alignment)
@@ -60,7 +62,7 @@ static void *alloc_aligned(struct shma_heap *heap, size_t size, size_t alignment
 {
 	if (alignment & (alignment - 1))
 		return fail(EINVAL);
-	uint32_t c = aligned_class(heap, size, alignment < ALIGN_DEFAULT ? ALIGN_DEFAULT : alignment);
+	uint32_t c = aligned_class(heap, size, alignment);
 
 	if (c == SHMI_CLASS_LARGE)
 		return large(heap, size ? size : 1, alignment, flags);

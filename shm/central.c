@@ -2,9 +2,6 @@
 
 #include "shm/slots.h"
 
-#define ON_FREE 1u
-#define ON_FULL 2u
-
 static const struct shmi_class *class_of(const struct shmi_image *img, shmi_sclass sclass)
 {
 	return &img->classes[shmi_sclass_size_class(sclass)];
@@ -18,7 +15,7 @@ static void unfile(struct shmi_image *img, shmi_page page)
 	if (lists->cursor == page.i)
 		lists->cursor = span->next;
 	if (span->list)
-		shmi_list_remove(img, span->list == ON_FREE ? &lists->free : &lists->full, page);
+		shmi_list_remove(img, span->list == SHMI_LIST_FREE ? &lists->free : &lists->full, page);
 	span->list = 0;
 }
 
@@ -31,7 +28,7 @@ static void file(struct shmi_image *img, shmi_page page, uint16_t which)
 		return;
 	unfile(img, page);
 	span->list = which;
-	shmi_list_push(img, which == ON_FREE ? &lists->free : &lists->full, page);
+	shmi_list_push(img, which == SHMI_LIST_FREE ? &lists->free : &lists->full, page);
 }
 
 /* A written-off slot that is free again was put by whoever took it after the put in doubt: so that put had happened, and
@@ -57,7 +54,7 @@ static bool settle(struct shmi_image *img, shmi_page page, uint32_t now)
 		shmi_pageheap_put(img, shmi_span_close(img, page), now);
 		return true;
 	}
-	file(img, page, count ? ON_FREE : ON_FULL);
+	file(img, page, count ? SHMI_LIST_FREE : SHMI_LIST_FULL);
 	return false;
 }
 
@@ -98,7 +95,7 @@ uint32_t shmi_central_sweep(struct shmi_image *img, shmi_sclass sclass, uint32_t
 		shmi_page page = {lists->cursor ? lists->cursor : lists->full.head};
 
 		lists->cursor = shmi_span_at(img, page)->next;
-		found += settle(img, page, now) || shmi_span_at(img, page)->list == ON_FREE;
+		found += settle(img, page, now) || shmi_span_at(img, page)->list == SHMI_LIST_FREE;
 	}
 	return found;
 }
