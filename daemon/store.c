@@ -131,7 +131,7 @@ static int look_guarded(void *ctx)
 	struct shmi_heap_stats st;
 
 	shmi_stats_heap(&heap->img, &st);
-	return st.live_blocks || st.roots || st.written_off ? 1 : 0;
+	return st.live_blocks || st.roots || st.written_off || st.quarantined ? 1 : 0;
 }
 
 bool store_has_blocks(struct heap *heap)

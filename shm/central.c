@@ -41,10 +41,25 @@ static void resolve_written_off(struct shmi_image *img, struct shmi_span *span, 
 	span->written_off_bits = 0;
 }
 
+/* True if the span's bitmap has been overwritten, and the span set aside for that. */
+static bool set_aside(struct shmi_image *img, shmi_page page)
+{
+	const struct shmi_class *class = class_of(img, shmi_span_word(img, page).sclass);
+
+	if (!shmi_slots_beyond(shmi_bitmap_at(img, page), class))
+		return false;
+	unfile(img, page);
+	shmi_span_quarantine(img, page);
+	return true;
+}
+
 /* Puts a central span where it belongs by what its bitmap says now. True if it was empty and its pages are free. */
 static bool settle(struct shmi_image *img, shmi_page page, uint32_t now)
 {
 	struct shmi_span *span = shmi_span_at(img, page);
+
+	if (set_aside(img, page))
+		return false;
 	uint32_t count = shmi_slots_count(shmi_bitmap_at(img, page), class_of(img, shmi_span_word(img, page).sclass));
 
 	if (span->written_off_bits)
@@ -60,13 +75,22 @@ static bool settle(struct shmi_image *img, shmi_page page, uint32_t now)
 
 shmi_page shmi_central_grant(struct shmi_image *img, shmi_sclass sclass, uint32_t owner)
 {
-	shmi_page page = {shmi_central_at(img, sclass)->free.head};
+	const struct shmi_list *list = &shmi_central_at(img, sclass)->free;
 
-	if (page.i) {
+	for (uint32_t looks = 0; list->head && looks < SHMI_GRANT_LOOKS; looks++) {
+		shmi_page page = {list->head};
+
+		if (set_aside(img, page))
+			continue;
+		if (!shmi_slots_count(shmi_bitmap_at(img, page), class_of(img, sclass))) {
+			file(img, page, SHMI_LIST_FULL);
+			continue;
+		}
 		unfile(img, page);
 		shmi_span_set_owner(img, page, owner);
+		return page;
 	}
-	return page;
+	return SHMI_NO_PAGE;
 }
 
 bool shmi_central_accept(struct shmi_image *img, shmi_page page, uint32_t now)

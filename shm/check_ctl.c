@@ -36,14 +36,12 @@ void shmi_check_bitmaps(struct shmi_checker *c)
 		if (walk.word.state != SHMI_SPAN_CENTRAL && walk.word.state != SHMI_SPAN_OWNED)
 			continue;
 		const struct shmi_class *class = shmi_checker_class(c, walk.word.sclass.c);
-		uint32_t last = class->words - 1;
-		uint64_t beyond =
-		        shmi_load_acquire(&shmi_bitmap_at(c->img, walk.page)[last]) & ~shmi_slots_mask(class, last);
+		uint64_t beyond = shmi_slots_beyond(shmi_bitmap_at(c->img, walk.page), class);
 
 		if (beyond)
-			shmi_found(c, walk.page.i, last,
-			        "bits %lx of word %u of the bitmap of page %u are beyond slot %u", beyond, last,
-			        walk.page.i, class->slots - 1);
+			shmi_found(c, walk.page.i, class->words - 1,
+			        "bits %lx of the bitmap of page %u are beyond slot %u", beyond, walk.page.i,
+			        class->slots - 1);
 	}
 }
 

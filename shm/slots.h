@@ -3,12 +3,15 @@
  * Only the span's holder, one thread, clears bits; anybody sets them. So the holder may read a word and then clear what it
  * saw set: nobody else can have taken it. All changes are one atomic and/or on one word; there is nothing to wait for.
  *
- * Bits beyond the last slot are never set by us; a reader masks them (the other side may write anything).
+ * Bits beyond the last slot are never set by us; a reader masks them (the other side may write anything), and the daemon
+ * takes them for a sign of damage (shm/central.h).
  */
 #ifndef SHM_SLOTS_H
 #define SHM_SLOTS_H
 
 #include "shm/image.h"
+
+#define SHMI_SLOTS_LINE (64u / sizeof(uint64_t)) /* words of a cache line; a span's bitmap has whole ones */
 
 /* The bits of word `word` that stand for slots. */
 static inline uint64_t shmi_slots_mask(const struct shmi_class *class, uint32_t word)
@@ -24,6 +27,17 @@ static inline uint64_t shmi_slots_peek(shmi_a64 *bitmap, const struct shmi_class
 	return shmi_load_acquire(&bitmap[word]) & shmi_slots_mask(class, word);
 }
 
+/* Bits behind the last slot, to the end of the cache line. shmi_slots_fill clears them and nobody who keeps to the rules sets
+ * one: whoever finds one looks at a bitmap that was overwritten. */
+static inline uint64_t shmi_slots_beyond(shmi_a64 *bitmap, const struct shmi_class *class)
+{
+	uint64_t beyond = shmi_load_acquire(&bitmap[class->words - 1]) & ~shmi_slots_mask(class, class->words - 1);
+
+	for (uint32_t w = class->words; w % SHMI_SLOTS_LINE; w++)
+		beyond |= shmi_load_acquire(&bitmap[w]);
+	return beyond;
+}
+
 /* Takes `bits`, which the holder has seen set. Returns those that really were set: all, unless somebody wrote wildly. */
 static inline uint64_t shmi_slots_take(shmi_a64 *bitmap, uint32_t word, uint64_t bits)
 {
@@ -36,7 +50,7 @@ static inline uint64_t shmi_slots_put(shmi_a64 *bitmap, uint32_t word, uint64_t 
 	return shmi_fetch_or(&bitmap[word], bits) & bits;
 }
 
-/* Sets every slot of a span that nobody holds yet (P6: published by the span's state word or by the grant). */
+/* Sets every slot of a span that nobody holds yet, and clears what is behind the last one (P6: published by the span's state word or by the grant). */
 void shmi_slots_fill(shmi_a64 *bitmap, const struct shmi_class *class);
 
 /* How many slots are free, as they stand. */

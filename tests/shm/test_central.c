@@ -36,6 +36,123 @@ TEST_ON_IMAGES(central, a_partly_free_span_is_granted_again, PAGES)
 	cr_assert_eq(shmi_central_grant(&t->img, class64(), 2).i, 0);
 }
 
+/* ---- overwritten bitmaps ---- */
+
+static void smear(struct test_image *t, shmi_page page)
+{
+	shmi_fetch_or(&shmi_bitmap_at(&t->img, page)[2], 1ull << 40); /* 128 slots: words 0 and 1 */
+}
+
+static void must_be_aside(struct test_image *t, shmi_page page, uint32_t pages)
+{
+	cr_assert_eq(shmi_span_word(&t->view, page).state, SHMI_SPAN_QUARANTINE);
+	cr_assert_eq(shmi_span_word(&t->view, page).owner, SHMI_NOBODY);
+	cr_assert_eq(shmi_load(&t->view.super->counters.quarantined_pages), pages);
+	cr_assert_eq(shmi_load(&t->view.super->pages.central), pages);
+}
+
+/* An overwritten span is found wherever it is looked at, whatever else its bitmap says, and never comes back. */
+TEST_ON_IMAGES(central, an_overwritten_span_that_comes_in, PAGES)
+{
+	shmi_page page = test_image_span(t, 64, 0, 1), empty = test_image_span(t, 64, 0, 1);
+
+	shmi_slots_take(shmi_bitmap_at(&t->img, page), 0, 1);
+	smear(t, page);
+	smear(t, empty);
+	cr_assert_not(shmi_central_accept(&t->img, page, 0));
+	cr_assert_not(shmi_central_accept(&t->img, empty, 0));
+	must_be_aside(t, page, 2);
+	must_be_aside(t, empty, 2);
+	cr_assert_eq(shmi_central_grant(&t->img, class64(), 2).i, 0);
+	cr_assert_not(shmi_central_report(&t->img, page, 0));
+	must_be_aside(t, page, 2);
+}
+
+TEST_ON_IMAGES(central, an_overwritten_span_that_is_reported, PAGES)
+{
+	shmi_page page = test_image_span(t, 64, 0, 1);
+
+	take_all(t, page);
+	shmi_central_accept(&t->img, page, 0);
+	smear(t, page);
+	cr_assert_not(shmi_central_report(&t->img, page, 0));
+	must_be_aside(t, page, 1);
+	cr_assert_eq(shmi_central_at(&t->view, class64())->full.count, 0);
+}
+
+TEST_ON_IMAGES(central, overwritten_spans_that_a_sweep_finds, PAGES)
+{
+	shmi_page page[4];
+
+	for (int i = 0; i < 4; i++) {
+		page[i] = test_image_span(t, 64, 0, 1);
+		take_all(t, page[i]);
+		shmi_central_accept(&t->img, page[i], 0);
+	}
+	for (int i = 0; i < 4; i++)
+		smear(t, page[i]);
+	cr_assert_eq(shmi_central_sweep(&t->img, class64(), 64, 0), 0);
+	for (int i = 0; i < 4; i++)
+		must_be_aside(t, page[i], 4);
+	cr_assert_eq(shmi_central_at(&t->view, class64())->full.count, 0);
+	cr_assert_eq(shmi_central_at(&t->view, class64())->cursor, 0);
+}
+
+TEST_ON_IMAGES(central, overwritten_spans_are_not_granted, PAGES)
+{
+	shmi_page good, bad[2];
+
+	good = test_image_span(t, 64, 0, 1);
+	for (int i = 0; i < 2; i++)
+		bad[i] = test_image_span(t, 64, 0, 1);
+	shmi_slots_take(shmi_bitmap_at(&t->img, good), 0, 1);
+	shmi_central_accept(&t->img, good, 0);
+	for (int i = 0; i < 2; i++) {
+		shmi_slots_take(shmi_bitmap_at(&t->img, bad[i]), 0, 1);
+		shmi_central_accept(&t->img, bad[i], 0);
+	}
+	smear(t, bad[0]);
+	smear(t, bad[1]);
+	cr_assert_eq(shmi_central_grant(&t->img, class64(), 2).i, good.i);
+	cr_assert_eq(shmi_span_word(&t->view, bad[0]).state, SHMI_SPAN_QUARANTINE);
+	cr_assert_eq(shmi_span_word(&t->view, bad[1]).state, SHMI_SPAN_QUARANTINE);
+	cr_assert_eq(shmi_central_grant(&t->img, class64(), 2).i, 0);
+}
+
+/* However many there are, one grant looks at a few of them. */
+TEST_ON_IMAGES(central, a_grant_does_not_look_for_ever, PAGES)
+{
+	shmi_page page[SHMI_GRANT_LOOKS + 4];
+
+	for (uint32_t i = 0; i < SHMI_GRANT_LOOKS + 4; i++) {
+		page[i] = test_image_span(t, 64, 0, 1);
+		shmi_slots_take(shmi_bitmap_at(&t->img, page[i]), 0, 1);
+		shmi_central_accept(&t->img, page[i], 0);
+	}
+	for (uint32_t i = 0; i < SHMI_GRANT_LOOKS + 4; i++)
+		smear(t, page[i]);
+	cr_assert_eq(shmi_central_grant(&t->img, class64(), 2).i, 0);
+	cr_assert_eq(shmi_load(&t->view.super->counters.quarantined_pages), SHMI_GRANT_LOOKS);
+	cr_assert_eq(shmi_central_grant(&t->img, class64(), 2).i, 0);
+	cr_assert_eq(shmi_load(&t->view.super->counters.quarantined_pages), SHMI_GRANT_LOOKS + 4);
+}
+
+/* A hole in ctl reads as zeros: everything is allocated. */
+TEST_ON_IMAGES(central, a_span_that_lost_its_bitmap_is_full, PAGES)
+{
+	shmi_page lost = test_image_span(t, 64, 0, 1), good = test_image_span(t, 64, 0, 1);
+
+	shmi_slots_take(shmi_bitmap_at(&t->img, good), 0, 1);
+	shmi_slots_take(shmi_bitmap_at(&t->img, lost), 0, 1);
+	shmi_central_accept(&t->img, good, 0);
+	shmi_central_accept(&t->img, lost, 0);
+	take_all(t, lost);
+	cr_assert_eq(shmi_central_grant(&t->img, class64(), 2).i, good.i);
+	cr_assert_eq(shmi_central_grant(&t->img, class64(), 2).i, 0);
+	cr_assert_eq(shmi_central_at(&t->view, class64())->full.count, 1);
+	cr_assert_eq(shmi_span_word(&t->view, lost).state, SHMI_SPAN_CENTRAL);
+}
+
 TEST_ON_IMAGES(central, an_empty_span_is_free_pages, PAGES)
 {
 	shmi_page page = test_image_span(t, 64, 0, 1);
