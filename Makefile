@@ -167,12 +167,15 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-.PHONY: deps check soak demo bench lint format asan tsan coverage install uninstall
+.PHONY: deps check soak mutants demo bench lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) tests/system/install.sh
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) tests/system/install.sh tests/mutants/run.sh
 
 soak: everything ## the same tests with larger counts and all traces: hours
 	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SUITES) $(STRESS)
+
+mutants: everything ## plant faults in a copy of the sources, one at a time: do the tests notice each of them?
+	@$(TEST_ENV) tests/mutants/run.sh
 
 asan: ## make check under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory FLAVOUR=asan check

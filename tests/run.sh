@@ -1,6 +1,7 @@
 #!/bin/bash
 # Runs test programs one after the other: Criterion suites, whose tests are counted, and plain programs, each of which counts as
-# one test. Prints what failed, and at the end "N passed, N failed". A program that runs over TEST_TIMEOUT seconds has failed.
+# one test. Prints what failed, what was skipped and what campaigns report, and at the end "N passed, N failed". A program that
+# runs over TEST_TIMEOUT seconds has failed.
 set -u
 passed=0 failed=0 skipped=0
 log=$(mktemp)
@@ -24,7 +25,7 @@ for program in "$@"; do
 	fi
 	passed=$((passed + p)) failed=$((failed + f))
 	printf '%-34s %4d passed %3d failed %5d s\n' "$name" "$p" "$f" $((SECONDS - start))
-	grep -a -E 'skipped: ' "$log" | sed 's/\x1b\[[0-9;]*m//g; s/^/    /' | sort -u
+	grep -a -E 'skipped: |violations [0-9]+|mutants killed' "$log" | sed 's/\x1b\[[0-9;]*m//g; s/^/    /' | awk '!seen[$0]++'
 	if [ "$f" != 0 ]; then
 		[ "$status" = 124 ] && echo "    no end after $limit s"
 		sed 's/^/    /' "$log" | tail -n 60

@@ -57,8 +57,10 @@ static void name_it(struct test_daemon *d, const struct test_daemon_options *opt
 {
 	snprintf(d->socket, sizeof(d->socket), "%s/sock", d->dir);
 	snprintf(d->log, sizeof(d->log), "%s/log", d->dir);
-	snprintf(
-	        d->instance, sizeof(d->instance), "test-%s", strrchr(d->dir, '.') + 1); /* as unique as the directory */
+	/* as unique as the directory; who starts tests that may leave objects behind knows them by a prefix of its own */
+	const char *prefix = getenv("TEST_INSTANCE");
+
+	snprintf(d->instance, sizeof(d->instance), "%.40s-%s", prefix ? prefix : "test", strrchr(d->dir, '.') + 1);
 	snprintf(d->heap, sizeof(d->heap), "%s", options->heap ? options->heap : "default");
 }
 
