@@ -3,7 +3,7 @@
  * A caller is whoever has a connection; a client is a process that is attached, and outlives its connections. Messages come
  * in through daemon/dialogue.h and are carried out by daemon/requests.h; what cannot be done in one turn of the loop is a job:
  *
- *	a large block being backed, pages being returned, a trim, a client being reclaimed
+ *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled
  *
  * Jobs wait in one queue; core_turn does one step of the first and puts it at the end, so they share the loop evenly, and no
  * step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
@@ -66,6 +66,16 @@ struct look {
 	struct job job;
 	uint32_t page; /* where to go on */
 	bool again; /* from the start, once this walk is over */
+};
+
+/* Backing again what clients have punched out (daemon/damage.h). */
+struct damage {
+	struct job job;
+	uint32_t range; /* of ctl: where to go on */
+	uint32_t page; /* of data: likewise */
+	uint64_t done; /* bytes of that range, or pages of the run at that page */
+	uint64_t lost; /* bytes that were missing */
+	uint64_t quarantined; /* pages that the operator has been told of */
 };
 
 /* ---- callers and clients ---- */
@@ -154,6 +164,7 @@ struct core {
 	struct job_queue jobs;
 	struct drops drops;
 	struct look look;
+	struct damage damage;
 	struct client *copying; /* whose record is in `copy` */
 	struct shmi_threadrec *copy; /* snapshot of one thread record */
 	struct wire_msg reply;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "daemon/damage.h"
 #include "daemon/guard.h"
 #include "daemon/policy.h"
 #include "shm/central.h"
@@ -139,6 +140,10 @@ static int adopt_guarded(void *ctx)
 	a->why = check_state(heap, m->state_bytes);
 	if (a->why)
 		return -1;
+	if (damage_mend_ctl(heap)) {
+		a->why = "there is no memory for holes in its ctl object";
+		return -1;
+	}
 	if (shmi_adopt(&heap->img, heap->now, drop_free, heap, &where)) {
 		a->why = "its records of spans contradict each other";
 		return -1;

@@ -1,7 +1,8 @@
 /* A heap as the daemon has it: the image, the state object, and the floor that memory comes from.
  *
- * The floor is three functions over the heap's objects (daemon/objects.h makes them of fallocate, PUNCH_HOLE and pread; a
- * test can give a false one), so that all above it is a function over a memory image.
+ * The floor is four functions over the heap's objects (daemon/objects.h makes them of fallocate, PUNCH_HOLE, pread and fstat; a
+ * test can give a false one), so that all above it is a function over a memory image. The fourth only looks: it is how damage
+ * by clients is found (daemon/damage.h).
  *
  * Memory is backed before it is handed out, in steps of at most 2 MiB; when the system has none left, idle pages of the
  * heap itself are returned and the step is tried once more. Long runs are returned in steps as well (daemon/large.h).
@@ -24,6 +25,8 @@ struct heap_floor {
 	int (*unback)(void *ctx, enum heap_object object, uint64_t off, uint64_t len);
 	/* Copies a byte range of an object without touching a mapping of it: 0 or a negative errno. */
 	int (*snapshot)(void *ctx, enum heap_object object, uint64_t off, void *copy, uint64_t len);
+	/* How long an object is, and how many bytes of it are backed. */
+	void (*measure)(void *ctx, enum heap_object object, uint64_t *length, uint64_t *backed);
 };
 
 struct heap {

@@ -132,13 +132,14 @@ int objects_lock(struct objects *o)
 
 /* ---- floor ---- */
 
+/* The length stays as it is: an object that a client has cut short must be seen to be short. */
 static int back(void *ctx, enum heap_object object, uint64_t off, uint64_t len)
 {
 	struct objects *o = ctx;
 	int error;
 
 	do
-		error = fallocate(o->fd[object], 0, (off_t)off, (off_t)len) ? -errno : 0;
+		error = fallocate(o->fd[object], FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) ? -errno : 0;
 	while (error == -EINTR);
 	return error;
 }
@@ -177,9 +178,19 @@ static int snapshot(void *ctx, enum heap_object object, uint64_t off, void *copy
 	return 0;
 }
 
+static void measure(void *ctx, enum heap_object object, uint64_t *length, uint64_t *backed)
+{
+	const struct objects *o = ctx;
+	struct stat st = {0};
+
+	(void)fstat(o->fd[object], &st); /* cannot fail for a descriptor that is open */
+	*length = (uint64_t)st.st_size;
+	*backed = (uint64_t)st.st_blocks * 512;
+}
+
 struct heap_floor objects_floor(struct objects *o)
 {
-	return (struct heap_floor){.ctx = o, .back = back, .unback = unback, .snapshot = snapshot};
+	return (struct heap_floor){.ctx = o, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure};
 }
 
 struct heap_memory objects_memory(const struct objects *o)

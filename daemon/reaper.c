@@ -63,6 +63,7 @@ static void end_record(struct core *core, struct client *client)
 		/* Many turns may have passed since the record was looked at: another client may have freed it as well. */
 		r->record.bad += !large_free_one(core, span);
 	}
+	shmi_bump(&core->heap->img.super->counters.bad_words, r->record.bad);
 	if (r->record.bad)
 		log_limited(LEVEL_WARN, LOG_DEATH,
 		        "client %u (pid %d) left %u words in its thread record that made no sense", client->id,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/clients.h"
+#include "daemon/damage.h"
 #include "daemon/guard.h"
 #include "daemon/large.h"
 #include "daemon/log.h"
@@ -192,6 +193,8 @@ static enum outcome run(struct core *core, struct caller *caller, const struct w
 {
 	struct call call = {core, caller, req};
 
+	if (table[req->kind].whole && !core->heap->fenced)
+		damage_look_for_cuts(core);
 	if (table[req->kind].whole && core->heap->fenced)
 		return core_fail(core, WIRE_E_DAMAGED, "the heap is damaged");
 	int outcome = guard_run(run_guarded, &call);

@@ -1,5 +1,6 @@
 #include "daemon/scavenger.h"
 
+#include "daemon/damage.h"
 #include "daemon/policy.h"
 #include "shm/central.h"
 #include "shm/walk.h"
@@ -8,6 +9,7 @@ uint32_t scavenger_turn(struct core *core, uint32_t delay_ms)
 {
 	const struct shmi_page_counts *pages = &core->heap->img.super->pages;
 
+	damage_look(core);
 	if (core->heap->fenced)
 		return 0;
 	uint32_t most = policy_scavenge(shmi_load(&pages->free), shmi_load(&pages->owned) + shmi_load(&pages->central));

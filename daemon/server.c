@@ -111,6 +111,7 @@ static void on_scavenge(void *ctx)
 	server_tick(s.server);
 	if (guard_run(scavenge_guarded, &s))
 		core_fence(&s.server->core);
+	server_wake(s.server);
 	if (idle < POLICY_SCAVENGE_MS)
 		idle = POLICY_SCAVENGE_MS;
 	if (idle > SCAVENGE_IDLE_MS)

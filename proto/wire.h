@@ -22,7 +22,7 @@
 #define WIRE_NAME 96u /* bytes of a root name, heap name or label, with the final zero */
 #define WIRE_SCLASSES 4096u /* span classes are below: they have twelve bits of a span's state word */
 #define WIRE_ATTRS 4u /* attribute combinations are below; `parts` has a bit for each */
-#define WIRE_COUNTERS 14u
+#define WIRE_COUNTERS 16u
 
 /* A refill reply of at most so many grants has at most 4 KiB: what the daemon can keep of a reply, to give it again when the
  * request is repeated. */

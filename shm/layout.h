@@ -19,7 +19,7 @@
 #include "shm/sizeclass.h"
 #include "shm/units.h"
 
-#define SHMI_LAYOUT_VERSION 1u
+#define SHMI_LAYOUT_VERSION 2u
 #define SHMI_META_MAGIC 0x4154454d4d485321ull /* "!SHMMETA" */
 #define SHMI_CTL_MAGIC 0x4c54434d4d485321ull /* "!SHMMCTL" */
 #define SHMI_STATE_MAGIC 0x5453454d4d485321ull /* "!SHMMEST" */
@@ -83,7 +83,9 @@ struct shmi_counters {
 	shmi_a64 slots_written_off; /* slots whose fate a death left unknown */
 	shmi_a64 quarantined_pages;
 	shmi_a64 peak_backed_pages;
-	uint64_t unused[18];
+	shmi_a64 bad_words; /* in the records of the dead: those that made no sense and were passed over */
+	shmi_a64 mended_pages; /* of 4 KiB: lost to holes that clients punched, and backed again */
+	uint64_t unused[16];
 };
 
 /* Pages by what they are. Every page of the data object is counted exactly once (I9). */

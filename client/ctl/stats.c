@@ -70,6 +70,8 @@ static const struct {
         {"slots_written_off", "slots written off"},
         {"quarantined_pages", "pages set aside for good"},
         {"peak_backed_pages", "pages backed at the highest"},
+        {"bad_words", "words in records of the dead that made no sense"},
+        {"mended_pages", "pages of 4 KiB punched out by clients, backed again"},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -24,6 +24,8 @@ struct test_core {
 	uint8_t *backed; /* by page of data */
 	uint32_t fail_in; /* this many calls of back() succeed, then all fail, until it is set to TEST_CORE_NEVER */
 	enum heap_object fail_object; /* only calls for this one count */
+	uint64_t cut[HEAP_OBJECTS]; /* bytes that a client has cut off */
+	uint64_t ctl_backed; /* what the floor says of ctl: UINT64_MAX, or what a test sets and back() adds to */
 	uint32_t longest; /* pages of data in one call of back() or unback() */
 	struct dialogue *dialogue[TEST_CORE_DIALOGUES];
 	struct move move; /* what the last packet or event asked the socket to do */
@@ -80,6 +82,9 @@ uint32_t test_core_large(struct test_core *t, struct dialogue *d, uint32_t pages
 
 /* Fails the test unless every page of spans in use is backed and the heap's check finds nothing. */
 void test_core_check(struct test_core *t);
+
+/* The same, but for what stands in ctl: of a heap whose clients are hostile. NULL, or what is wrong, in a static buffer. */
+const char *test_core_wrong_meta(struct test_core *t);
 
 static inline uint32_t test_core_client(const struct dialogue *d)
 {
