@@ -32,7 +32,7 @@ CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
 LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
 
 LIBS_PROTO  := -lprotobuf-c
-LIBS_DAEMON := -levent_core $(LIBS_PROTO)
+LIBS_DAEMON := -levent_core -lsystemd $(LIBS_PROTO)
 LIBS_CTL    := -ljansson $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 
@@ -232,7 +232,7 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 # ---- packages ----
 
-DEPS := gcc make pkg-config libevent-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libcriterion-dev libzstd-dev
+DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libcriterion-dev libzstd-dev
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 .PHONY: deps-if-missing tsan-here coverage-here always
 deps: ## install what building, testing and linting needs (Debian; asks for root)

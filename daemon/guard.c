@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/boots.h"
+
 static struct {
 	uintptr_t start;
 	size_t len;
@@ -27,6 +29,7 @@ static void on_bus(int signo, siginfo_t *info, void *context)
 	if (current && watched((uintptr_t)info->si_addr))
 		siglongjmp(*current, 1);
 	/* Not ours: the instruction faults again, this time with the default action. */
+	boots_crashed();
 	signal(signo, SIG_DFL);
 }
 

@@ -1,15 +1,18 @@
 #include "daemon/listener.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "daemon/log.h"
+#include "daemon/notify.h"
 #include "daemon/policy.h"
 #include "daemon/server.h"
 #include "proto/chan.h"
@@ -101,23 +104,70 @@ static int make_dir(const char *path, unsigned mode)
 	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 0022) ? 0 : -EPERM;
 }
 
-int listener_init(struct listener *l, struct server *server, const char *path, unsigned mode, unsigned dir_mode)
+/* Binds to the path, and remembers which file that made: another may lie there one day. */
+static int bind_path(struct listener *l, const struct config *config)
 {
-	*l = (struct listener){.server = server, .sock = -1};
-	int error = dir_mode ? make_dir(path, dir_mode) : 0;
+	struct stat st;
+	int error = config->dir_mode ? make_dir(config->socket, config->dir_mode) : 0;
 
 	if (!error)
-		error = shmi_chan_listen(path, mode, BACKLOG, &l->sock);
+		error = shmi_chan_listen(config->socket, config->socket_mode, BACKLOG, &l->sock);
 	if (error)
 		return error;
-	snprintf(l->path, sizeof(l->path), "%s", path);
-	l->acceptable = event_new(server->base, l->sock, EV_READ | EV_PERSIST, on_acceptable, l);
-	if (!l->acceptable || timer_init(&l->retry, server->base, on_retry, l)) {
-		listener_deinit(l);
-		return -ENOMEM;
+	snprintf(l->path, sizeof(l->path), "%s", config->socket);
+	if (!lstat(l->path, &st) && S_ISSOCK(st.st_mode)) {
+		l->dev = st.st_dev;
+		l->inode = st.st_ino;
 	}
-	event_add(l->acceptable, NULL);
 	return 0;
+}
+
+static void name_passed(struct listener *l)
+{
+	struct sockaddr_un address = {0};
+	socklen_t len = sizeof(address);
+
+	if (getsockname(l->sock, (struct sockaddr *)&address, &len) || len <= offsetof(struct sockaddr_un, sun_path))
+		return;
+	snprintf(l->path, sizeof(l->path), "%.*s", (int)sizeof(address.sun_path), address.sun_path);
+}
+
+int listener_init(struct listener *l, struct server *server, const struct config *config, char *why, size_t room)
+{
+	*l = (struct listener){.server = server};
+	int error = notify_socket(&l->sock, why, room);
+
+	if (error)
+		return error;
+	if (l->sock >= 0)
+		name_passed(l);
+	else
+		error = bind_path(l, config);
+	if (!error) {
+		l->acceptable = event_new(server->base, l->sock, EV_READ | EV_PERSIST, on_acceptable, l);
+		error = l->acceptable ? timer_init(&l->retry, server->base, on_retry, l) : -ENOMEM;
+	}
+	if (error == -EADDRINUSE)
+		snprintf(why, room, "somebody listens on %s already", config->socket);
+	else if (error)
+		snprintf(why, room, "cannot listen on %s: %s", config->socket, strerror(-error));
+	if (error)
+		listener_deinit(l);
+	return error;
+}
+
+void listener_start(struct listener *l)
+{
+	event_add(l->acceptable, NULL);
+}
+
+/* Removes the socket file, if it is the one that we made. */
+static void remove_own(const struct listener *l)
+{
+	struct stat st;
+
+	if (l->inode && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->inode)
+		unlink(l->path);
 }
 
 void listener_deinit(struct listener *l)
@@ -126,9 +176,10 @@ void listener_deinit(struct listener *l)
 		event_free(l->acceptable);
 	timer_deinit(&l->retry);
 	if (l->sock >= 0) {
-		unlink(l->path);
+		remove_own(l);
 		close(l->sock);
 	}
 	l->sock = -1;
+	l->inode = 0;
 	l->acceptable = NULL;
 }

@@ -1,9 +1,22 @@
 /* shmallocd: serves a heap of shared memory. Exit status: 0 after a clean stop, 1 if it could not start, 2 for bad usage. */
+#include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "daemon/config.h"
+#include "daemon/notify.h"
 #include "daemon/server.h"
+
+#define BACK_OFF_MS 1000
+
+/* A service manager starts us again at once; what stands in the way seldom goes as fast as that. */
+static int fail(int status)
+{
+	if (notify_is_watched()) {
+		notify_status("cannot start; the log says why");
+		(void)poll(NULL, 0, BACK_OFF_MS);
+	}
+	return status;
+}
 
 int main(int argc, char **argv)
 {
@@ -15,13 +28,13 @@ int main(int argc, char **argv)
 		return 0;
 	case CONFIG_BAD:
 		fprintf(stderr, "shmallocd: %s\n", config.why);
-		return 2;
+		return fail(2);
 	default:
 		break;
 	}
 	log_set_level(config.log_level);
 	if (server_start(&server, &config))
-		return 1;
+		return fail(1);
 	server_run(&server);
 	server_stop(&server);
 	return 0;

@@ -19,7 +19,15 @@ struct object_name {
 	char text[160];
 };
 
-static const char *const suffix[HEAP_OBJECTS] = {"meta", "ctl", "data", "state"};
+const char *const objects_suffix[HEAP_OBJECTS] = {"meta", "ctl", "data", "state"};
+
+struct objects_path objects_path(const struct objects *o, const char *what)
+{
+	struct objects_path path;
+
+	snprintf(path.text, sizeof(path.text), SHM_DIR "/shmalloc.%s.%s.%s", o->instance, o->heap, what);
+	return path;
+}
 
 static struct object_name name_of(const struct objects *o, const char *what)
 {
@@ -212,7 +220,7 @@ static int map_object(struct objects *o, enum heap_object i)
 	void *map = mmap(NULL, o->bytes[i], PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, o->fd[i], 0);
 
 	if (map == MAP_FAILED)
-		return refuse(o, -errno, "cannot map %s: %s", name_of(o, suffix[i]).text, strerror(errno));
+		return refuse(o, -errno, "cannot map %s: %s", name_of(o, objects_suffix[i]).text, strerror(errno));
 	o->map[i] = map;
 	/* The state object is nobody else's; the others are looked at under the guard. */
 	return i == HEAP_STATE ? 0 : guard_watch(map, o->bytes[i]);
@@ -220,7 +228,7 @@ static int map_object(struct objects *o, enum heap_object i)
 
 static int create_object(struct objects *o, enum heap_object i, uint64_t bytes, uint64_t backed)
 {
-	struct object_name name = name_of(o, i == HEAP_META ? "new" : suffix[i]);
+	struct object_name name = name_of(o, i == HEAP_META ? "new" : objects_suffix[i]);
 
 	o->fd[i] = shm_open(name.text, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (o->fd[i] < 0)
@@ -268,12 +276,10 @@ int objects_create(struct objects *o, uint32_t limit_pages)
 
 int objects_publish(struct objects *o)
 {
-	char from[192], to[192];
+	struct objects_path from = objects_path(o, "new"), to = objects_path(o, "meta");
 
-	snprintf(from, sizeof(from), SHM_DIR "%s", name_of(o, "new").text);
-	snprintf(to, sizeof(to), SHM_DIR "%s", name_of(o, "meta").text);
-	if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE))
-		return refuse(o, -errno, "cannot rename %s to %s: %s", from, to, strerror(errno));
+	if (renameat2(AT_FDCWD, from.text, AT_FDCWD, to.text, RENAME_NOREPLACE))
+		return refuse(o, -errno, "cannot rename %s to %s: %s", from.text, to.text, strerror(errno));
 	return 0;
 }
 
@@ -282,15 +288,13 @@ int objects_publish(struct objects *o)
 bool objects_exist(const struct objects *o)
 {
 	struct stat st;
-	char path[192];
 
-	snprintf(path, sizeof(path), SHM_DIR "%s", name_of(o, "meta").text);
-	return lstat(path, &st) == 0;
+	return lstat(objects_path(o, "meta").text, &st) == 0;
 }
 
 static int open_object(struct objects *o, enum heap_object i)
 {
-	struct object_name name = name_of(o, suffix[i]);
+	struct object_name name = name_of(o, objects_suffix[i]);
 	struct stat st;
 
 	o->fd[i] = shm_open(name.text, O_RDWR | O_CLOEXEC, 0);
@@ -325,10 +329,10 @@ int objects_open(struct objects *o)
 void objects_unlink(const struct objects *o)
 {
 	/* meta first: without it the heap is not there. */
-	shm_unlink(name_of(o, suffix[HEAP_META]).text);
+	shm_unlink(name_of(o, objects_suffix[HEAP_META]).text);
 	shm_unlink(name_of(o, "new").text);
 	for (int i = HEAP_CTL; i < HEAP_OBJECTS; i++)
-		shm_unlink(name_of(o, suffix[i]).text);
+		shm_unlink(name_of(o, objects_suffix[i]).text);
 }
 
 void objects_close(struct objects *o, bool unlock)

@@ -30,6 +30,16 @@ struct objects {
 	char why[256]; /* after a failure: the reason in words */
 };
 
+/* The last part of each object's name. */
+extern const char *const objects_suffix[HEAP_OBJECTS];
+
+struct objects_path {
+	char text[192];
+};
+
+/* Where an object of the heap lies in the file system. */
+struct objects_path objects_path(const struct objects *o, const char *what);
+
 /* Letters, digits, '-' and '_', 1 to OBJECTS_NAME_MAX of them. */
 bool objects_name_ok(const char *name);
 

@@ -8,11 +8,13 @@
 
 #include <event2/event.h>
 
+#include "daemon/boots.h"
 #include "daemon/clients.h"
 #include "daemon/guard.h"
 #include "daemon/large.h"
 #include "daemon/notify.h"
 #include "daemon/scavenger.h"
+#include "daemon/selfcheck.h"
 #include "daemon/store.h"
 
 #define STOP_MS 2000 /* the longest that a stop waits for jobs */
@@ -119,6 +121,21 @@ static void on_scavenge(void *ctx)
 	timer_start(&s.server->scavenge, s.pages ? POLICY_SCAVENGE_MS : idle);
 }
 
+/* A loop that hangs does not come by here, and is killed by the service manager. */
+static void on_alive(void *ctx)
+{
+	struct server *server = ctx;
+
+	notify_alive();
+	timer_start(&server->alive, (int)notify_alive_ms());
+}
+
+static void on_good(void *ctx)
+{
+	(void)ctx;
+	boots_good();
+}
+
 /* ---- connections ---- */
 
 static struct session_count *count_of(struct server *server, uint32_t uid)
@@ -194,28 +211,38 @@ static int open_loop(struct server *server)
 		if (!server->signals[i] || event_add(server->signals[i], NULL))
 			return -ENOMEM;
 	}
-	int error = timer_init(&server->turn, server->base, on_turn, server);
-
-	return error ? error : timer_init(&server->scavenge, server->base, on_scavenge, server);
+	if (timer_init(&server->turn, server->base, on_turn, server) ||
+	        timer_init(&server->scavenge, server->base, on_scavenge, server) ||
+	        timer_init(&server->alive, server->base, on_alive, server))
+		return -ENOMEM;
+	return timer_init(&server->good, server->base, on_good, server);
 }
 
+/* Returns 0, or 1 after the reason has been logged. */
 static int open_core(struct server *server, bool adopted)
 {
 	const struct core_hooks hooks = {
 	        .ctx = server, .watch = hook_watch, .finished = hook_finished, .replaced = hook_replaced};
 	const struct config *config = server->config;
+	char why[256];
 
 	server->heap.now = (uint32_t)timer_now_ms();
 	int error = core_init(&server->core, &server->heap, &hooks, shmi_npages_of(config->client_limit).n,
 	        shmi_npages_of(config->user_limit).n);
 
-	if (error)
-		return error;
+	if (error) {
+		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
+		return 1;
+	}
 	server->core.uid = geteuid();
 	server_tick(server);
-	if (adopted)
-		take_over(server);
-	return 0;
+	if (!adopted)
+		return 0;
+	take_over(server);
+	if (!selfcheck_run(&server->core, why, sizeof(why)))
+		return 0;
+	store_refuse(config, why, "lists and counts were made anew, no block was touched");
+	return 1;
 }
 
 static void close_all(struct server *server)
@@ -228,6 +255,8 @@ static void close_all(struct server *server)
 			event_free(server->signals[i]);
 	timer_deinit(&server->turn);
 	timer_deinit(&server->scavenge);
+	timer_deinit(&server->alive);
+	timer_deinit(&server->good);
 	if (server->core.heap)
 		core_deinit(&server->core);
 	if (server->base)
@@ -248,55 +277,69 @@ static void raise_limits(void)
 	}
 }
 
-static int open_rest(struct server *server, bool adopted)
+/* The socket comes before the heap: if it cannot be had, --reset has dropped nothing, and while a heap is taken over clients that
+ * connect need not try again. */
+static int open_socket(struct server *server)
 {
-	const struct config *config = server->config;
+	char why[256] = "";
 	int error = open_loop(server);
 
-	if (!error)
-		error = open_core(server, adopted);
-	if (error) {
-		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
-		return 1;
-	}
-	error = listener_init(&server->listener, server, config->socket, config->socket_mode, config->dir_mode);
 	if (error)
-		log_line(LEVEL_ERROR,
-		        error == -EADDRINUSE ? "somebody listens on %s already" : "cannot listen on %s: %s",
-		        config->socket, strerror(-error));
+		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
+	else if ((error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0)
+		log_line(LEVEL_ERROR, "%s", why);
 	return error ? 1 : 0;
+}
+
+static int open_heap(struct server *server)
+{
+	struct objects *objects = &server->objects;
+	bool adopted = false;
+
+	notify_status("opening heap '%s'", server->config->heap);
+	if (store_take(objects, &server->heap, server->config, &adopted))
+		return 1;
+	server->descriptors[0] = objects->meta_readonly;
+	server->descriptors[1] = objects->fd[HEAP_CTL];
+	server->descriptors[2] = objects->fd[HEAP_DATA];
+	if (!open_core(server, adopted))
+		return 0;
+	boots_refused();
+	if (!adopted)
+		objects_unlink(objects);
+	return 1;
 }
 
 int server_start(struct server *server, const struct config *config)
 {
-	bool adopted = false;
-
 	*server = (struct server){.config = config, .listener.sock = -1};
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
-	if (store_open(&server->objects, &server->heap, config, &adopted))
+	if (store_lock(&server->objects, config))
 		return 1;
-	server->descriptors[0] = server->objects.meta_readonly;
-	server->descriptors[1] = server->objects.fd[HEAP_CTL];
-	server->descriptors[2] = server->objects.fd[HEAP_DATA];
-	if (open_rest(server, adopted)) {
-		if (!adopted)
-			objects_unlink(&server->objects);
+	if (open_socket(server) || open_heap(server)) {
 		close_all(server);
 		return 1;
 	}
-	log_line(LEVEL_INFO, "shmallocd %s serves on %s", SHMALLOC_VERSION, config->socket);
+	listener_start(&server->listener);
+	log_line(LEVEL_INFO, "shmallocd %s serves on %s", SHMALLOC_VERSION, server->listener.path);
 	return 0;
 }
 
 void server_run(struct server *server)
 {
 	timer_start(&server->scavenge, POLICY_SCAVENGE_MS);
+	timer_start(&server->good, BOOTS_GOOD_MS);
+	if (notify_alive_ms())
+		timer_start(&server->alive, 0);
 	server_wake(server);
-	notify_state("READY=1");
+	boots_ready();
+	notify_status("serving heap '%s' on %s", server->heap.name, server->listener.path);
+	notify_ready();
 	event_base_dispatch(server->base);
-	notify_state("STOPPING=1");
+	notify_stopping();
+	boots_good();
 }
 
 /* ---- stop ---- */

@@ -31,11 +31,13 @@ struct server {
 	int descriptors[WIRE_FDS];
 	struct timer turn; /* steps of jobs */
 	struct timer scavenge;
+	struct timer alive; /* feeds the watchdog */
+	struct timer good; /* fires once, when the heap has been served well for a while */
 	struct event *signals[2];
 	struct event *deaths[SHMI_MAX_CLIENTS]; /* pidfds */
 };
 
-/* Opens or makes the heap, takes the lock and the socket. Returns 0, or an exit status after the reason has been logged. */
+/* Takes the lock and the socket, opens or makes the heap, and checks one that was there. Returns 0, or an exit status after the reason has been logged. */
 int server_start(struct server *server, const struct config *config);
 
 /* Serves until a signal says stop. */

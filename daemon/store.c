@@ -7,6 +7,8 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "daemon/aside.h"
+#include "daemon/boots.h"
 #include "daemon/guard.h"
 #include "daemon/log.h"
 #include "shm/stats.h"
@@ -32,25 +34,80 @@ static int make_heap(struct objects *o, struct heap *heap, const struct config *
 		objects_unlink(o);
 		return 1;
 	}
+	boots_begin(heap->state);
 	log_line(LEVEL_INFO, "made heap '%s' of %llu MiB, instance '%s'", config->heap,
 	        (unsigned long long)(config->size >> 20), config->instance);
 	return 0;
 }
 
-static int adopt_heap(struct objects *o, struct heap *heap, const struct config *config)
+void store_refuse(const struct config *config, const char *why, const char *left)
+{
+	log_line(LEVEL_ERROR, "refused heap '%s' (/shmalloc.%s.%s.*): %s; %s; --reset drops it and makes a new one",
+	        config->heap, config->instance, config->heap, why, left);
+}
+
+/* The state object, if it is one of this layout: of another one nothing is touched, the count neither. */
+static struct shmi_state *state_of(const struct objects *o)
+{
+	struct shmi_state *state = o->map[HEAP_STATE];
+
+	return o->bytes[HEAP_STATE] >= sizeof(*state) && state->magic == SHMI_STATE_MAGIC &&
+	                       state->layout_hash == shmi_layout_hash()
+	               ? state
+	               : NULL;
+}
+
+/* Too many starts have died of it: makes room for a new one. */
+static int set_aside(struct objects *o, const struct config *config)
+{
+	unsigned number;
+
+	objects_close(o, false);
+	if (aside_set(o, &number)) {
+		log_line(LEVEL_ERROR,
+		        "the last %u starts with heap '%s' (/shmalloc.%s.%s.*) died before they served, and it cannot "
+		        "be "
+		        "set aside: %s",
+		        BOOTS_MOST, config->heap, config->instance, config->heap, o->why);
+		return 1;
+	}
+	log_line(LEVEL_ERROR,
+	        "SET ASIDE heap '%s': the last %u starts with it died before they served; what was in it is now in "
+	        "%s, ...ctl, ...data and ...state, until somebody removes these (see shmallocd(8)); a new, empty heap "
+	        "takes its place",
+	        config->heap, BOOTS_MOST, aside_path(o, number, HEAP_META).text);
+	return 0;
+}
+
+static int adopt_counted(struct objects *o, struct heap *heap, struct shmi_state *state, const char **why)
+{
+	const struct heap_floor floor = objects_floor(o);
+	const struct heap_memory memory = objects_memory(o);
+
+	if (state)
+		boots_begin(state);
+	int error = heap_adopt(heap, &floor, &memory, o->bytes[HEAP_DATA], why);
+
+	if (error && state)
+		boots_refused();
+	return error;
+}
+
+/* *again: the heap was set aside, and there is none now. */
+static int adopt_heap(struct objects *o, struct heap *heap, const struct config *config, bool *again)
 {
 	const char *why = o->why;
 
 	if (!objects_open(o)) {
-		const struct heap_floor floor = objects_floor(o);
-		const struct heap_memory memory = objects_memory(o);
+		struct shmi_state *state = state_of(o);
 
-		if (!heap_adopt(heap, &floor, &memory, o->bytes[HEAP_DATA], &why))
+		*again = state && boots_exhausted(state);
+		if (*again)
+			return set_aside(o, config);
+		if (!adopt_counted(o, heap, state, &why))
 			return 0;
 	}
-	log_line(LEVEL_ERROR,
-	        "refused heap '%s' (/shmalloc.%s.%s.*): %s; it was not touched; --reset drops it and makes a new one",
-	        config->heap, config->instance, config->heap, why);
+	store_refuse(config, why, "it was not touched");
 	objects_close(o, false);
 	return 1;
 }
@@ -101,28 +158,48 @@ static void note_cgroup(const struct heap *heap)
 		        (unsigned long long)(bytes >> 20), (unsigned long long)(limit >> 20));
 }
 
-static int open_locked(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
+int store_lock(struct objects *o, const struct config *config)
 {
-	if (objects_lock(o)) {
-		log_line(LEVEL_ERROR, "%s", o->why);
-		return 1;
-	}
+	objects_init(o, config->instance, config->heap);
+	if (!objects_lock(o))
+		return 0;
+	log_line(LEVEL_ERROR, "%s", o->why);
+	objects_close(o, true);
+	return 1;
+}
+
+static int adopt_or_make(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
+{
+	bool again = false;
+
+	aside_finish(o);
 	if (config->reset)
 		objects_unlink(o);
 	*adopted = objects_exist(o);
-	return *adopted ? adopt_heap(o, heap, config) : make_heap(o, heap, config);
+	if (*adopted) {
+		int failed = adopt_heap(o, heap, config, &again);
+
+		if (failed || !again)
+			return failed;
+	}
+	*adopted = false;
+	return make_heap(o, heap, config);
 }
 
-int store_open(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
+int store_take(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
 {
-	objects_init(o, config->instance, config->heap);
-	if (open_locked(o, heap, config, adopted)) {
+	if (adopt_or_make(o, heap, config, adopted)) {
 		objects_close(o, true);
 		return 1;
 	}
 	note_shortage(o, heap);
 	note_cgroup(heap);
 	return 0;
+}
+
+int store_open(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
+{
+	return store_lock(o, config) || store_take(o, heap, config, adopted) ? 1 : 0;
 }
 
 static int look_guarded(void *ctx)

@@ -6,10 +6,10 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define START_MS 10000 /* the longest wait for a daemon to come up or go down; sanitizers are slow */
-#define RETRY_MS 5 /* between bind and listen nothing happens that one could wait for */
+#define RETRY_MS 5
 #define MAX_ARGS 32
 #define MAX_KNOWN 16
 
@@ -81,27 +81,35 @@ static void become_daemon(const struct test_daemon *d, const struct test_daemon_
 	_exit(127);
 }
 
-static int spawn(struct test_daemon *d, const struct test_daemon_options *options)
+/* The socket on which a service manager hears of its services; the kernel picks its name, in the abstract. */
+static int notify_open(char name[64])
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof(address.sun_family);
+	int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (sock < 0 || bind(sock, (const struct sockaddr *)&address, len) ||
+	        (len = sizeof(address), getsockname(sock, (struct sockaddr *)&address, &len)))
+		perror("a socket for notifications");
+	snprintf(name, 64, "@%.60s", address.sun_path + 1);
+	return sock;
+}
+
+/* `notify`: where it is to say that it is ready, or NULL. */
+static int spawn(struct test_daemon *d, const struct test_daemon_options *options, const char *notify)
 {
 	fflush(NULL);
 	d->pid = fork();
-	if (d->pid == 0)
+	if (d->pid == 0) {
+		unsetenv("NOTIFY_SOCKET");
+		unsetenv("WATCHDOG_USEC");
+		unsetenv("LISTEN_FDS");
+		if (notify)
+			setenv("NOTIFY_SOCKET", notify, 1);
 		become_daemon(d, options);
+	}
 	d->pidfd = d->pid < 0 ? -1 : (int)syscall(SYS_pidfd_open, d->pid, 0);
 	return d->pidfd < 0 ? -1 : 0;
-}
-
-static bool answers(const struct test_daemon *d)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", d->socket);
-	bool well = sock >= 0 && connect(sock, (const struct sockaddr *)&addr, sizeof(addr)) == 0;
-
-	if (sock >= 0)
-		close(sock);
-	return well;
 }
 
 static bool ended(const struct test_daemon *d, int wait_ms)
@@ -111,26 +119,21 @@ static bool ended(const struct test_daemon *d, int wait_ms)
 	return poll(&end, 1, wait_ms) > 0;
 }
 
-/* Connects whenever something happens in the directory. */
-static int wait_ready(const struct test_daemon *d)
+/* Waits until it says that it is ready, or ends. */
+static int wait_ready(const struct test_daemon *d, int notify)
 {
-	long long deadline = test_now_ms() + START_MS;
-	int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	bool ready;
+	long long deadline = test_now_ms() + START_MS, left;
 
-	if (watch >= 0)
-		inotify_add_watch(watch, d->dir, IN_CREATE | IN_MOVED_TO);
-	while (!(ready = answers(d)) && !ended(d, 0) && test_now_ms() < deadline) {
-		struct pollfd events[2] = {{.fd = d->pidfd, .events = POLLIN}, {.fd = watch, .events = POLLIN}};
-		char names[4096];
+	while ((left = deadline - test_now_ms()) > 0) {
+		struct pollfd events[2] = {{.fd = d->pidfd, .events = POLLIN}, {.fd = notify, .events = POLLIN}};
+		char said[512] = "";
 
-		if (poll(events, 2, RETRY_MS) > 0 && events[1].revents)
-			while (read(watch, names, sizeof(names)) > 0)
-				;
+		if (poll(events, 2, (int)left) <= 0 || events[0].revents)
+			return -1;
+		if (recv(notify, said, sizeof(said) - 1, MSG_DONTWAIT) > 0 && strstr(said, "READY=1"))
+			return 0;
 	}
-	if (watch >= 0)
-		close(watch);
-	return ready ? 0 : -1;
+	return -1;
 }
 
 static void show_log(const struct test_daemon *d)
@@ -150,7 +153,13 @@ static void show_log(const struct test_daemon *d)
 
 int test_daemon_start_again(struct test_daemon *d, const struct test_daemon_options *options)
 {
-	if (spawn(d, options ? options : &(struct test_daemon_options){0}) == 0 && wait_ready(d) == 0)
+	char name[64];
+	int notify = notify_open(name);
+	bool ready =
+	        spawn(d, options ? options : &(struct test_daemon_options){0}, name) == 0 && wait_ready(d, notify) == 0;
+
+	close(notify);
+	if (ready)
 		return 0;
 	fprintf(stderr, "the daemon does not come up (%s)\n", d->socket);
 	show_log(d);
@@ -235,7 +244,7 @@ int test_daemon_refused(const struct test_daemon *d, const struct test_daemon_op
 
 	snprintf(other.log, sizeof(other.log), "%s/refused", d->dir);
 	unlink(other.log);
-	if (spawn(&other, options ? options : &(struct test_daemon_options){0}) != 0)
+	if (spawn(&other, options ? options : &(struct test_daemon_options){0}, NULL) != 0)
 		return -1;
 	if (!ended(&other, START_MS)) {
 		test_daemon_kill(&other);

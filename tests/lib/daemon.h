@@ -34,7 +34,7 @@ struct test_daemon {
 /* Only the directory and the names; nothing runs. */
 int test_daemon_init(struct test_daemon *d, const struct test_daemon_options *options);
 
-/* Starts it and waits until it takes connections. On failure prints the end of its log. `options` may be NULL. */
+/* Starts it and waits until it says that it is ready. On failure prints the end of its log. `options` may be NULL. */
 int test_daemon_start(struct test_daemon *d, const struct test_daemon_options *options);
 
 /* Starts one in the directory and under the names that are there: after test_daemon_init, a stop or a kill. */
