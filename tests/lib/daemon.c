@@ -151,6 +151,11 @@ static void show_log(const struct test_daemon *d)
 		fprintf(stderr, "the daemon's log ends:\n%.*s\n", (int)got, text);
 }
 
+int test_daemon_spawn(struct test_daemon *d, const struct test_daemon_options *options)
+{
+	return spawn(d, options ? options : &(struct test_daemon_options){0});
+}
+
 int test_daemon_start_again(struct test_daemon *d, const struct test_daemon_options *options)
 {
 	char name[64];

@@ -40,6 +40,9 @@ int test_daemon_start(struct test_daemon *d, const struct test_daemon_options *o
 /* Starts one in the directory and under the names that are there: after test_daemon_init, a stop or a kill. */
 int test_daemon_start_again(struct test_daemon *d, const struct test_daemon_options *options);
 
+/* The same, without waiting: it may not even have come to its main function. */
+int test_daemon_spawn(struct test_daemon *d, const struct test_daemon_options *options);
+
 /* Runs one that should refuse to start: waits for its end and gives its exit status (-1: it runs, or a signal) and what
  * it said on standard error. */
 int test_daemon_refused(

@@ -1,0 +1,163 @@
+/* A client: attaches and runs two threads until it is killed. A thread ends now and then, and its successor goes on; now and
+ * then both stand still while one of them leaves the heap and attaches anew. */
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/stress/kills/kills.h"
+
+#define ENDS 30000u /* steps of a thread's life, on average */
+#define LEAVES 60000u /* steps between two times that a thread asks its process to leave the heap */
+#define BUSY 30u /* so many times sooner in a busy life */
+
+struct client {
+	uint32_t number;
+	shma_heap *heap;
+	atomic_uint leave; /* 1: somebody wants to leave */
+	pthread_barrier_t both;
+};
+
+static struct client self;
+
+struct start {
+	uint32_t slot;
+	uint64_t seed;
+	pthread_t before;
+	bool successor;
+};
+
+static struct start starts[2];
+
+/* Keeps to a step boundary while an audit runs. */
+void park(struct worker *w)
+{
+	struct board *b = campaign.board;
+
+	if (!atomic_load(&b->pause) || w->number >= THREADS)
+		return;
+	if (b->trim && shma_trim(w->heap) != 0)
+		violation("slot %u: trim failed: %s", w->number, strerror(errno));
+	atomic_store(&w->slot->parked, 1);
+	while (atomic_load(&b->pause))
+		futex_wait_ns(&b->pause, 1, 1000000000);
+	atomic_store(&w->slot->parked, 0);
+}
+
+static void attach(struct worker *w)
+{
+	struct shma_options options = {.size = sizeof(options), .socket = campaign.socket, .timeout_ms = TIMEOUT_MS};
+	struct shma_stats stats = {.size = sizeof(stats)};
+	uint32_t stops;
+	int64_t before = call_begin(w, &stops);
+
+	self.heap = shma_attach(&options);
+	call_end(w, before, stops, true);
+	if (!self.heap || shma_stats_get(self.heap, &stats) != 0) {
+		violation("client %u: attach: %s", self.number, strerror(errno));
+		_exit(1);
+	}
+	atomic_store(&campaign.board->client_id[self.number], stats.client + 1);
+}
+
+/* Its scoped blocks go; before the call, so that at no moment the journal knows one that is gone. */
+static void forget_scoped(uint32_t slot)
+{
+	for (uint32_t i = first_entry(slot); i < first_entry(slot) + REGION; i++)
+		if (entry_scoped(atomic_load_explicit(&campaign.board->entry[i].word, memory_order_relaxed)))
+			atomic_store(&campaign.board->entry[i].word, 0);
+}
+
+static void leave_and_attach(struct worker *w)
+{
+	uint32_t stops;
+
+	forget_scoped(self.number * 2);
+	forget_scoped(self.number * 2 + 1);
+	atomic_store(&campaign.board->client_id[self.number], 0);
+	int64_t before = call_begin(w, &stops);
+
+	if (shma_detach(self.heap) != 0)
+		violation("client %u: detach: %s", self.number, strerror(errno));
+	call_end(w, before, stops, true);
+	attach(w);
+}
+
+/* Who waits for the other thread touches nothing, and counts as parked; both look for an audit before they go on. */
+static void meet(struct worker *w)
+{
+	atomic_store(&w->slot->parked, 1);
+	(void)pthread_barrier_wait(&self.both);
+	atomic_store(&w->slot->parked, 0);
+	w->heap = self.heap;
+	park(w);
+}
+
+static void leave_together(struct worker *w)
+{
+	meet(w);
+	if (w->number % 2 == 0) {
+		atomic_store(&self.leave, 0);
+		leave_and_attach(w);
+	}
+	meet(w);
+}
+
+static void *thread_main(void *arg);
+
+static bool end_here(struct worker *w)
+{
+	if (!test_random_one_in(&w->random, w->busy ? ENDS / BUSY : ENDS))
+		return false;
+	pthread_t next;
+
+	starts[w->number % 2] = (struct start){
+	        .slot = w->number, .seed = test_random_next(&w->random), .before = pthread_self(), .successor = true};
+	return pthread_create(&next, NULL, thread_main, &starts[w->number % 2]) == 0;
+}
+
+static void *thread_main(void *arg)
+{
+	struct start start = *(struct start *)arg;
+	struct worker w = {.slot = &campaign.board->slot[start.slot],
+	        .number = start.slot,
+	        .heap = self.heap,
+	        .random = {start.seed | 1}};
+	w.busy = start.slot >= PLAYERS * 2 && test_random_one_in(&w.random, 3);
+	const struct trace *trace = &campaign.trace[test_random_below(&w.random, campaign.traces)];
+	uint64_t at = test_random_next(&w.random) % trace->events;
+
+	if (start.successor)
+		(void)pthread_join(start.before, NULL);
+	else
+		inherit(&w);
+	while (!end_here(&w)) {
+		if (test_random_one_in(&w.random, w.busy ? LEAVES / BUSY : LEAVES))
+			atomic_store(&self.leave, 1);
+		if (atomic_load(&self.leave))
+			leave_together(&w);
+		park(&w);
+		if (w.number < PLAYERS * 2)
+			play_trace(&w, trace, &at, w.number % 2);
+		else
+			mix(&w);
+	}
+	return NULL;
+}
+
+int client_main(uint32_t client, uint64_t seed)
+{
+	struct worker w = {.slot = &campaign.board->slot[client * 2], .number = client * 2, .random = {seed | 1}};
+	pthread_t thread;
+
+	self.number = client;
+	(void)pthread_barrier_init(&self.both, NULL, 2);
+	attach(&w);
+	for (uint32_t i = 0; i < 2; i++) {
+		starts[i] = (struct start){.slot = client * 2 + i, .seed = test_random_next(&w.random)};
+		if (pthread_create(&thread, NULL, thread_main, &starts[i]) != 0)
+			violation("client %u: no thread", client);
+	}
+	for (;;)
+		(void)pause();
+}
