@@ -153,7 +153,7 @@ static void show_log(const struct test_daemon *d)
 
 int test_daemon_spawn(struct test_daemon *d, const struct test_daemon_options *options)
 {
-	return spawn(d, options ? options : &(struct test_daemon_options){0});
+	return spawn(d, options ? options : &(struct test_daemon_options){0}, NULL);
 }
 
 int test_daemon_start_again(struct test_daemon *d, const struct test_daemon_options *options)
