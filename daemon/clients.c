@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "daemon/guard.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
@@ -265,16 +266,16 @@ void clients_remember(struct core *core, struct client *client, uint64_t serial,
 
 /* ---- after a restart ---- */
 
-/* Counts the records that the client has according to meta. */
-static void count_records(struct core *core, struct client *client)
+/* Counts the records that each client has according to meta. */
+static void count_records(struct core *core)
 {
 	for (uint32_t t = 0; t < SHMI_MAX_THREADS; t++) {
 		const struct shmi_thread_slot *slot = shmi_thread_slot_at(&core->heap->img, t);
 
-		if (slot->client != client->id)
+		if (slot->client >= SHMI_MAX_CLIENTS)
 			continue;
-		client->threads++;
-		client->record_pages += heap_record_pages(core->heap, slot->parts);
+		core->client[slot->client].threads++;
+		core->client[slot->client].record_pages += heap_record_pages(core->heap, slot->parts);
 	}
 }
 
@@ -319,7 +320,6 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	struct peer peer = {
 	        .pid = head->pid, .uid = head->uid, .gid = head->gid, .pidfd = -1, .inode = head->pidfd_inode};
 
-	count_records(core, client);
 	if (!known && !client->threads && !shmi_owner_at(&core->heap->img, id)->spans.count)
 		return false;
 	uint32_t threads = client->threads, pages = client->record_pages;
@@ -347,13 +347,27 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	return true;
 }
 
+/* What a daemon that was killed in the middle of writing slots off had still to do. */
+static int redo_write_off(void *ctx)
+{
+	struct core *core = ctx;
+	struct shmi_write_off *note = &core->heap->state->write_off;
+
+	if (note->thread < SHMI_MAX_THREADS && shmi_image_page_ok(&core->heap->img, (shmi_page){note->span}))
+		shmi_reclaim_redo(&core->heap->img, note);
+	return 0;
+}
+
 uint32_t clients_adopt(struct core *core)
 {
 	struct shmi_client_state head;
 	uint32_t alive = 0;
 
+	if (guard_run(redo_write_off, core) == GUARD_E_BUS)
+		core_fence(core);
 	for (uint32_t id = 0; id < SHMI_MAX_CLIENTS; id++)
 		shmi_owner_at(&core->heap->img, id)->in_use = 0;
+	count_records(core);
 	for (uint32_t id = 0; id < SHMI_MAX_CLIENTS; id++)
 		if (adopt_client(core, id, &head) && core->client[id].state == CLIENT_DETACHED)
 			alive++;

@@ -46,6 +46,7 @@ static bool next_record(struct core *core, struct client *client)
 			return false;
 		}
 		shmi_reclaim_init(&r->record, r->thread, client->id, slot->parts);
+		r->record.write_off = &core->heap->state->write_off;
 		r->in_record = true;
 		core->copying = client;
 		return true;

@@ -65,7 +65,7 @@ static bool magazine_holds(const struct shmi_checker *c, const struct place *p)
 static bool spill_holds(const struct shmi_checker *c, const struct place *p)
 {
 	struct shmi_threadrec *rec = shmi_threadrec_at(c->img, p->thread);
-	bool putting = shmi_load_acquire(&rec->intent.op) == SHMI_INTENT_PUT;
+	bool putting = shmi_load_acquire(&rec->intent.op) >= SHMI_INTENT_PUT;
 	struct shmi_group g = shmi_group_read(&rec->spill[p->index]);
 	uint32_t top = shmi_load_acquire(&rec->spill_top);
 
@@ -113,7 +113,8 @@ static void each_entry(struct shmi_checker *c, uint32_t thread, uint32_t parts, 
 			        .index = i,
 			        .sclass = sclass.c};
 
-			fn(c, &place, arg);
+			if (place.off) /* 0: taken out by a reclaim */
+				fn(c, &place, arg);
 		}
 	}
 }

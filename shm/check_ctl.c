@@ -130,7 +130,7 @@ static void check_intent(struct shmi_checker *c, uint32_t thread, uint32_t clien
 
 	if (!read_intent(rec, &g, &op) || op == SHMI_INTENT_NONE)
 		return;
-	if (op > SHMI_INTENT_PUT) {
+	if (op > SHMI_INTENT_RECLAIM) {
 		shmi_found(c, 0, thread, "the intent of thread %u is to do %u, which is nothing", thread, op);
 		return;
 	}

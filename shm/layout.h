@@ -218,6 +218,7 @@ struct shmi_ctl_head {
 #define SHMI_INTENT_NONE 0u
 #define SHMI_INTENT_TAKE 1u
 #define SHMI_INTENT_PUT 2u
+#define SHMI_INTENT_RECLAIM 3u /* a put by the daemon, on behalf of a dead thread */
 
 /* Slots of one bitmap word. */
 struct shmi_group {
@@ -229,14 +230,15 @@ struct shmi_group {
 };
 
 /* What the thread is about to do with one bitmap word. Filled, then `op` stored with release; op goes back to NONE when
- * the deed is done and the magazine says so. [W thread; R daemon, after the thread's death] */
+ * the deed is done and the magazine says so. [W thread, after its death the daemon; R daemon, after the death] */
 struct shmi_intent {
 	struct shmi_group group;
 	shmi_a32 op;
 	uint32_t unused;
 };
 
-/* A stack of free blocks; an entry is the block's offset. Entries below top belong to the thread. [W thread; R daemon] */
+/* A stack of free blocks; an entry is the block's offset. Entries below top belong to the thread. An entry of 0 is none: a
+ * reclaim found the block a second time. [W thread, after its death the daemon; R daemon] */
 struct shmi_magazine {
 	shmi_a32 top;
 	uint32_t unused;
@@ -258,7 +260,8 @@ struct shmi_threadrec {
 	uint32_t tid; /* [W thread] for a person's eyes */
 	uint64_t unused0[7];
 	struct shmi_intent intent;
-	_Alignas(64) shmi_a32 spill_top; /* groups that are yet to be put; [W thread; R daemon] */
+	_Alignas(64) shmi_a32
+	        spill_top; /* groups that are yet to be put; [W thread, after its death the daemon; R daemon] */
 	uint32_t unused1;
 	struct shmi_group spill[SHMI_SPILL_MAX];
 	_Alignas(64) struct shmi_bigmag big;
@@ -287,13 +290,27 @@ struct shmi_client_state {
 	uint8_t unused1[4096 - 132];
 };
 
+/* Slots in doubt that are being written off, as all will be afterwards: the next daemon stores it again if this one dies on the
+ * way, so that they are counted once. `open` is stored last, and cleared last. [W daemon; R daemon] */
+struct shmi_write_off {
+	shmi_a32 open; /* 1: the rest is to be done */
+	uint32_t thread; /* the record in which the put stands ... */
+	uint32_t left; /* ... and how many groups its spill has then */
+	uint32_t span; /* where the slots are ... */
+	uint64_t bits;
+	uint32_t word;
+	uint32_t written_off; /* ... and what its record says then */
+	uint64_t counter; /* slots_written_off */
+};
+
 struct shmi_state {
 	uint64_t magic;
 	uint64_t layout_hash;
 	uint64_t heap_id;
 	shmi_a32 boots; /* starts since the last clean stop */
 	uint32_t unused[9];
-	uint8_t unused1[4096 - 64];
+	struct shmi_write_off write_off;
+	uint8_t unused1[4096 - 64 - 40];
 	struct shmi_client_state clients[SHMI_MAX_CLIENTS];
 };
 

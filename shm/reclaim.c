@@ -1,6 +1,9 @@
 #include "shm/reclaim.h"
 
-#define CONSUME 64u /* entries that are taken out of the record at a time */
+#define CHUNK SHMI_SPILL_MAX /* entries that go through the spill at a time: each may be a group of its own */
+#define INDEX_BITS 11u /* of an entry's place in its magazine */
+
+_Static_assert(SHMI_MAG_MAX == 1u << INDEX_BITS, "places in the largest magazine");
 
 void shmi_reclaim_init(struct shmi_reclaim *r, uint32_t thread, uint32_t client, uint32_t parts)
 {
@@ -26,62 +29,101 @@ static struct shmi_threadrec *record_of(const struct shmi_image *img, const stru
 	return shmi_threadrec_at(img, r->thread);
 }
 
-static void put_back(struct shmi_image *img, struct shmi_reclaim *r, uint32_t span, uint32_t word, uint64_t bits)
+/* Puts a group of the spill by the client's protocol: whoever finds the record after our death resolves it as well. `left`
+ * groups are left afterwards. */
+static void put_group(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g, uint32_t left)
 {
-	uint64_t twice = shmi_slots_put(shmi_bitmap_at(img, (shmi_page){span}), word, bits);
+	struct shmi_threadrec *rec = record_of(img, r);
 
-	r->put += (uint32_t)__builtin_popcountll(bits & ~twice);
+	shmi_then(); /* not before the last intent's end */
+	rec->intent.group = *g;
+	shmi_store_release(&rec->intent.op, SHMI_INTENT_RECLAIM);
+	uint64_t twice = shmi_slots_put(shmi_bitmap_at(img, (shmi_page){g->span}), g->word, g->bits);
+
+	shmi_store_release(&rec->spill_top, left);
+	shmi_store_release(&rec->intent.op, SHMI_INTENT_NONE);
+	r->put += (uint32_t)__builtin_popcountll(g->bits & ~twice);
 }
 
-static bool bits_free(const struct shmi_image *img, const struct shmi_group *g, uint64_t *set)
+static uint64_t bits_set(const struct shmi_image *img, const struct shmi_group *g)
 {
-	*set = shmi_load_acquire(&shmi_bitmap_at(img, (shmi_page){g->span})[g->word]) & g->bits;
-	return *set == g->bits;
+	return shmi_load_acquire(&shmi_bitmap_at(img, (shmi_page){g->span})[g->word]) & g->bits;
 }
 
+/* The span is the dead client's, so nobody takes what we put: it may be put again. */
 static void reclaim_take(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g)
 {
 	struct shmi_word word;
 	uint64_t set;
 
-	if (!group_ok(img, g, &word) || word.owner != r->client)
+	if (!group_ok(img, g, &word) || word.owner != r->client) {
 		r->bad++;
-	else if (!bits_free(img, g, &set))
-		put_back(img, r, g->span, g->word, g->bits);
+	} else if ((set = bits_set(img, g)) != g->bits) {
+		shmi_slots_put(shmi_bitmap_at(img, (shmi_page){g->span}), g->word, g->bits);
+		r->put += (uint32_t)__builtin_popcountll(g->bits & ~set);
+	}
 	shmi_store_release(&record_of(img, r)->intent.op, SHMI_INTENT_NONE);
 }
 
-/* Slots may be in doubt more than once: they count once as long as we know them, and never more than the span has. */
-static void write_off(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g)
+/* ---- slots in doubt ---- */
+
+void shmi_reclaim_redo(struct shmi_image *img, struct shmi_write_off *w)
 {
-	struct shmi_span *span = shmi_span_at(img, (shmi_page){g->span});
+	struct shmi_span *span = shmi_span_at(img, (shmi_page){w->span});
+	struct shmi_threadrec *rec = shmi_threadrec_at(img, w->thread);
+
+	if (shmi_load_acquire(&w->open) != 1)
+		return;
+	span->written_off = (uint16_t)w->written_off;
+	span->written_off_word = w->word;
+	span->written_off_bits = w->bits;
+	shmi_store(&img->super->counters.slots_written_off, w->counter);
+	shmi_store_release(&rec->spill_top, w->left);
+	shmi_store_release(&rec->intent.op, SHMI_INTENT_NONE);
+	shmi_store_release(&w->open, 0);
+}
+
+/* Slots may be in doubt more than once: they count once as long as we know them, and never more than the span has. */
+static void write_off(struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g, uint32_t left)
+{
+	const struct shmi_span *span = shmi_span_at(img, (shmi_page){g->span});
+	struct shmi_write_off here = {0}, *w = r->write_off ? r->write_off : &here;
 	uint64_t known = span->written_off_word == g->word ? span->written_off_bits : 0;
 	uint32_t n = (uint32_t)__builtin_popcountll(g->bits & ~known), room = span->slots - span->written_off;
 
 	n = n < room ? n : room;
-	span->written_off = (uint16_t)(span->written_off + n);
-	span->written_off_word = g->word;
-	span->written_off_bits = g->bits | known;
-	shmi_fetch_add(&img->super->counters.slots_written_off, n);
+	w->thread = r->thread;
+	w->left = left;
+	w->span = g->span;
+	w->bits = g->bits | known;
+	w->word = g->word;
+	w->written_off = span->written_off + n;
+	w->counter = shmi_load(&img->super->counters.slots_written_off) + n;
+	shmi_store_release(&w->open, 1);
+	shmi_reclaim_redo(img, w);
 	r->written_off += n;
 }
 
-/* A put that stood at death. Returns how many groups of the spill are left after it. */
+/* A put that stood at death, the thread's or that of a daemon that reclaimed it. Returns how many groups of the spill are left. */
 static uint32_t reclaim_put(
-        struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy, uint32_t left)
+        struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy, uint32_t op, uint32_t left)
 {
 	const struct shmi_group *g = &copy->intent.group;
+	struct shmi_threadrec *rec = record_of(img, r);
 	struct shmi_word word;
-	uint64_t set;
 
-	if (!left || copy->spill[left - 1].span != g->span || copy->spill[left - 1].word != g->word)
-		return left; /* the spill was closed already */
-	shmi_store_release(&record_of(img, r)->spill_top, left - 1);
-	if (!group_ok(img, g, &word))
-		r->bad++;
-	else if (!bits_free(img, g, &set) && !set)
-		write_off(img, r, g);
-	return left - 1;
+	if (left && copy->spill[left - 1].span == g->span && copy->spill[left - 1].word == g->word) {
+		bool ok = group_ok(img, g, &word), set = ok && bits_set(img, g);
+
+		/* What a daemon puts into a span of the dead client nobody can have taken: it has not been put yet. */
+		left -= !ok || set || op != SHMI_INTENT_RECLAIM || word.owner != r->client;
+		r->bad += !ok;
+		if (ok && !set && (op != SHMI_INTENT_RECLAIM || word.owner != r->client))
+			write_off(img, r, g, left);
+	}
+	shmi_store_release(&rec->spill_top, left);
+	shmi_store_release(&rec->intent.op, SHMI_INTENT_NONE);
+	return left;
 }
 
 static uint32_t spill_left(const struct shmi_threadrec *copy)
@@ -97,19 +139,18 @@ static void reclaim_head(struct shmi_image *img, struct shmi_reclaim *r, const s
 	uint32_t op = shmi_load(&copy->intent.op), left = spill_left(copy);
 	struct shmi_word word;
 
-	r->bad += op > SHMI_INTENT_PUT || left != shmi_load(&copy->spill_top);
+	r->bad += op > SHMI_INTENT_RECLAIM || left != shmi_load(&copy->spill_top);
 	if (op == SHMI_INTENT_TAKE)
 		reclaim_take(img, r, &copy->intent.group);
-	else if (op == SHMI_INTENT_PUT)
-		left = reclaim_put(img, r, copy, left);
+	else if (op == SHMI_INTENT_PUT || op == SHMI_INTENT_RECLAIM)
+		left = reclaim_put(img, r, copy, op, left);
 	while (left--) {
-		const struct shmi_group *g = &copy->spill[left];
-
+		if (group_ok(img, &copy->spill[left], &word)) {
+			put_group(img, r, &copy->spill[left], left);
+			continue;
+		}
 		shmi_store_release(&record_of(img, r)->spill_top, left);
-		if (group_ok(img, g, &word))
-			put_back(img, r, g->span, g->word, g->bits);
-		else
-			r->bad++;
+		r->bad++;
 	}
 }
 
@@ -135,30 +176,30 @@ static void reclaim_big(const struct shmi_image *img, struct shmi_reclaim *r, co
 	}
 }
 
-static void sift_down(shmi_a64 *v, uint32_t root, uint32_t n)
+static void sift_down(uint64_t *v, uint32_t root, uint32_t n)
 {
 	for (uint32_t child; (child = 2 * root + 1) < n; root = child) {
-		if (child + 1 < n && shmi_load(&v[child + 1]) > shmi_load(&v[child]))
-			child++;
-		uint64_t up = shmi_load(&v[child]), down = shmi_load(&v[root]);
+		uint64_t down = v[root];
 
-		if (down >= up)
+		if (child + 1 < n && v[child + 1] > v[child])
+			child++;
+		if (down >= v[child])
 			return;
-		shmi_store(&v[root], up);
-		shmi_store(&v[child], down);
+		v[root] = v[child];
+		v[child] = down;
 	}
 }
 
 /* Heapsort: no recursion, no memory, and no input makes it slow. */
-static void sort(shmi_a64 *v, uint32_t n)
+static void sort(uint64_t *v, uint32_t n)
 {
 	for (uint32_t i = n / 2; i-- > 0;)
 		sift_down(v, i, n);
 	for (uint32_t end = n; end-- > 1;) {
-		uint64_t last = shmi_load(&v[end]);
+		uint64_t last = v[end];
 
-		shmi_store(&v[end], shmi_load(&v[0]));
-		shmi_store(&v[0], last);
+		v[end] = v[0];
+		v[0] = last;
 		sift_down(v, 0, end);
 	}
 }
@@ -193,42 +234,130 @@ static uint32_t magazine_top(const struct shmi_image *img, const struct shmi_mag
 	return top > cap ? cap : top;
 }
 
-static bool in_spill(const struct shmi_threadrec *copy, uint32_t left, const struct shmi_group *g)
+/* ---- a magazine that was being closed up ---- */
+
+/* Orders slots by span and word as their offsets are ordered. The group's place in the spill is in the lowest bits. */
+static uint64_t group_key(const struct shmi_group *g, uint32_t index)
 {
+	return ((uint64_t)g->span * SHMI_BITMAP_BYTES_PER_PAGE / 8 + g->word) << INDEX_BITS | index;
+}
+
+/* The groups of the spill that can be true, sorted. */
+static uint32_t sort_spill(
+        const struct shmi_image *img, const struct shmi_threadrec *copy, uint32_t left, uint64_t *sorted)
+{
+	struct shmi_word word;
+	uint32_t n = 0;
+
 	for (uint32_t i = 0; i < left; i++)
-		if (copy->spill[i].span == g->span && copy->spill[i].word == g->word && copy->spill[i].bits & g->bits)
-			return true;
-	return false;
+		if (group_ok(img, &copy->spill[i], &word))
+			sorted[n++] = group_key(&copy->spill[i], i);
+	sort(sorted, n);
+	return n;
+}
+
+/* The entries that are slots, sorted, each with its place in the magazine. */
+static uint32_t sort_entries(
+        const struct shmi_image *img, struct shmi_magazine *mag, uint32_t top, shmi_sclass sclass, uint64_t *sorted)
+{
+	struct shmi_group g;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < top; i++)
+		if (entry_group(img, sclass, shmi_load(&mag->entry[i]), &g))
+			sorted[n++] = shmi_load(&mag->entry[i]) << INDEX_BITS | i;
+	sort(sorted, n);
+	return n;
+}
+
+/* What the spill has of one bitmap word after the other, in ascending order. */
+struct spilled {
+	const struct shmi_threadrec *copy;
+	uint64_t sorted[SHMI_SPILL_MAX], key, bits;
+	uint32_t n, at;
+};
+
+static bool in_spill(struct spilled *s, const struct shmi_group *g)
+{
+	uint64_t key = group_key(g, 0);
+
+	if (key != s->key) {
+		s->key = key;
+		s->bits = 0;
+		while (s->at < s->n && s->sorted[s->at] < key)
+			s->at++;
+		for (; s->at < s->n && s->sorted[s->at] >> INDEX_BITS == key >> INDEX_BITS; s->at++)
+			s->bits |= s->copy->spill[s->sorted[s->at] & (SHMI_MAG_MAX - 1)].bits;
+	}
+	return s->bits & g->bits;
 }
 
 /* A magazine whose spill stands may have been in the middle of being closed up: some entries twice, some in the spill as
- * well. Makes it what it would have been afterwards, in the copy and in the record. */
+ * well. What stands twice becomes an entry of 0, in the copy and in the record; whoever does this again finds the rest. */
 static void close_up(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy)
 {
+	struct spilled spilled = {.copy = copy};
+	uint64_t entries[SHMI_MAG_MAX];
 	shmi_sclass sclass = {(uint16_t)copy->spill[0].sclass};
-	uint32_t left = spill_left(copy), n = 0;
+	uint32_t left = spill_left(copy);
 
 	if (!left || !shmi_sclass_is_small(sclass) || !(r->parts & 1u << shmi_sclass_attrs(sclass)))
 		return;
 	struct shmi_magazine *mag = shmi_magazine_at(img, copy, sclass);
 	struct shmi_magazine *real = shmi_magazine_at(img, record_of(img, r), sclass);
-	uint32_t top = magazine_top(img, mag, sclass);
+	uint32_t n = sort_entries(img, mag, magazine_top(img, mag, sclass), sclass, entries);
 
-	sort(mag->entry, top);
-	for (uint32_t i = 0; i < top; i++) {
-		uint64_t entry = shmi_load(&mag->entry[i]);
+	spilled.n = sort_spill(img, copy, left, spilled.sorted);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t place = entries[i] & (SHMI_MAG_MAX - 1);
 		struct shmi_group g;
 
-		if ((n && entry == shmi_load(&mag->entry[n - 1])) ||
-		        (entry_group(img, sclass, entry, &g) && in_spill(copy, left, &g)))
+		if (!entry_group(img, sclass, entries[i] >> INDEX_BITS, &g) ||
+		        !(in_spill(&spilled, &g) || (i && entries[i] >> INDEX_BITS == entries[i - 1] >> INDEX_BITS)))
 			continue;
-		shmi_store(&mag->entry[n++], entry);
+		shmi_store(&mag->entry[place], 0);
+		shmi_store_release(&real->entry[place], 0);
 	}
-	shmi_store(&mag->top, n);
-	shmi_store_release(&real->top, 0);
-	for (uint32_t i = 0; i < n; i++)
-		shmi_store(&real->entry[i], shmi_load(&mag->entry[i]));
-	shmi_store_release(&real->top, n);
+}
+
+/* ---- magazines ---- */
+
+/* The entries [from, top) as groups, into the copy's spill, which nobody needs any more. Returns how many. */
+static uint32_t group_entries(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy,
+        shmi_sclass sclass, uint32_t from, uint32_t top)
+{
+	struct shmi_magazine *mag = shmi_magazine_at(img, copy, sclass);
+	struct shmi_group g, *groups = copy->spill;
+	uint32_t n = 0;
+
+	for (uint32_t i = from; i < top; i++) {
+		uint64_t entry = shmi_load(&mag->entry[i]);
+
+		if (!entry)
+			continue;
+		if (!entry_group(img, sclass, entry, &g))
+			r->bad++;
+		else if (n && groups[n - 1].span == g.span && groups[n - 1].word == g.word)
+			groups[n - 1].bits |= g.bits;
+		else
+			groups[n++] = g;
+	}
+	return n;
+}
+
+/* The youngest entries of a magazine, by way of the spill, as a put of the client's goes, but from the top. */
+static void reclaim_chunk(struct shmi_image *img, struct shmi_reclaim *r, struct shmi_threadrec *copy,
+        shmi_sclass sclass, uint32_t from, uint32_t top)
+{
+	struct shmi_threadrec *rec = record_of(img, r);
+	uint32_t count = group_entries(img, r, copy, sclass, from, top);
+
+	shmi_then(); /* not before the end of the last put */
+	memcpy(rec->spill, copy->spill, count * sizeof(*copy->spill));
+	shmi_store_release(&rec->spill_top, count); /* the slots are in the spill as well from here on ... */
+	shmi_store_release(&shmi_magazine_at(img, rec, sclass)->top, from); /* ... and only there from here on */
+	while (count--)
+		put_group(img, r, &copy->spill[count], count);
 }
 
 /* One magazine. Returns the work done, in entries looked at. */
@@ -239,18 +368,9 @@ static uint32_t reclaim_magazine(
 	uint32_t top = magazine_top(img, mag, sclass), all = top;
 
 	r->bad += top != shmi_load(&mag->top);
-	while (top) {
-		uint32_t from = top > CONSUME ? top - CONSUME : 0;
-
-		shmi_store_release(&shmi_magazine_at(img, record_of(img, r), sclass)->top, from);
-		while (top > from) {
-			struct shmi_group g;
-
-			if (entry_group(img, sclass, shmi_load(&mag->entry[--top]), &g))
-				put_back(img, r, g.span, g.word, g.bits);
-			else
-				r->bad++;
-		}
+	for (uint32_t from; top; top = from) {
+		from = top > CHUNK ? top - CHUNK : 0;
+		reclaim_chunk(img, r, copy, sclass, from, top);
 	}
 	return all + 1;
 }

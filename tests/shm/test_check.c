@@ -710,7 +710,7 @@ BREACH(14, big)
 
 BREACH(13, unknown_intent)
 {
-	shmi_store(&h->rec[0]->intent.op, 3);
+	shmi_store(&h->rec[0]->intent.op, SHMI_INTENT_RECLAIM + 1);
 }
 
 static void intend(struct lived *h, struct shmi_group g)

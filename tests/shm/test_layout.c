@@ -124,5 +124,9 @@ Test(layout, state)
 	AT(shmi_client_state, begun_serial, 4216);
 	AT(shmi_client_state, begun_generation, 4224);
 	AT(shmi_state, boots, 24);
+	SIZE(struct shmi_write_off, 40);
+	AT(shmi_write_off, bits, 16);
+	AT(shmi_write_off, counter, 32);
+	AT(shmi_state, write_off, 64);
 	AT(shmi_state, clients, 4096);
 }
