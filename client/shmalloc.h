@@ -11,7 +11,8 @@
  *	shma_free(job);                                  // in any process
  *
  * Lifetime: a block lives until somebody frees it, whoever made it being long gone; with SHMA_SCOPED it goes with the
- * process that made it.
+ * process that made it. So another process may use or free a scoped block only as long as it can be sure that this process
+ * lives: once it is dead the block is freed, and a free that comes later is a double one. Hand over shared blocks.
  *
  * Pointers: every process maps a heap at the same address, so raw pointers can be passed on, unless that place was taken:
  * then shma_stats.at_base is 0 in that process and only offsets (shma_to_off, shma_from_off) are good.
