@@ -150,46 +150,57 @@ void core_finish(struct core *core, struct client *client, struct caller *caller
 
 /* ---- pages on their way back ---- */
 
-static void finish_drop(struct core *core, struct shmi_run run)
+/* The run to go on with; false when there is none. */
+static bool next_drop(struct core *core)
 {
-	run.backed = false;
-	heap_put(core->heap, run);
+	struct drops *drops = &core->drops;
+	shmi_page page = {drops->waiting.head};
+
+	if (drops->now.pages.n)
+		return true;
+	if (!page.i)
+		return false;
+	shmi_list_remove(&core->heap->img, &drops->waiting, page);
+	drops->now = (struct shmi_run){.first = page, .pages = {shmi_span_at(&core->heap->img, page)->pages}};
+	drops->done = 0;
+	return true;
+}
+
+/* Drops up to `most` pages of the run. How many there were. */
+static uint32_t drop_some(struct core *core, uint32_t most)
+{
+	struct drops *drops = &core->drops;
+	uint32_t pages = drops->now.pages.n - drops->done;
+
+	if (pages > most)
+		pages = most;
+	/* Pages that cannot be dropped are still there when the run is backed again: nothing is lost but the zeros. */
+	(void)heap_decommit(core->heap, (shmi_page){drops->now.first.i + drops->done}, (shmi_npages){pages});
+	drops->done += pages;
+	if (drops->done == drops->now.pages.n) {
+		heap_put(core->heap, drops->now);
+		drops->now.pages.n = 0;
+	}
+	return pages;
 }
 
 static bool step_drops(struct core *core, struct job *job)
 {
-	struct drops *drops = &core->drops;
-	struct shmi_run *run = &drops->run[drops->first];
-	uint32_t pages = run->pages.n - drops->done;
+	uint32_t left = POLICY_TURN_PAGES;
 
 	(void)job;
 	if (core->heap->fenced)
 		return true;
-	if (pages > POLICY_TURN_PAGES)
-		pages = POLICY_TURN_PAGES;
-	/* Pages that cannot be dropped are still there when the run is backed again: nothing is lost but the zeros. */
-	(void)heap_decommit(core->heap, (shmi_page){run->first.i + drops->done}, (shmi_npages){pages});
-	drops->done += pages;
-	if (drops->done < run->pages.n)
-		return false;
-	finish_drop(core, *run);
-	drops->first = (drops->first + 1) % CORE_DROPS;
-	drops->count--;
-	drops->done = 0;
-	return drops->count == 0;
+	while (left && next_drop(core))
+		left -= drop_some(core, left);
+	return !next_drop(core);
 }
 
 void core_drop_run(struct core *core, struct shmi_run run)
 {
 	struct drops *drops = &core->drops;
 
-	if (run.pages.n <= POLICY_TURN_PAGES || drops->count == CORE_DROPS) {
-		(void)heap_decommit(core->heap, run.first, run.pages);
-		finish_drop(core, run);
-		return;
-	}
-	drops->run[(drops->first + drops->count) % CORE_DROPS] = run;
-	drops->count++;
+	shmi_list_push(&core->heap->img, &drops->waiting, run.first);
 	drops->job.step = step_drops;
 	core_queue(core, &drops->job);
 }

@@ -51,14 +51,12 @@ struct job {
 
 TAILQ_HEAD(job_queue, job);
 
-/* Pages being returned to the system before they go back to the page heap. */
-#define CORE_DROPS 256u
-
+/* Pages being returned to the system before they go back to the page heap: runs in state MOVING, linked through their records. */
 struct drops {
 	struct job job;
-	uint32_t first, count; /* a ring */
-	uint32_t done; /* pages of the first run */
-	struct shmi_run run[CORE_DROPS];
+	struct shmi_list waiting;
+	struct shmi_run now; /* no pages: none */
+	uint32_t done; /* pages of it */
 };
 
 /* A walk over all spans in search of central ones that have become empty without anybody telling us. */
@@ -208,7 +206,8 @@ void core_finish(struct core *core, struct client *client, struct caller *caller
 enum outcome core_fail(struct core *core, enum wire_error_code code, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
 
-/* Returns a run in state MOVING to the page heap after its pages [0, run.pages) have been dropped, in steps. */
+/* Returns a run in state MOVING to the page heap after its pages have been dropped, in steps: not one at once, since a single
+ * message or turn can bring very many. */
 void core_drop_run(struct core *core, struct shmi_run run);
 
 /* Ends a large span, whoever owned it. */

@@ -306,27 +306,78 @@ Test(large, frees)
 	test_core_free(t);
 }
 
-/* More long runs on their way back than there is room for in the queue. */
-Test(large, many_lazy_blocks_are_freed)
+/* Runs all jobs; no turn may drop more than its share. */
+static void run_in_turns(struct test_core *t)
+{
+	uint64_t before;
+
+	do {
+		before = t->dropped;
+		cr_assert_leq(t->longest, POLICY_TURN_PAGES);
+		if (!core_turn(&t->core))
+			return;
+		cr_assert_leq(t->dropped - before, POLICY_TURN_PAGES);
+	} while (true);
+}
+
+static void many_lazy_blocks(struct test_core *t, struct dialogue *d, uint32_t pages, uint32_t attrs, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		cr_assert_neq(test_core_large(t, d, pages, attrs, true), 0);
+	t->longest = 0;
+}
+
+/* However many are freed at once, and however long they are: the system takes them back a little at a time. */
+static void lazy_blocks_are_freed(uint32_t pages)
 {
 	struct test_core *t = test_core_new(200000);
 	struct dialogue *d = test_core_attach(t, 1000);
 	static uint32_t page[300], generation[300];
+	uint64_t before;
 
 	for (int i = 0; i < 300; i++) {
-		page[i] = test_core_large(t, d, 300, 0, true);
+		page[i] = test_core_large(t, d, pages, 0, true);
 		generation[i] = t->reply.u.large_ok.generation;
 		cr_assert_neq(page[i], 0);
 	}
-	for (int i = 0; i < 300; i++) {
+	t->longest = 0;
+	for (uint32_t i = 0; i < 300; i += WIRE_BIGS) {
+		before = t->dropped;
 		t->req = (struct wire_msg){.kind = WIRE_FREE, .serial = ++t->serial};
-		t->req.u.free.n_spans = 1;
-		t->req.u.free.spans[0] = (struct wire_span){page[i], generation[i]};
+		for (; t->req.u.free.n_spans < WIRE_BIGS && i + t->req.u.free.n_spans < 300; t->req.u.free.n_spans++)
+			t->req.u.free.spans[t->req.u.free.n_spans] = (struct wire_span){
+			        page[i + t->req.u.free.n_spans], generation[i + t->req.u.free.n_spans]};
 		cr_assert_eq(test_core_send(t, d), WIRE_OK);
+		cr_assert_leq(t->dropped - before, POLICY_TURN_PAGES);
 	}
-	cr_assert_eq(t->core.drops.count, CORE_DROPS);
-	test_core_run(t);
+	run_in_turns(t);
+	cr_assert_eq(t->dropped, 300u * pages);
 	cr_assert_eq(count(&t->heap.img.super->pages.moving), 0);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+Test(large, many_lazy_blocks_are_freed)
+{
+	lazy_blocks_are_freed(300);
+}
+
+Test(large, many_short_lazy_blocks_are_freed)
+{
+	lazy_blocks_are_freed(40);
+}
+
+Test(large, scoped_lazy_blocks_of_the_dead)
+{
+	struct test_core *t = test_core_new(200000);
+	struct dialogue *d = test_core_attach(t, 1000);
+
+	many_lazy_blocks(t, d, 200, SHMI_SCOPED, 300);
+	test_core_kill(t, d);
+	test_core_hang_up(t, d);
+	run_in_turns(t);
+	cr_assert_eq(t->dropped, 300 * 200);
+	cr_assert_eq(count(&t->heap.img.super->pages.lazy), 0);
 	test_core_check(t);
 	test_core_free(t);
 }

@@ -21,11 +21,12 @@ struct test_core {
 	struct heap heap;
 	struct core core;
 	struct heap_memory memory;
-	uint8_t *backed; /* by page of data; NULL: the floor is not ours */
+	uint8_t *backed; /* by page of data */
 	uint32_t fail_in; /* this many calls of back() succeed, then all fail, until it is set to TEST_CORE_NEVER */
 	enum heap_object fail_object; /* only calls for this one count */
 	uint64_t cut[HEAP_OBJECTS]; /* bytes that a client has cut off */
 	uint64_t ctl_backed; /* what the floor says of ctl: UINT64_MAX, or what a test sets and back() adds to */
+	uint64_t dropped; /* pages of data in all calls of unback() */
 	uint32_t longest; /* pages of data in one call of back() or unback() */
 	struct dialogue *dialogue[TEST_CORE_DIALOGUES];
 	struct move move; /* what the last packet or event asked the socket to do */
@@ -41,18 +42,11 @@ struct test_core {
 struct test_core *test_core_new(uint32_t limit);
 void test_core_free(struct test_core *t);
 
-/* A core over memory and a floor that are the caller's, and stay so: a new heap of `limit` pages, or, with 0, what an earlier core
- * left there is adopted (its clients are not: that is clients_adopt). NULL and *why if it was refused. */
-struct test_core *test_core_over(
-        const struct heap_memory *memory, const struct heap_floor *floor, uint32_t limit, const char **why);
-
-/* A connection of a process of this user; each gets a pid of its own. Or of that process, greeted. */
+/* A connection of a process of this user; each gets a pid of its own. */
 struct dialogue *test_core_connect(struct test_core *t, uint32_t uid);
-struct dialogue *test_core_connect_as(struct test_core *t, struct peer peer);
 
 /* Connected, greeted and attached. */
 struct dialogue *test_core_attach(struct test_core *t, uint32_t uid);
-struct dialogue *test_core_attach_as(struct test_core *t, struct peer peer);
 
 /* A second connection of the same process as `d`, greeted and not attached. */
 struct dialogue *test_core_again(struct test_core *t, const struct dialogue *d);
