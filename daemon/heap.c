@@ -121,6 +121,20 @@ static const char *check_state(const struct heap *heap, uint64_t state_bytes)
 	return NULL;
 }
 
+/* What the header says of itself, and what follows from the names of the objects. */
+static const char *check_names(const struct heap *heap, const struct heap_memory *m)
+{
+	const struct shmi_super *super = heap->img.super;
+
+	if (!m->name)
+		return NULL;
+	if (strncmp(super->heap_name, m->name, sizeof(super->heap_name)) != 0)
+		return "its header bears another name";
+	if (super->base != heap_base_address(m->instance, m->name, heap->img.geo.limit_pages))
+		return "its header says that it lies elsewhere";
+	return NULL;
+}
+
 static int adopt_guarded(void *ctx)
 {
 	struct adopting *a = ctx;
@@ -137,7 +151,9 @@ static int adopt_guarded(void *ctx)
 		a->why = "its data object is shorter than its header says";
 		return -1;
 	}
-	a->why = check_state(heap, m->state_bytes);
+	a->why = check_names(heap, m);
+	if (!a->why)
+		a->why = check_state(heap, m->state_bytes);
 	if (a->why)
 		return -1;
 	if (damage_mend_ctl(heap)) {
@@ -145,7 +161,7 @@ static int adopt_guarded(void *ctx)
 		return -1;
 	}
 	if (shmi_adopt(&heap->img, heap->now, drop_free, heap, &where)) {
-		a->why = "its records of spans contradict each other";
+		a->why = "its records contradict each other";
 		return -1;
 	}
 	return 0;

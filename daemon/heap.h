@@ -44,6 +44,7 @@ struct heap {
 struct heap_memory {
 	void *meta, *ctl, *state;
 	uint64_t meta_bytes, ctl_bytes, state_bytes;
+	const char *instance, *name; /* as the objects are named; NULL: not looked at */
 };
 
 /* Where clients map a heap: from its name alone, so that it has one address over restarts. Between 0x2000_0000_0000 and

@@ -208,7 +208,9 @@ struct heap_memory objects_memory(const struct objects *o)
 	        .state = o->map[HEAP_STATE],
 	        .meta_bytes = o->bytes[HEAP_META],
 	        .ctl_bytes = o->bytes[HEAP_CTL],
-	        .state_bytes = o->bytes[HEAP_STATE]};
+	        .state_bytes = o->bytes[HEAP_STATE],
+	        .instance = o->instance,
+	        .name = o->heap};
 }
 
 /* ---- creation ---- */

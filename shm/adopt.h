@@ -13,19 +13,20 @@
  * once, so that the caller can punch out what is still there.
  *
  * Before anything is changed, all spans in use are checked: inside the heap, none inside another, of a length, class and owner
- * that go together, and their pages marked as they ought to be. A heap where that does not hold was not left so by any
- * death of a daemon; to go on with it would hand out pages that are in use.
+ * that go together, and their pages marked as they ought to be; and that roots have names and lead into the heap, and thread
+ * records belong to clients that there can be. A heap where that does not hold was not left so by any death of a daemon; to
+ * go on with it would hand out pages that are in use. Counters that contradict each other are raised until they do not.
  */
 #ifndef SHM_ADOPT_H
 #define SHM_ADOPT_H
 
 #include "shm/pageheap.h"
 
-#define SHMI_E_ADOPT_DAMAGED 1 /* the spans in use contradict each other or the heap; nothing was changed */
+#define SHMI_E_ADOPT_DAMAGED 1 /* spans, roots or thread records contradict each other or the heap; nothing was changed */
 
 /* Rebuilds; `img` is open and nobody else writes meta. Central spans are filed by what their bitmaps say, or, without ctl, as
  * having free slots. `returned` may be NULL. Bumps super->generation. Returns 0 or SHMI_E_ADOPT_DAMAGED, with the page that
- * is to blame in *where. Cost: linear in the published pages. */
+ * is to blame (0: no page is) in *where. Cost: linear in the published pages. */
 int shmi_adopt(struct shmi_image *img, uint32_t now, void (*returned)(void *ctx, struct shmi_run run), void *ctx,
         shmi_page *where);
 
