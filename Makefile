@@ -53,6 +53,7 @@ BENCH    := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*
 REPLAY_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/replay/*.c))
 STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stress/*.c))
 KILLS_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/kills/*.c)) $(BUILD)/tests/bench/replay/trace.o
+STEPPING_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/stepping/*.c))
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
@@ -133,6 +134,9 @@ $(BUILD)/stress/% : tests/stress/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $
 	$(Q)$(CC) $(CF) $(WARN) $< $(filter %.o,$^) $(LF) $(filter %.a,$^) $(LIBS_PROTO) $(LIBS_STRESS) -pthread -o $@
 $(BUILD)/stress/kills: $(KILLS_O)
 $(BUILD)/stress/kills: LIBS_STRESS := -ljansson -lzstd
+# The client's and the daemon's code in one program.
+$(BUILD)/stress/stepping: $(STEPPING_O) $(BUILD)/libdaemon.a
+$(BUILD)/stress/stepping: LIBS_STRESS := $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(LIBS_DAEMON)
 
 $(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
