@@ -128,22 +128,57 @@ static void *zeroed(uint64_t bytes)
 	return p;
 }
 
-struct test_core *test_core_new(uint32_t limit)
+static struct test_core *new_core(void)
 {
 	struct test_core *t = calloc(1, sizeof(*t));
-	const struct heap_floor floor = {
-	        .ctx = t, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure};
-	const struct core_hooks hooks = {.ctx = t, .watch = on_watch, .finished = on_finished, .replaced = on_replaced};
-	const struct shmi_image_params params = {
-	        .heap_id = 77, .base = 1ull << 45, .heap_name = "default", .limit_pages = limit};
-	struct shmi_geometry geo;
 
 	cr_assert(t != NULL);
 	log_set_level(LEVEL_ERROR);
-	shmi_geometry_init(&geo, limit);
 	t->fail_in = TEST_CORE_NEVER;
 	t->fail_object = HEAP_DATA;
 	t->ctl_backed = UINT64_MAX;
+	return t;
+}
+
+static void start_core(struct test_core *t)
+{
+	const struct core_hooks hooks = {.ctx = t, .watch = on_watch, .finished = on_finished, .replaced = on_replaced};
+
+	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	core_tick(&t->core, 1000);
+}
+
+static int create(struct test_core *t, const struct heap_floor *floor, uint32_t limit)
+{
+	const struct shmi_image_params params = {
+	        .heap_id = 77, .base = 1ull << 45, .heap_name = "default", .limit_pages = limit};
+
+	return heap_create(&t->heap, floor, &t->memory, &params);
+}
+
+struct test_core *test_core_over(
+        const struct heap_memory *memory, const struct heap_floor *floor, uint32_t limit, const char **why)
+{
+	struct test_core *t = new_core();
+
+	t->memory = *memory;
+	*why = "heap_create failed";
+	if (limit ? create(t, floor, limit) : heap_adopt(&t->heap, floor, memory, UINT64_MAX, why)) {
+		free(t);
+		return NULL;
+	}
+	start_core(t);
+	return t;
+}
+
+struct test_core *test_core_new(uint32_t limit)
+{
+	struct test_core *t = new_core();
+	const struct heap_floor floor = {
+	        .ctx = t, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure};
+	struct shmi_geometry geo;
+
+	shmi_geometry_init(&geo, limit);
 	t->backed = calloc(limit, 1);
 	t->memory = (struct heap_memory){.meta = zeroed(geo.meta_bytes),
 	        .ctl = zeroed(geo.ctl_bytes),
@@ -151,9 +186,8 @@ struct test_core *test_core_new(uint32_t limit)
 	        .meta_bytes = geo.meta_bytes,
 	        .ctl_bytes = geo.ctl_bytes,
 	        .state_bytes = sizeof(struct shmi_state)};
-	cr_assert_eq(heap_create(&t->heap, &floor, &t->memory, &params), 0);
-	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
-	core_tick(&t->core, 1000);
+	cr_assert_eq(create(t, &floor, limit), 0);
+	start_core(t);
 	return t;
 }
 
@@ -162,9 +196,11 @@ void test_core_free(struct test_core *t)
 	for (uint32_t i = 0; i < TEST_CORE_DIALOGUES; i++)
 		free(t->dialogue[i]);
 	core_deinit(&t->core);
-	munmap(t->memory.meta, t->memory.meta_bytes);
-	munmap(t->memory.ctl, t->memory.ctl_bytes);
-	munmap(t->memory.state, t->memory.state_bytes);
+	if (t->backed) {
+		munmap(t->memory.meta, t->memory.meta_bytes);
+		munmap(t->memory.ctl, t->memory.ctl_bytes);
+		munmap(t->memory.state, t->memory.state_bytes);
+	}
 	free(t->backed);
 	free(t);
 }
@@ -184,13 +220,17 @@ static struct dialogue *connect_peer(struct test_core *t, struct peer peer)
 	return t->dialogue[i];
 }
 
-struct dialogue *test_core_connect(struct test_core *t, uint32_t uid)
+static struct peer new_peer(uint32_t uid)
 {
 	static int32_t pid = 1000;
 
 	pid++;
-	return connect_peer(
-	        t, (struct peer){.pid = pid, .uid = uid, .gid = uid, .pidfd = -1, .inode = (uint64_t)pid * 7});
+	return (struct peer){.pid = pid, .uid = uid, .gid = uid, .pidfd = -1, .inode = (uint64_t)pid * 7};
+}
+
+struct dialogue *test_core_connect(struct test_core *t, uint32_t uid)
+{
+	return connect_peer(t, new_peer(uid));
 }
 
 static void greet(struct test_core *t, struct dialogue *d)
@@ -201,11 +241,23 @@ static void greet(struct test_core *t, struct dialogue *d)
 	cr_assert_eq(test_core_send(t, d), WIRE_HELLO_OK);
 }
 
-struct dialogue *test_core_attach(struct test_core *t, uint32_t uid)
+struct dialogue *test_core_connect_as(struct test_core *t, struct peer peer)
 {
-	struct dialogue *d = test_core_connect(t, uid);
+	struct dialogue *d = connect_peer(t, peer);
 
 	greet(t, d);
+	return d;
+}
+
+struct dialogue *test_core_attach(struct test_core *t, uint32_t uid)
+{
+	return test_core_attach_as(t, new_peer(uid));
+}
+
+struct dialogue *test_core_attach_as(struct test_core *t, struct peer peer)
+{
+	struct dialogue *d = test_core_connect_as(t, peer);
+
 	t->req = (struct wire_msg){.kind = WIRE_ATTACH, .u.attach = {.heap = "default"}};
 	cr_assert_eq(test_core_send(t, d), WIRE_ATTACH_OK, "%s", t->reply.u.error.text);
 	cr_assert(t->move.descriptors);

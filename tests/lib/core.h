@@ -21,7 +21,7 @@ struct test_core {
 	struct heap heap;
 	struct core core;
 	struct heap_memory memory;
-	uint8_t *backed; /* by page of data */
+	uint8_t *backed; /* by page of data; NULL: the floor is not ours */
 	uint32_t fail_in; /* this many calls of back() succeed, then all fail, until it is set to TEST_CORE_NEVER */
 	enum heap_object fail_object; /* only calls for this one count */
 	uint64_t cut[HEAP_OBJECTS]; /* bytes that a client has cut off */
@@ -42,11 +42,18 @@ struct test_core {
 struct test_core *test_core_new(uint32_t limit);
 void test_core_free(struct test_core *t);
 
-/* A connection of a process of this user; each gets a pid of its own. */
+/* A core over memory and a floor that are the caller's, and stay so: a new heap of `limit` pages, or, with 0, what an earlier core
+ * left there is adopted (its clients are not: that is clients_adopt). NULL and *why if it was refused. */
+struct test_core *test_core_over(
+        const struct heap_memory *memory, const struct heap_floor *floor, uint32_t limit, const char **why);
+
+/* A connection of a process of this user; each gets a pid of its own. Or of that process, greeted. */
 struct dialogue *test_core_connect(struct test_core *t, uint32_t uid);
+struct dialogue *test_core_connect_as(struct test_core *t, struct peer peer);
 
 /* Connected, greeted and attached. */
 struct dialogue *test_core_attach(struct test_core *t, uint32_t uid);
+struct dialogue *test_core_attach_as(struct test_core *t, struct peer peer);
 
 /* A second connection of the same process as `d`, greeted and not attached. */
 struct dialogue *test_core_again(struct test_core *t, const struct dialogue *d);
