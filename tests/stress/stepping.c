@@ -12,8 +12,9 @@
  * Prints a table: what was tried, in how many boundaries and distinct states, and how many violations. SHMALLOC_SOAK=1 runs each
  * variant with other numbers of blocks and classes, and lets the others take random slots.
  *
- *	stepping [GROUP [NAME]]    only these
+ *	stepping --filter 'GROUP/NAME'    only these; a pattern as of the shell's
  */
+#include <fnmatch.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -333,12 +334,15 @@ struct shared {
 	struct tally tally[]; /* round by round */
 };
 
-static bool is_wanted(const struct variant *v, int argc, char **argv)
+static bool is_wanted(const struct variant *v, const char *filter)
 {
-	return (argc < 2 || strcmp(argv[1], v->group) == 0) && (argc < 3 || strcmp(argv[2], v->name) == 0);
+	char name[128];
+
+	(void)snprintf(name, sizeof(name), "%s/%s", v->group, v->name);
+	return !filter || fnmatch(filter, name, 0) == 0;
 }
 
-static void work(struct shared *shared, int cpu, int argc, char **argv)
+static void work(struct shared *shared, int cpu, const char *filter)
 {
 	cpu_set_t one;
 
@@ -350,7 +354,7 @@ static void work(struct shared *shared, int cpu, int argc, char **argv)
 	for (uint32_t i; (i = atomic_fetch_add(&shared->next, 1)) < n_variants * rounds;) {
 		const struct variant *v = &variants[i % n_variants];
 
-		if (!is_wanted(v, argc, argv))
+		if (!is_wanted(v, filter))
 			continue;
 		random_state.state = seed + i * 0x9e3779b97f4a7c15ull;
 		struct variant other = i < n_variants ? *v : vary(v);
@@ -362,7 +366,7 @@ static void work(struct shared *shared, int cpu, int argc, char **argv)
 }
 
 /* True if all workers came to their end. */
-static bool work_all(struct shared *shared, int argc, char **argv)
+static bool work_all(struct shared *shared, const char *filter)
 {
 	cpu_set_t cpus;
 	bool good = true;
@@ -376,7 +380,7 @@ static bool work_all(struct shared *shared, int argc, char **argv)
 		workers++;
 		if (fork() != 0)
 			continue;
-		work(shared, cpu, argc, argv);
+		work(shared, cpu, filter);
 		_exit(0);
 	}
 	while (wait(&status) > 0)
@@ -422,6 +426,7 @@ static uint32_t print_table(const struct shared *shared, bool each, struct tally
 
 int main(int argc, char **argv)
 {
+	const char *filter = argc == 3 && strcmp(argv[1], "--filter") == 0 ? argv[2] : NULL;
 	struct tally total = {0};
 	uint32_t good = 0;
 	double start = now();
@@ -439,8 +444,8 @@ int main(int argc, char **argv)
 		world_die("no memory");
 	random_state = test_random_init("stepping");
 	(void)fflush(NULL);
-	bool ended = work_all(shared, argc, argv);
-	uint32_t groups = print_table(shared, argc > 1, &total, &good);
+	bool ended = work_all(shared, filter);
+	uint32_t groups = print_table(shared, filter != NULL, &total, &good);
 
 	printf("client stepping: variants %u, boundaries %llu, distinct states %llu, deaths %llu, violations %llu, "
 	       "%.0f s\n",
