@@ -25,7 +25,8 @@
 #define KILLS_PER_AUDIT 100u
 #define RESTARTS_PER_AUDIT 5u
 #define MEAN_NS 14000000u /* between two kills of clients */
-#define PARK_NS 30000000000ll
+#define PARK_NS 150000000000ll /* over TIMEOUT_MS */
+#define WITNESS_NS 1000000
 #define LONGEST_NS 2000000000ull /* a call of a survivor while only clients are killed; the machine is busy */
 #define SKIPPED 77
 
@@ -40,9 +41,10 @@ struct tally tally[PHASES];
 
 static struct test_daemon d;
 static struct test_random random_;
-static pid_t pid[CLIENTS], auditor;
+static pid_t pid[CLIENTS], auditor, witness;
 static uint32_t newest; /* the client that was started last */
 static uint32_t since_audit;
+static int64_t longest_reap_ns; /* kernel work alone: it says how busy the machine is */
 
 /* ---- waiting ---- */
 
@@ -71,6 +73,22 @@ int64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
+}
+
+/* Sleeps and looks how late it wakes: what the machine does to those who do nothing. */
+static int witness_main(uint64_t unused)
+{
+	(void)unused;
+	for (;;) {
+		int64_t before = now_ns();
+
+		sleep_ns(WITNESS_NS);
+		int64_t late = now_ns() - before - WITNESS_NS;
+
+		if (late > campaign.board->late_ns)
+			campaign.board->late_ns = late;
+	}
+	return 0;
 }
 
 /* ---- what all share ---- */
@@ -125,18 +143,26 @@ static void start_client(uint32_t client)
 	newest = client;
 }
 
-/* Reaps one that was killed. Whoever ended otherwise has found a bug. */
-static void reap(uint32_t client)
+/* Whoever ended otherwise than by a kill has found a bug. */
+static void bury(uint32_t client, int status)
 {
-	int status = 0;
-
-	while (waitpid(pid[client], &status, 0) < 0 && errno == EINTR)
-		;
 	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
 		violation("client %u ended with status %#x", client, status);
 	atomic_store(&campaign.board->client_id[client], 0);
 	journal_bury(client * 2);
 	journal_bury(client * 2 + 1);
+}
+
+static void reap(uint32_t client)
+{
+	int64_t before = now_ns();
+	int status = 0;
+
+	while (waitpid(pid[client], &status, 0) < 0 && errno == EINTR)
+		;
+	if (now_ns() - before > longest_reap_ns)
+		longest_reap_ns = now_ns() - before;
+	bury(client, status);
 }
 
 /* Sleeps; meanwhile it is as good as dead to the others. */
@@ -170,7 +196,7 @@ static void kill_clients(enum phase phase, uint32_t n)
 		}
 }
 
-/* Nobody ends by itself. */
+/* Nobody ends by itself, but for the hasty one while it attaches. */
 static void look_for_ends(void)
 {
 	struct pollfd end = {.fd = d.pidfd, .events = POLLIN};
@@ -182,8 +208,10 @@ static void look_for_ends(void)
 	}
 	for (uint32_t c = 0; c < CLIENTS; c++)
 		if (waitpid(pid[c], &status, WNOHANG) == pid[c]) {
-			violation("client %u has ended by itself with status %#x", c, status);
-			exit(1);
+			if (c != HASTY)
+				violation("client %u has ended by itself with status %#x", c, status);
+			bury(c, status);
+			start_client(c);
 		}
 	if (waitpid(auditor, &status, WNOHANG) == auditor) {
 		violation("the auditor has ended with status %#x", status);
@@ -209,9 +237,8 @@ static void wait_parked(void)
 		sleep_ns(200000);
 		look_for_ends();
 	}
-	for (uint32_t s = 0; s < THREADS; s++)
-		if (!atomic_load(&campaign.board->slot[s].parked))
-			violation("slot %u does not come to a stop", s);
+	if (!all_parked())
+		violation("not all come to a stop");
 }
 
 static void check_heap(const char *when)
@@ -312,6 +339,7 @@ static void finish(void)
 	campaign.board->trim = true;
 	if (!auditor_wait(auditor_ask(DO_CLOSE), now_ns() + PARK_NS))
 		violation("the last audit does not end");
+	kill(witness, SIGKILL);
 	waitpid(auditor, &status, 0);
 	if (status)
 		violation("the auditor ended with status %#x", status);
@@ -322,12 +350,19 @@ static void finish(void)
 		violation("the daemon did not end well");
 }
 
+/* A survivor's call may take LONGEST_NS, and as long as the machine kept those waiting who have nothing to do with the heap. */
 static void judge_calls(void)
 {
+	int64_t late = campaign.board->late_ns, busy = late > longest_reap_ns ? late : longest_reap_ns;
+	uint64_t bound = LONGEST_NS + (uint64_t)busy;
+
+	printf("the machine: a process that only sleeps woke %.1f ms late at most; a killed one needed %.1f ms to "
+	       "end\n",
+	        (double)late / 1e6, (double)longest_reap_ns / 1e6);
 	for (uint32_t s = 0; s < SLOTS; s++)
-		if (campaign.board->slot[s].longest_ns[PHASE_CLIENTS] > LONGEST_NS)
-			violation("slot %u: a call took longer than %llu ms while only clients were killed", s,
-			        LONGEST_NS / 1000000);
+		if (campaign.board->slot[s].longest_ns[PHASE_CLIENTS] > bound)
+			violation("slot %u: a call took %.1f ms while only clients were killed", s,
+			        (double)campaign.board->slot[s].longest_ns[PHASE_CLIENTS] / 1e6);
 }
 
 static uint32_t number(const char *name, uint32_t otherwise)
@@ -351,6 +386,7 @@ static void start_all(void)
 		exit(1);
 	campaign.socket = d.socket;
 	setenv("SHMALLOC_SOCKET", d.socket, 1);
+	witness = start(witness_main, 0, 0);
 	auditor = start(auditor_main, 0, test_random_next(&random_));
 	for (uint32_t c = 0; c < CLIENTS; c++)
 		start_client(c);

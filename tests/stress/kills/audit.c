@@ -9,7 +9,7 @@
 #include "shm/walk.h"
 #include "tests/stress/kills/kills.h"
 
-#define SETTLE_NS 20000000000ll /* for the daemon to finish with the dead */
+#define SETTLE_NS 60000000000ll /* for the daemon to finish with the dead */
 #define MAX_LOST 65536u
 
 /* One bit per slot at the place that it has in the bitmaps of ctl; of a large block the first. */

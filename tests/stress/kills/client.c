@@ -1,7 +1,9 @@
 /* A client: attaches and runs two threads until it is killed. A thread ends now and then, and its successor goes on; now and
- * then both stand still while one of them leaves the heap and attaches anew. */
+ * then both stand still while one of them leaves the heap and attaches anew. (Not in the hasty one: where it gives up to leave, its
+ * old place stays taken until it ends, as it should.) */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,10 +17,12 @@ struct client {
 	uint32_t number;
 	shma_heap *heap;
 	atomic_uint leave; /* 1: somebody wants to leave */
+	pthread_mutex_t meeting;
+	bool waiting; /* one of them for the other */
 	pthread_barrier_t both;
 };
 
-static struct client self;
+static struct client self = {.meeting = PTHREAD_MUTEX_INITIALIZER};
 
 struct start {
 	uint32_t slot;
@@ -36,8 +40,9 @@ void park(struct worker *w)
 
 	if (!atomic_load(&b->pause) || w->number >= THREADS)
 		return;
-	if (b->trim && shma_trim(w->heap) != 0)
-		violation("slot %u: trim failed: %s", w->number, strerror(errno));
+	while (b->trim && shma_trim(w->heap) != 0)
+		if (!may_give_up(w))
+			violation("slot %u: trim: %s", w->number, strerror(errno));
 	atomic_store(&w->slot->parked, 1);
 	while (atomic_load(&b->pause))
 		futex_wait_ns(&b->pause, 1, 1000000000);
@@ -46,13 +51,17 @@ void park(struct worker *w)
 
 static void attach(struct worker *w)
 {
-	struct shma_options options = {.size = sizeof(options), .socket = campaign.socket, .timeout_ms = TIMEOUT_MS};
+	struct shma_options options = {.size = sizeof(options),
+	        .socket = campaign.socket,
+	        .timeout_ms = self.number == HASTY ? HASTY_MS : TIMEOUT_MS};
 	struct shma_stats stats = {.size = sizeof(stats)};
 	uint32_t stops;
 	int64_t before = call_begin(w, &stops);
 
 	self.heap = shma_attach(&options);
 	call_end(w, before, stops, true);
+	if (!self.heap && self.number == HASTY)
+		raise(SIGKILL); /* it may be attached without knowing it, until it ends */
 	if (!self.heap || shma_stats_get(self.heap, &stats) != 0) {
 		violation("client %u: attach: %s", self.number, strerror(errno));
 		_exit(1);
@@ -83,12 +92,14 @@ static void leave_and_attach(struct worker *w)
 	attach(w);
 }
 
-/* Who waits for the other thread touches nothing, and counts as parked; both look for an audit before they go on. */
+/* Who waits for the other thread touches nothing, and counts as parked until the other comes. */
 static void meet(struct worker *w)
 {
-	atomic_store(&w->slot->parked, 1);
+	(void)pthread_mutex_lock(&self.meeting);
+	self.waiting = !self.waiting;
+	atomic_store(&campaign.board->slot[self.waiting ? w->number : w->number ^ 1].parked, self.waiting);
+	(void)pthread_mutex_unlock(&self.meeting);
 	(void)pthread_barrier_wait(&self.both);
-	atomic_store(&w->slot->parked, 0);
 	w->heap = self.heap;
 	park(w);
 }
@@ -132,7 +143,7 @@ static void *thread_main(void *arg)
 	else
 		inherit(&w);
 	while (!end_here(&w)) {
-		if (test_random_one_in(&w.random, w.busy ? LEAVES / BUSY : LEAVES))
+		if (w.number / 2 != HASTY && test_random_one_in(&w.random, w.busy ? LEAVES / BUSY : LEAVES))
 			atomic_store(&self.leave, 1);
 		if (atomic_load(&self.leave))
 			leave_together(&w);

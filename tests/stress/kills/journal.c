@@ -98,28 +98,32 @@ static void fill(struct worker *w, struct entry *e, void *block, bool scoped, ui
 	set(w, e, E_LIVE, scoped, off);
 }
 
-static void *failed(struct worker *w, struct entry *e, const char *call, uint32_t size)
+bool may_give_up(struct worker *w)
 {
-	violation("slot %u: %s of %u bytes: %s", w->number, call, size, strerror(errno));
-	atomic_store(&e->word, 0);
-	return NULL;
+	if (w->number / 2 != HASTY || errno != EAGAIN)
+		return false;
+	w->slot->gave_up++;
+	return true;
 }
 
-void journal_alloc(struct worker *w, uint32_t number, uint32_t size, uint32_t alignment, bool scoped)
+void journal_alloc(struct worker *w, uint32_t number, uint32_t size, uint32_t alignment, unsigned flags)
 {
 	struct entry *e = begin(w, number);
 	uint32_t seq = (uint32_t)test_random_next(&w->random), stops;
-	unsigned flags = (scoped ? SHMA_SCOPED : 0) | (seq & 1 ? SHMA_NOSCAN : 0);
+	bool scoped = flags & SHMA_SCOPED;
 
 	set(w, e, E_ALLOCATING, scoped, 0);
 	int64_t before = call_begin(w, &stops);
-	void *block = shma_heap_alloc(w->heap, size, alignment, flags);
+	void *block = shma_heap_alloc(w->heap, size, alignment, flags | (seq & 1 ? SHMA_NOSCAN : 0));
 
 	call_end(w, before, stops, false);
-	if (!block)
-		block = failed(w, e, "malloc", size);
-	else
+	if (block) {
 		fill(w, e, block, scoped, size, seq);
+		return;
+	}
+	if (!may_give_up(w))
+		violation("slot %u: malloc of %u bytes: %s", w->number, size, strerror(errno));
+	set(w, e, E_EMPTY, false, 0);
 }
 
 static bool sound(struct worker *w, const struct entry *e, const void *block, uint32_t size)
@@ -150,7 +154,9 @@ void journal_realloc(struct worker *w, uint32_t number, uint32_t size)
 
 	call_end(w, before, stops, false);
 	if (!moved) {
-		failed(w, e, "realloc", size);
+		if (!may_give_up(w))
+			violation("slot %u: realloc to %u bytes: %s", w->number, size, strerror(errno));
+		atomic_store(&e->word, word);
 		return;
 	}
 	uint32_t kept = (old < size ? old : size) & ~7u; /* the last bytes depend on the length */

@@ -43,7 +43,9 @@
 #define MIX_REGION 400u
 #define PLACES 256u
 #define DOUBTS 4096u
-#define TIMEOUT_MS 30000 /* of the clients: a call that fails has found a bug, not a busy machine */
+#define TIMEOUT_MS 120000 /* of the clients: a call that fails has found a bug, not a busy machine */
+#define HASTY (CLIENTS - 1) /* but for this one, which gives up soon: EAGAIN is what it may get */
+#define HASTY_MS 10
 
 enum entry_state { E_EMPTY, E_ALLOCATING, E_FILLING, E_LIVE, E_FREEING, E_RESIZING, E_MAILED };
 
@@ -88,7 +90,7 @@ struct slot {
 	uint64_t longest_ns[PHASES]; /* of malloc, free and realloc */
 	uint64_t slow[PHASES]; /* how many of them took over SLOW_NS */
 	uint64_t longest_other_ns[PHASES]; /* of trim, detach and attach */
-	uint64_t calls, checked;
+	uint64_t calls, checked, gave_up;
 };
 
 #define SLOW_NS 100000000ll
@@ -108,6 +110,7 @@ struct board {
 	/* nemesis to auditor */
 	_Atomic uint32_t ask, done; /* futexes: numbers of commands */
 	_Atomic uint32_t command;
+	int64_t late_ns; /* how late somebody woke who only sleeps; [W witness] */
 	int64_t probed_ns; /* when the last probe was answered */
 	bool trim; /* the daemon was away since the last audit: clients pay what they owe before they park */
 	/* what deaths since the last audit allow; [W nemesis, auditor in an audit] */
@@ -149,7 +152,7 @@ struct worker {
 void pattern_fill(void *block, uint64_t off, uint32_t size, uint32_t seq);
 bool pattern_check(const void *block, uint64_t off, uint32_t size, uint32_t seq);
 
-void journal_alloc(struct worker *w, uint32_t entry, uint32_t size, uint32_t alignment, bool scoped);
+void journal_alloc(struct worker *w, uint32_t entry, uint32_t size, uint32_t alignment, unsigned flags);
 void journal_realloc(struct worker *w, uint32_t entry, uint32_t size);
 void journal_free(struct worker *w, uint32_t entry);
 bool journal_mail(struct worker *w, uint32_t entry, uint32_t place); /* false: the place was taken */
@@ -157,6 +160,9 @@ uint32_t journal_take(struct worker *w, uint32_t place); /* the entry, or UINT32
 
 /* What a dead process had: called by the nemesis for each of its slots, before a new one begins. */
 void journal_bury(uint32_t slot);
+
+/* Did a call that failed just now fail as it may? */
+bool may_give_up(struct worker *w);
 
 /* Times one call: `before` from call_begin. */
 int64_t call_begin(const struct worker *w, uint32_t *stops);

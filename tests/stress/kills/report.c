@@ -49,7 +49,7 @@ void report(double seconds)
 {
 	static const char *const names[PHASES] = {"clients killed", "daemon killed", "both at once"};
 	const struct board *b = campaign.board;
-	uint64_t checked = b->audited, calls = 0;
+	uint64_t checked = b->audited, calls = 0, gave_up = 0;
 
 	printf("%-16s %8s %8s %8s %10s %8s %10s %8s %8s %8s\n", "fault", "clients", "daemon", "stopped", "longest ms",
 	        ">100 ms", "other ms", "out p50", "out p99", "out max");
@@ -70,9 +70,11 @@ void report(double seconds)
 	for (uint32_t s = 0; s < SLOTS; s++) {
 		calls += b->slot[s].calls;
 		checked += b->slot[s].checked;
+		gave_up += b->slot[s].gave_up;
 	}
-	printf("calls %" PRIu64 ", blocks checked %" PRIu64 ", audits %" PRIu64 ", most live blocks %" PRIu64 "\n",
-	        calls, checked, b->audits, b->most_live);
+	printf("calls %" PRIu64 " (gave up %" PRIu64 "), blocks checked %" PRIu64 ", audits %" PRIu64
+	       ", most live blocks %" PRIu64 "\n",
+	        calls, gave_up, checked, b->audits, b->most_live);
 	printf("blocks lost (nobody was told) %" PRIu64 ", frees undone %" PRIu64 ", slots written off %" PRIu64
 	       ", found in transit %" PRIu64 "\n",
 	        b->lost, b->undone, b->written_off, b->orphans);

@@ -2,7 +2,7 @@
  * it begins when the killed one has been reaped. */
 #include "tests/stress/kills/nemesis.h"
 
-#define SERVE_NS 20000000000ll
+#define SERVE_NS 120000000000ll
 #define EARLY_ONE_IN 5u /* of the daemons is killed again while it starts */
 #define EARLY_NS 8000000u
 

@@ -60,7 +60,7 @@ void play_trace(struct worker *w, const struct trace *trace, uint64_t *at, bool 
 	if (there)
 		journal_free(w, entry);
 	if (e->op != OP_FREE)
-		journal_alloc(w, entry, size, alignment, scoped);
+		journal_alloc(w, entry, size, alignment, scoped ? SHMA_SCOPED : 0);
 }
 
 /* ---- mix ---- */
@@ -78,7 +78,8 @@ static void some_alloc(struct worker *w, uint32_t entry)
 	static const uint32_t alignments[] = {0, 0, 0, 0, 0, 64, 256, 4096};
 
 	journal_alloc(w, entry, some_size(w), alignments[test_random_below(&w->random, 8)],
-	        test_random_one_in(&w->random, 3));
+	        (test_random_one_in(&w->random, 3) ? SHMA_SCOPED : 0) |
+	                (test_random_one_in(&w->random, 3) ? SHMA_LAZY : 0));
 }
 
 static void some_end(struct worker *w, uint32_t entry)
@@ -122,7 +123,7 @@ void mix(struct worker *w)
 		uint32_t stops;
 		int64_t before = call_begin(w, &stops);
 
-		if (shma_trim(w->heap) != 0)
+		if (shma_trim(w->heap) != 0 && !may_give_up(w))
 			violation("slot %u: trim failed", w->number);
 		call_end(w, before, stops, true);
 	}
