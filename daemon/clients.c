@@ -304,8 +304,14 @@ static void undo_unfinished(struct core *core, struct client *client)
 		shmi_page next = {shmi_span_at(img, page)->next};
 		struct shmi_word word = shmi_span_word(img, page);
 
-		if ((int32_t)(word.generation - entry->begun_generation) > 0)
-			core_drop_run(core, shmi_span_close(img, page));
+		if ((int32_t)(word.generation - entry->begun_generation) > 0) {
+			struct shmi_run run = shmi_span_close(img, page);
+
+			if (run.backed) /* for the repeat, which may come before a turn of the loop */
+				heap_put(core->heap, run);
+			else
+				core_drop_run(core, run);
+		}
 		page = next;
 	}
 	log_line(LEVEL_INFO, "client %u (pid %d) had a request under way; what it had brought is taken back",
