@@ -54,6 +54,9 @@ REPLAY_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/replay/*.c))
 STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stress/*.c))
 KILLS_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/kills/*.c)) $(BUILD)/tests/bench/replay/trace.o
 STEPPING_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/stepping/*.c))
+HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots threadrec reclaim central span adopt arena image sizeclass) \
+	$(patsubst %,client/%.c,tcache tcput held) $(wildcard tests/interleave/*.c))
+INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
@@ -138,6 +141,16 @@ $(BUILD)/stress/kills: LIBS_STRESS := -ljansson -lzstd
 $(BUILD)/stress/stepping: $(STEPPING_O) $(BUILD)/libdaemon.a
 $(BUILD)/stress/stepping: LIBS_STRESS := $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(LIBS_DAEMON)
 
+# The real functions once more, with every atomic operation a step of the explorer: it switches stacks, so no sanitizer, no canaries.
+$(BUILD)/hooked/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(BASE) -O2 -g $(CFLAGS) -fno-stack-protector $(WARN) -include tests/interleave/hook.h -c $< -o $@
+
+$(BUILD)/interleave: $(HOOKED_O)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LF) $^ -o $@
+
 $(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -167,7 +180,7 @@ $(BUILD)/tests/system/test_replay_check: $(BUILD)/tests/bench/replay/check.o
 
 suites: $(SUITES)
 stress: $(STRESS)
-everything: $(PROGRAMS) $(EXAMPLES) $(BENCH) $(SUITES) $(STRESS) $(MISUSE)
+everything: $(PROGRAMS) $(EXAMPLES) $(BENCH) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
@@ -176,10 +189,10 @@ TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stac
 
 .PHONY: deps check soak mutants demo bench lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) tests/system/install.sh tests/mutants/run.sh
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/mutants/run.sh
 
 soak: everything ## the same tests with larger counts and all traces: hours
-	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SUITES) $(STRESS)
+	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE)
 
 mutants: everything ## plant faults in a copy of the sources, one at a time: do the tests notice each of them?
 	@$(TEST_ENV) tests/mutants/run.sh
