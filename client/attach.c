@@ -63,13 +63,15 @@ static void set_attached(struct shma_heap *heap, const struct wire_attach_ok *ok
 /* The daemon takes back what we hold, as it would after our death. */
 static int give_up_place(struct shma_heap *heap)
 {
-	bool sent = false;
+	bool sent = false, known = !heap->proc->lost;
 	int error = 0;
 
 	shmi_channel_lock(heap);
 	if (heap->proc->attached) {
 		heap->buffers->request.kind = WIRE_DETACH;
 		error = shmi_channel_call(heap, &sent);
+		if (error == EIO && known && heap->proc->lost)
+			error = 0; /* a daemon that did it did not live to say so: the next one does not know us */
 		if (error == EAGAIN && !sent)
 			shmi_channel_farewell(heap);
 	}
@@ -86,10 +88,12 @@ static int connect_and_map(struct shma_heap *heap)
 	if (error)
 		return error;
 	set_attached(heap, &ok);
-	error = ok.thread < SHMI_MAX_THREADS ? shmi_heap_map(heap, fds, &ok) : EPROTO;
+	error = ok.thread < SHMI_MAX_THREADS && ok.client < SHMI_MAX_CLIENTS ? shmi_heap_map(heap, fds, &ok) : EPROTO;
 	close_all(fds);
-	if (error) /* else our place there would be taken for as long as we live */
+	if (error) { /* else our place there would be taken for as long as we live */
+		shmi_heap_unlease(heap);
 		(void)give_up_place(heap);
+	}
 	return error;
 }
 
@@ -171,33 +175,39 @@ SHMA_API struct shma_heap *shma_default(void)
 	return heap ? heap : attach(NULL, false);
 }
 
+/* What the daemon has given us must be of the heap that we have mapped; and our lease is not our parent's. */
+static int accept_place(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok)
+{
+	struct stat meta;
+
+	if (fstat(fds[0], &meta) != 0 || meta.st_dev != heap->meta_dev || meta.st_ino != heap->meta_ino)
+		return EIO;
+	if (ok->thread >= SHMI_MAX_THREADS || ok->client >= SHMI_MAX_CLIENTS)
+		return EPROTO;
+	return shmi_heap_lease(heap, ok->client, fds[WIRE_FDS - 1]);
+}
+
 int shmi_attach_again(struct shma_heap *heap)
 {
 	int fds[WIRE_FDS] = {-1, -1, -1};
 	struct wire_attach_ok ok;
-	struct stat meta;
 	int error = 0;
 
 	shmi_channel_lock(heap);
 	if (!heap->proc->attached) {
-		/* The parent's socket, inherited: kept open, so that its scoped blocks outlive it. So are those of earlier
-		 * ancestors, of which only the first is closed by a detach. */
-		if (heap->inherited.fd < 0)
-			heap->inherited = heap->last_sock;
-		heap->last_sock.fd = -1;
+		shmi_sock_close(&heap->last_sock); /* the parent's */
 		error = shmi_channel_open(heap, false, fds, &ok, heap->proc->deadline);
-		if (!error &&
-		        (fstat(fds[0], &meta) != 0 || meta.st_dev != heap->meta_dev || meta.st_ino != heap->meta_ino))
-			error = EIO; /* another heap than the one that we have mapped */
-		close_all(fds);
-		if (error == EIO && heap->last_sock.fd >= 0) {
-			heap->buffers->request.kind = WIRE_DETACH;
-			(void)shmi_channel_call(heap, NULL); /* else our place there would stay taken */
+		if (!error) {
+			error = accept_place(heap, fds, &ok);
+			close_all(fds);
+			if (!error) {
+				set_attached(heap, &ok);
+			} else { /* else our place there would stay taken */
+				heap->buffers->request.kind = WIRE_DETACH;
+				(void)shmi_channel_call(heap, NULL);
+				shmi_sock_close(&heap->last_sock);
+			}
 		}
-		if (!error)
-			set_attached(heap, &ok);
-		else
-			shmi_sock_close(&heap->last_sock);
 	}
 	shmi_channel_unlock(heap);
 	return error;
@@ -215,12 +225,20 @@ struct shma_heap *shmi_heap_of(const void *block)
 	return NULL;
 }
 
-/* Ends our time as a client, with all that we hold. */
-static int tell_detach(struct shma_heap *heap)
+/* Ends our time as a client, with all that we hold. The blocks go before the daemon is told: it takes the scoped ones at once if
+ * nobody has them mapped. */
+static int leave(struct shma_heap *heap)
 {
+	shmi_thread_leave(heap);
 	if (heap->proc->attached)
 		(void)shmi_large_trim(heap);
-	return give_up_place(heap);
+	shmi_store_release(&shmi_heaps[heap->index], (struct shma_heap *)NULL);
+	shmi_heap_unlease(heap);
+	int error = give_up_place(heap);
+
+	shmi_thread_forget(heap);
+	shmi_heap_drop(heap);
+	return error;
 }
 
 SHMA_API int shma_detach(struct shma_heap *heap)
@@ -235,11 +253,7 @@ SHMA_API int shma_detach(struct shma_heap *heap)
 		error = EINVAL;
 	} else if (--heap->refs == 0) {
 		(void)pthread_rwlock_wrlock(&locks->mapped);
-		shmi_thread_leave(heap);
-		error = tell_detach(heap);
-		shmi_thread_forget(heap);
-		shmi_store_release(&shmi_heaps[heap->index], (struct shma_heap *)NULL);
-		shmi_heap_drop(heap);
+		error = leave(heap);
 		shmi_heaps_release();
 	}
 	unlock_table();

@@ -4,8 +4,10 @@
  * says "this process is a client, and holds this and that" lies in pages that a fork wipes (MADV_WIPEONFORK), locks included:
  * a child finds them zeroed, which is unlocked, and `attached` 0, and attaches for itself.
  *
- * The socket that a child inherits is kept open and never used: as long as somebody has it open, the parent's scoped blocks
- * live on after the parent's death.
+ * Each client's descriptor of `data` is a file of its own to the kernel, its lease: as long as it is mapped anywhere, the client's
+ * scoped blocks live, also after its death. A process maps all of data from the first that it gets. A child inherits that, and
+ * maps one page of its own, at the place of its id among the leases; so the blocks of a process and of each of its ancestors live
+ * as long as the last of its descendants that has not left the heap.
  */
 #ifndef CLIENT_HEAP_H
 #define CLIENT_HEAP_H
@@ -77,8 +79,8 @@ struct shma_heap {
 	uint32_t refs;
 	bool debug;
 	int timeout_ms;
-	struct shmi_sock inherited; /* the socket of the process that we were forked from */
-	struct shmi_sock last_sock; /* our own, where a child can find it */
+	char *leases; /* NULL, or address space of a page for each client id: what we and our ancestors got after a fork */
+	struct shmi_sock last_sock; /* our own; a child finds its parent's there, and closes it */
 	dev_t meta_dev;
 	ino_t meta_ino;
 	char socket[SHMI_PATH_MAX], name[WIRE_NAME], label[WIRE_NAME];
@@ -132,6 +134,12 @@ struct shma_heap *shmi_heap_new(const struct shmi_target *t, uint32_t index);
 
 /* Maps meta, ctl and data, in this order in `fds`. Returns 0 or an errno; either way shmi_heap_drop undoes it. */
 int shmi_heap_map(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok);
+
+/* In a child of a fork that is client `client` now: maps its lease, a descriptor of data. Returns 0 or ENOMEM. */
+int shmi_heap_lease(struct shma_heap *heap, uint32_t client, int fd);
+
+/* Unmaps data, and so gives up all leases: from here on the daemon may take our scoped blocks. */
+void shmi_heap_unlease(struct shma_heap *heap);
 
 /* Unmaps and closes all that the heap has, and the heap itself. */
 void shmi_heap_drop(struct shma_heap *heap);

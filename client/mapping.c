@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "client/heap.h"
 
@@ -143,18 +144,48 @@ static void unmap(void *p, uint64_t bytes)
 		(void)munmap(p, bytes);
 }
 
-/* Undoes what shmi_heap_new and the two functions above have done so far. */
-void shmi_heap_drop(struct shma_heap *heap)
+static size_t lease_bytes(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Of the ids that we hold leases of none can be another's: the places do not collide. */
+int shmi_heap_lease(struct shma_heap *heap, uint32_t client, int fd)
+{
+	size_t page = lease_bytes();
+
+	if (!heap->leases) {
+		void *room = mmap(
+		        NULL, SHMI_MAX_CLIENTS * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (room == MAP_FAILED)
+			return ENOMEM;
+		heap->leases = room;
+	}
+	void *at = heap->leases + client * page;
+
+	return mmap(at, page, PROT_NONE, MAP_SHARED | MAP_FIXED, fd, 0) == at ? 0 : ENOMEM;
+}
+
+void shmi_heap_unlease(struct shma_heap *heap)
 {
 	if (heap->env.base)
 		(void)munmap((void *)(uintptr_t)heap->env.base, data_bytes(heap));
+	unmap(heap->leases, SHMI_MAX_CLIENTS * lease_bytes());
+	heap->env.base = 0;
+	heap->leases = NULL;
+}
+
+/* Undoes what shmi_heap_new and the two functions above have done so far. */
+void shmi_heap_drop(struct shma_heap *heap)
+{
+	shmi_heap_unlease(heap);
 	unmap(heap->env.held, held_bytes(heap));
 	unmap(heap->env.own_scoped, bitmap_bytes(heap));
 	unmap(heap->populated, bitmap_bytes(heap));
 	unmap(heap->env.img.ctl, heap->env.img.geo.ctl_bytes);
 	unmap(heap->env.img.meta, heap->env.img.geo.meta_bytes);
 	shmi_sock_close(&heap->last_sock);
-	shmi_sock_close(&heap->inherited);
 	unmap(heap->proc, sizeof(*heap->proc));
 	unmap(heap->buffers, sizeof(*heap->buffers));
 	(void)munmap(heap, sizeof(*heap));
@@ -168,7 +199,7 @@ struct shma_heap *shmi_heap_new(const struct shmi_target *t, uint32_t index)
 
 	if (heap == MAP_FAILED)
 		return NULL;
-	heap->inherited.fd = heap->last_sock.fd = -1;
+	heap->last_sock.fd = -1;
 	heap->index = index;
 	heap->refs = 1;
 	heap->timeout_ms = t->timeout_ms;

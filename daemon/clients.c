@@ -10,6 +10,8 @@
 #include "daemon/reaper.h"
 #include "shm/threadrec.h"
 
+enum { ATTACHED = 1, LEFT = 2 }; /* in_use of an entry */
+
 static uint64_t entry_off(uint32_t id)
 {
 	return offsetof(struct shmi_state, clients) + id * sizeof(struct shmi_client_state);
@@ -159,6 +161,13 @@ static void close_client(struct core *core, struct client *client)
 	*client = (struct client){.id = client->id, .peer = {.pidfd = -1}};
 }
 
+void clients_left(struct core *core, struct client *client)
+{
+	shmi_store_release(&clients_entry(core, client)->in_use, LEFT);
+	client->caller->client = NULL;
+	client->caller = NULL;
+}
+
 void clients_remove(struct core *core, struct client *client)
 {
 	struct heap_floor *floor = &core->heap->floor;
@@ -179,6 +188,23 @@ static void refuse_record(struct core *core, int error)
 		core_fail(core, WIRE_E_NO_ROOM, "this user has %u clients already", POLICY_CLIENTS_PER_USER);
 	else
 		core_fail(core, WIRE_E_NO_MEMORY, "no memory for another client");
+}
+
+/* A client without a lease could not be told from one that has become another program. */
+static int give_lease(struct core *core, const struct client *client, struct caller *caller)
+{
+	core_drop_lease(caller);
+	if (!core->leases.give)
+		return 0;
+	int fd = core->leases.give(core->leases.ctx, client->id);
+
+	if (fd < 0) {
+		log_limited(LEVEL_ERROR, LOG_REFUSED, "no lease for pid %d: %s; it cannot attach", caller->peer.pid,
+		        strerror(-fd));
+		return SHMI_E_NOMEM;
+	}
+	caller->lease = fd;
+	return 0;
 }
 
 static void watch_by(struct core *core, struct client *client, struct caller *caller)
@@ -202,17 +228,20 @@ struct client *clients_add(struct core *core, struct caller *caller)
 	int error = policy_attaches(client->peer.uid, core->uid, client->user->refs - 1) ? 0 : CLIENTS_E_USER;
 
 	if (!error)
+		error = give_lease(core, client, caller);
+	if (!error)
 		error = fill_entry(core, client, caller);
 	if (!error)
 		error = clients_add_record(core, client, 0, &thread);
 	if (error) {
+		core_drop_lease(caller);
 		/* The state entry is not in use yet, and may not even be backed. */
 		refuse_record(core, error);
 		close_client(core, client);
 		return NULL;
 	}
 	clients_entry(core, client)->thread = thread;
-	shmi_store_release(&clients_entry(core, client)->in_use, 1);
+	shmi_store_release(&clients_entry(core, client)->in_use, ATTACHED);
 	watch_by(core, client, caller);
 	client->caller = caller;
 	caller->client = client;
@@ -286,7 +315,11 @@ static bool read_entry(struct core *core, uint32_t id, struct shmi_client_state 
 	size_t len = offsetof(struct shmi_client_state, result);
 
 	memset(head, 0, sizeof(*head));
-	return !floor->snapshot(floor->ctx, HEAP_STATE, entry_off(id), head, len) && shmi_load(&head->in_use) == 1;
+	if (floor->snapshot(floor->ctx, HEAP_STATE, entry_off(id), head, len))
+		return false;
+	uint32_t in_use = shmi_load(&head->in_use);
+
+	return in_use == ATTACHED || in_use == LEFT;
 }
 
 /* Closes the spans that a request which was cut short has opened. */
@@ -343,12 +376,14 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	client->threads = threads;
 	client->record_pages = pages;
 	client->state = CLIENT_DETACHED;
-	if (alive)
+	bool left = known && shmi_load(&head->in_use) == LEFT;
+
+	if (alive && !left)
 		undo_unfinished(core, client);
 	clients_settle(core, id);
-	if (!alive)
-		reaper_start(core, client, true);
-	else if (peer.pidfd >= 0)
+	if (!alive || left)
+		reaper_start(core, client, !alive);
+	if (alive && peer.pidfd >= 0)
 		core->hooks.watch(core->hooks.ctx, id, peer.pidfd);
 	return true;
 }

@@ -15,6 +15,9 @@ struct client *clients_add(struct core *core, struct caller *caller);
 /* Gives the client `id` to `caller`, if it knows the nonce and is the same process. Returns NULL likewise. */
 struct client *clients_resume(struct core *core, struct caller *caller, uint32_t id, uint64_t nonce);
 
+/* The client has been told that it is detached, and its connection is not its own any more; what is left is its children's. */
+void clients_left(struct core *core, struct client *client);
+
 /* Forgets a client that holds nothing any more. */
 void clients_remove(struct core *core, struct client *client);
 

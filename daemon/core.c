@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/clients.h"
 #include "daemon/guard.h"
@@ -233,9 +234,14 @@ void core_caller_left(struct core *core, struct caller *caller)
 		client->state = CLIENT_DETACHED;
 		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has lost its connection and may resume",
 		        client->id, client->peer.pid);
-	} else if (client->state == CLIENT_LEAVING) {
-		reaper_socket_gone(core, client);
 	}
+}
+
+void core_drop_lease(struct caller *caller)
+{
+	if (caller->lease >= 0)
+		close(caller->lease);
+	caller->lease = -1;
 }
 
 struct caller *core_client_died(struct core *core, uint32_t id)
@@ -244,7 +250,7 @@ struct caller *core_client_died(struct core *core, uint32_t id)
 
 	clients_unwatch(core, client);
 	if (client->state == CLIENT_LEAVING)
-		client->reclaim.dead = true; /* it had asked to be detached: that goes on */
+		client->reclaim.dead = true; /* it had left: that goes on */
 	else if (client->state != CLIENT_FREE)
 		reaper_start(core, client, true);
 	return client->caller;

@@ -88,6 +88,7 @@ struct caller {
 	struct peer peer;
 	struct client *client; /* NULL: not attached */
 	char label[WIRE_NAME];
+	int lease; /* the client's own descriptor of `data`, to go with the answer; -1: none */
 	struct trim trim;
 };
 
@@ -95,7 +96,7 @@ enum client_state {
 	CLIENT_FREE,
 	CLIENT_ATTACHED,
 	CLIENT_DETACHED, /* alive without a connection: may resume */
-	CLIENT_LEAVING, /* dead, or has asked to be detached: being reclaimed */
+	CLIENT_LEAVING, /* dead, or has left: being reclaimed */
 };
 
 /* A large block that is being backed. */
@@ -115,7 +116,7 @@ enum reclaim_stage { RECLAIM_RECORDS, RECLAIM_SHARED, RECLAIM_WAIT, RECLAIM_SCOP
 struct reclaim {
 	struct job job;
 	enum reclaim_stage stage;
-	bool dead; /* else it has asked for it */
+	bool dead; /* else it has asked for it, or has become another program */
 	bool in_record; /* `record` has begun */
 	uint32_t thread; /* next thread record to look at */
 	uint32_t cursor; /* span to go on with */
@@ -128,7 +129,7 @@ struct client {
 	uint32_t id;
 	enum client_state state;
 	struct peer peer;
-	struct caller *caller; /* its connection; with LEAVING: still held open by a forked child */
+	struct caller *caller; /* its connection */
 	struct user *user;
 	struct account account;
 	struct charge held; /* what its spans and records take */
@@ -150,9 +151,19 @@ struct core_hooks {
 	void (*replaced)(void *ctx, struct caller *caller);
 };
 
+/* Who still has a client's memory mapped: see daemon/lease.h. Both NULL: nobody can say; then a client's scoped memory goes with
+ * its process, and never before. */
+struct core_leases {
+	void *ctx;
+	/* A descriptor of `data` with the client's lease, or a negative errno. */
+	int (*give)(void *ctx, uint32_t client);
+	bool (*held)(void *ctx, uint32_t client);
+};
+
 struct core {
 	struct heap *heap;
 	struct core_hooks hooks;
+	struct core_leases leases; /* all zero after core_init */
 	uint64_t client_limit; /* pages; 0: none */
 	uint32_t uid; /* the daemon's */
 	uint64_t now_ms, started_ms;
@@ -163,6 +174,8 @@ struct core {
 	struct drops drops;
 	struct look look;
 	struct damage damage;
+	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
+	uint32_t looked; /* the client whose lease was last looked at */
 	struct client *copying; /* whose record is in `copy` */
 	struct shmi_threadrec *copy; /* snapshot of one thread record */
 	struct wire_msg reply;
@@ -187,6 +200,9 @@ void core_caller_left(struct core *core, struct caller *caller);
 
 /* The client's process is dead. Returns the caller whose connection is still open, or NULL. */
 struct caller *core_client_died(struct core *core, uint32_t client);
+
+/* Closes the descriptor that should have gone to this caller, or has gone. */
+void core_drop_lease(struct caller *caller);
 
 /* Nothing in this heap can be trusted any more. */
 void core_fence(struct core *core);

@@ -5,12 +5,13 @@
 
 void dialogue_init(struct dialogue *d, struct core *core, const struct peer *peer)
 {
-	*d = (struct dialogue){.core = core, .state = SESSION_NEW, .caller = {.peer = *peer}};
+	*d = (struct dialogue){.core = core, .state = SESSION_NEW, .caller = {.peer = *peer, .lease = -1}};
 }
 
 void dialogue_deinit(struct dialogue *d)
 {
 	peer_close(&d->caller.peer);
+	core_drop_lease(&d->caller);
 }
 
 struct dialogue *dialogue_of(struct caller *caller)
@@ -20,8 +21,7 @@ struct dialogue *dialogue_of(struct caller *caller)
 
 bool dialogue_listens(const struct dialogue *d)
 {
-	return d->state == SESSION_NEW || d->state == SESSION_GREETED || d->state == SESSION_ATTACHED ||
-	       d->state == SESSION_HELD;
+	return d->state == SESSION_NEW || d->state == SESSION_GREETED || d->state == SESSION_ATTACHED;
 }
 
 static enum session_event event_of(const struct wire_msg *msg)

@@ -28,6 +28,12 @@
 #define POLICY_SCAVENGE_MS 20
 #define POLICY_SCAVENGE_DELAY_MS 5000u
 
+/* How often leases are looked at: while scoped memory of the dead waits for the end of one, and while a living client has no
+ * connection, of which an exec is one reason. And how many at a time, at two microseconds each when all clients have one. */
+#define POLICY_LEASE_MS 50
+#define POLICY_LEASE_DETACHED_MS 1000
+#define POLICY_LEASE_LOOKS 256u
+
 /* A connection that has not said hello, and a peer that does not fetch its reply. */
 #define POLICY_HELLO_MS 5000
 #define POLICY_STUCK_MS 5000

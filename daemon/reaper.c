@@ -178,9 +178,36 @@ static void finish(struct core *core, struct client *client)
 	core_finish(core, NULL, caller, serial, true);
 }
 
-static bool may_take_scoped(const struct client *client)
+static bool is_leased(const struct core *core, const struct client *client)
 {
-	return !client->reclaim.dead || !client->caller;
+	return core->leases.held && core->leases.held(core->leases.ctx, client->id);
+}
+
+/* The client has heard the end of it; only its children have not. */
+static void answer_detach(struct core *core, struct client *client)
+{
+	struct caller *caller = client->caller;
+
+	if (client->reclaim.dead || !caller)
+		return;
+	clients_left(core, client);
+	core->reply.kind = WIRE_OK;
+	core_finish(core, NULL, caller, client->reclaim.serial, true);
+}
+
+/* True if the scoped spans must stay for now. */
+static bool wait_for_lease(struct core *core, struct client *client)
+{
+	struct reclaim *r = &client->reclaim;
+
+	r->stage = is_leased(core, client) ? RECLAIM_WAIT : RECLAIM_SCOPED;
+	if (r->stage == RECLAIM_SCOPED)
+		return false;
+	core->waiting++;
+	log_limited(LEVEL_DEBUG, LOG_DEATH, "client %u (pid %d) %s; processes forked from it keep its scoped memory",
+	        client->id, client->peer.pid, r->dead ? "has ended" : "has detached");
+	answer_detach(core, client);
+	return true;
 }
 
 static bool step_reclaim(struct core *core, struct job *job)
@@ -189,6 +216,7 @@ static bool step_reclaim(struct core *core, struct job *job)
 	struct reclaim *r = &client->reclaim;
 
 	if (core->heap->fenced) { /* its memory stays where it is, like all of the heap */
+		core->waiting -= r->stage == RECLAIM_WAIT;
 		finish(core, client);
 		return true;
 	}
@@ -198,10 +226,9 @@ static bool step_reclaim(struct core *core, struct job *job)
 			r->stage = RECLAIM_SHARED;
 		return false;
 	case RECLAIM_SHARED:
-		if (step_spans(core, client, false))
-			r->stage = may_take_scoped(client) ? RECLAIM_SCOPED : RECLAIM_WAIT;
-		return r->stage == RECLAIM_WAIT;
+		return step_spans(core, client, false) && wait_for_lease(core, client);
 	case RECLAIM_WAIT:
+		core->waiting--;
 		r->stage = RECLAIM_SCOPED;
 		return false;
 	default:
@@ -223,8 +250,36 @@ void reaper_start(struct core *core, struct client *client, bool dead)
 	core_queue(core, &r->job);
 }
 
-void reaper_socket_gone(struct core *core, struct client *client)
+/* The client's lease is free. */
+static void end_of_lease(struct core *core, struct client *client)
 {
-	if (client->reclaim.stage == RECLAIM_WAIT)
+	if (client->state == CLIENT_LEAVING) {
 		core_queue(core, &client->reclaim.job);
+		return;
+	}
+	log_limited(
+	        LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has become another program", client->id, client->peer.pid);
+	client->reclaim.serial = 0;
+	reaper_start(core, client, false);
+}
+
+int reaper_look(struct core *core)
+{
+	uint32_t looks = 0, detached = 0;
+
+	for (uint32_t n = 0; n < SHMI_MAX_CLIENTS && looks < POLICY_LEASE_LOOKS; n++) {
+		core->looked = (core->looked + 1) % SHMI_MAX_CLIENTS;
+		struct client *client = &core->client[core->looked];
+		bool waits = client->state == CLIENT_LEAVING && client->reclaim.stage == RECLAIM_WAIT;
+
+		if (!core->leases.held || (!waits && client->state != CLIENT_DETACHED))
+			continue;
+		looks++;
+		detached += !waits;
+		if (!is_leased(core, client))
+			end_of_lease(core, client);
+	}
+	if (core->waiting)
+		return POLICY_LEASE_MS;
+	return detached ? POLICY_LEASE_DETACHED_MS : -1;
 }

@@ -13,6 +13,7 @@
 #include "daemon/guard.h"
 #include "daemon/large.h"
 #include "daemon/notify.h"
+#include "daemon/reaper.h"
 #include "daemon/scavenger.h"
 #include "daemon/selfcheck.h"
 #include "daemon/store.h"
@@ -70,6 +71,16 @@ static void hook_replaced(void *ctx, struct caller *caller)
 	session_event(session_of(caller), EVENT_REPLACED);
 }
 
+static int hook_give(void *ctx, uint32_t client)
+{
+	return leases_give(ctx, client);
+}
+
+static bool hook_held(void *ctx, uint32_t client)
+{
+	return leases_held(ctx, client);
+}
+
 /* ---- time ---- */
 
 void server_tick(struct server *server)
@@ -77,8 +88,32 @@ void server_tick(struct server *server)
 	core_tick(&server->core, timer_now_ms());
 }
 
+static void look_soon(struct server *server)
+{
+	if (!server->looks_soon)
+		timer_start(&server->look, POLICY_LEASE_MS);
+	server->looks_soon = true;
+}
+
+static void on_look(void *ctx)
+{
+	struct server *server = ctx;
+
+	server_tick(server);
+	server->looks_soon = false;
+	int due = reaper_look(&server->core);
+
+	if (due == POLICY_LEASE_MS)
+		look_soon(server);
+	else if (due >= 0)
+		timer_start(&server->look, due);
+	server_wake(server);
+}
+
 void server_wake(struct server *server)
 {
+	if (server->core.waiting)
+		look_soon(server);
 	if (core_has_jobs(&server->core))
 		timer_start(&server->turn, 0);
 }
@@ -169,6 +204,7 @@ void server_session_gone(struct server *server, uint32_t uid)
 	struct session_count *count = count_of(server, uid);
 
 	server->n_sessions--;
+	look_soon(server);
 	if (count && !--count->count)
 		*count = server->per_user[--server->users];
 	if (server->listener.acceptable)
@@ -212,10 +248,22 @@ static int open_loop(struct server *server)
 			return -ENOMEM;
 	}
 	if (timer_init(&server->turn, server->base, on_turn, server) ||
+	        timer_init(&server->look, server->base, on_look, server) ||
 	        timer_init(&server->scavenge, server->base, on_scavenge, server) ||
 	        timer_init(&server->alive, server->base, on_alive, server))
 		return -ENOMEM;
 	return timer_init(&server->good, server->base, on_good, server);
+}
+
+static void open_leases(struct server *server)
+{
+	if (!leases_init(&server->leases, server->objects.fd[HEAP_DATA]))
+		server->core.leases =
+		        (struct core_leases){.ctx = &server->leases, .give = hook_give, .held = hook_held};
+	else
+		log_line(LEVEL_WARN,
+		        "this system cannot tell whether a process has memory mapped: scoped blocks do not "
+		        "outlive their process for those forked from it");
 }
 
 /* Returns 0, or 1 after the reason has been logged. */
@@ -235,6 +283,7 @@ static int open_core(struct server *server, bool adopted)
 		return 1;
 	}
 	server->core.uid = geteuid();
+	open_leases(server);
 	server_tick(server);
 	if (!adopted)
 		return 0;
@@ -257,6 +306,8 @@ static void close_all(struct server *server)
 	timer_deinit(&server->scavenge);
 	timer_deinit(&server->alive);
 	timer_deinit(&server->good);
+	timer_deinit(&server->look);
+	leases_deinit(&server->leases);
 	if (server->core.heap)
 		core_deinit(&server->core);
 	if (server->base)
@@ -312,7 +363,7 @@ static int open_heap(struct server *server)
 
 int server_start(struct server *server, const struct config *config)
 {
-	*server = (struct server){.config = config, .listener.sock = -1};
+	*server = (struct server){.config = config, .listener.sock = -1, .leases.spare = -1};
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
@@ -333,6 +384,7 @@ void server_run(struct server *server)
 	timer_start(&server->good, BOOTS_GOOD_MS);
 	if (notify_alive_ms())
 		timer_start(&server->alive, 0);
+	look_soon(server);
 	server_wake(server);
 	boots_ready();
 	notify_status("serving heap '%s' on %s", server->heap.name, server->listener.path);

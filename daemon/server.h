@@ -8,6 +8,7 @@
 
 #include "daemon/config.h"
 #include "daemon/core.h"
+#include "daemon/lease.h"
 #include "daemon/listener.h"
 #include "daemon/objects.h"
 #include "daemon/policy.h"
@@ -22,6 +23,7 @@ struct server {
 	const struct config *config;
 	struct heap heap;
 	struct objects objects;
+	struct leases leases;
 	struct core core;
 	struct listener listener;
 	struct session_list sessions;
@@ -33,6 +35,8 @@ struct server {
 	struct timer scavenge;
 	struct timer alive; /* feeds the watchdog */
 	struct timer good; /* fires once, when the heap has been served well for a while */
+	struct timer look; /* at leases */
+	bool looks_soon;
 	struct event *signals[2];
 	struct event *deaths[SHMI_MAX_CLIENTS]; /* pidfds */
 };

@@ -51,10 +51,22 @@ static void listen_or_not(struct session *s)
 
 /* ---- sending ---- */
 
+/* A new client gets its own descriptor of `data`; who resumes has mapped one already, and any will do. */
 static int try_send(struct session *s, const unsigned char *bytes, size_t len, bool descriptors)
 {
-	return shmi_chan_send(
-	        s->sock, bytes, len, descriptors ? s->server->descriptors : NULL, descriptors ? WIRE_FDS : 0);
+	struct caller *caller = &s->dialogue.caller;
+	int fds[WIRE_FDS];
+
+	if (!descriptors)
+		return shmi_chan_send(s->sock, bytes, len, NULL, 0);
+	memcpy(fds, s->server->descriptors, sizeof(fds));
+	if (caller->lease >= 0)
+		fds[WIRE_FDS - 1] = caller->lease;
+	int error = shmi_chan_send(s->sock, bytes, len, fds, WIRE_FDS);
+
+	if (error != CHAN_E_AGAIN)
+		core_drop_lease(caller); /* it is the client's now, or nobody's */
+	return error;
 }
 
 /* What becomes of a dialogue whose answer was sent, or could not be. A peer that has closed does not want it, but what it has said

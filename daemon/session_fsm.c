@@ -8,7 +8,7 @@
 #define LEAVE ACTION_LEAVE
 #define DROP ACTION_DROP
 
-/* What each state expects. Whatever is not here, hang-up and stop among it, ends the connection: see `otherwise`. */
+/* What each state expects. Whatever is not here, hang-up, death and stop among it, ends the connection: see `otherwise`. */
 static const struct rule {
 	unsigned char state, event;
 	struct session_step step;
@@ -46,7 +46,6 @@ static const struct rule {
         {SESSION_ATTACHED, EVENT_FINISHED, {SESSION_ATTACHED, 0}},
         {SESSION_ATTACHED, EVENT_FLUSHED, {SESSION_ATTACHED, 0}},
         {SESSION_ATTACHED, EVENT_SILENT, {SESSION_ATTACHED, 0}},
-        {SESSION_ATTACHED, EVENT_DEATH, {SESSION_HELD, 0}},
         {SESSION_ATTACHED, EVENT_HELLO, {SESSION_CLOSING, LEAVE | REFUSE}},
         {SESSION_ATTACHED, EVENT_ATTACH, {SESSION_CLOSING, LEAVE | REFUSE}},
         {SESSION_ATTACHED, EVENT_GARBAGE, {SESSION_CLOSING, LEAVE | REFUSE}},
@@ -55,14 +54,6 @@ static const struct rule {
         {SESSION_BUSY, EVENT_FINISHED_LAST, {SESSION_CLOSING, SEND}},
         {SESSION_BUSY, EVENT_FLUSHED, {SESSION_BUSY, 0}},
         {SESSION_BUSY, EVENT_SILENT, {SESSION_BUSY, 0}},
-        {SESSION_BUSY, EVENT_DEATH, {SESSION_HELD, 0}},
-
-        /* a child does not speak on its dead parent's connection: if somebody does, it ends */
-        {SESSION_HELD, EVENT_FINISHED, {SESSION_HELD, 0}},
-        {SESSION_HELD, EVENT_FINISHED_LAST, {SESSION_HELD, 0}},
-        {SESSION_HELD, EVENT_FLUSHED, {SESSION_HELD, 0}},
-        {SESSION_HELD, EVENT_SILENT, {SESSION_HELD, 0}},
-        {SESSION_HELD, EVENT_DEATH, {SESSION_HELD, 0}},
 
         {SESSION_CLOSING, EVENT_HELLO, {SESSION_CLOSING, 0}},
         {SESSION_CLOSING, EVENT_ATTACH, {SESSION_CLOSING, 0}},
@@ -77,7 +68,6 @@ static const bool known[SESSION_STATES] = {
         [SESSION_WORKING] = true,
         [SESSION_ATTACHED] = true,
         [SESSION_BUSY] = true,
-        [SESSION_HELD] = true,
 };
 
 static struct session_step otherwise(enum session_state state)
@@ -99,7 +89,7 @@ struct session_step session_fsm(enum session_state state, enum session_event eve
 const char *session_state_name(enum session_state state)
 {
 	static const char *const name[SESSION_STATES] = {
-	        "new", "greeted", "working", "attached", "busy", "held", "closing", "closed"};
+	        "new", "greeted", "working", "attached", "busy", "closing", "closed"};
 
 	return state < SESSION_STATES ? name[state] : "?";
 }

@@ -1,8 +1,8 @@
 /* The state machine of a connection, as a table of rules: state and event give the next state and what to do.
  *
  *	NEW --hello--> GREETED --attach--> ATTACHED <--> BUSY
- *	                  ^ |                  |           |
- *	             (trim) | v                +-- death --+--> HELD
+ *	                  ^ |
+ *	             (trim) | v
  *	                WORKING
  *	any of them --last answer--> CLOSING --> CLOSED
  *
@@ -11,9 +11,8 @@
  * WORKING   a trim is under way for it
  * ATTACHED  speaks for a client
  * BUSY      a long request of that client is under way
- * HELD      its client is dead, but a forked child holds the socket open; so the dead client's scoped blocks stay
  * CLOSING   the last answer is on its way; nothing is read any more
- * CLOSED    to be freed
+ * CLOSED    to be freed: at once when the client's process dies, even if a forked child still has the socket open
  *
  * What no rule says, an event that a state should never see included, closes the connection: no case is undefined.
  */
@@ -26,7 +25,6 @@ enum session_state {
 	SESSION_WORKING,
 	SESSION_ATTACHED,
 	SESSION_BUSY,
-	SESSION_HELD,
 	SESSION_CLOSING,
 	SESSION_CLOSED,
 	SESSION_STATES

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The whole table, written out by hand: a letter for the next state, then the actions.
- * States: New Greeted Working Attached Busy Held cLosing Closed. Actions: ! run, ? refuse, > send, ~ leave, x drop. */
+ * States: New Greeted Working Attached Busy cLosing Closed. Actions: ! run, ? refuse, > send, ~ leave, x drop. */
 static const char *const expected[SESSION_STATES][EVENTS] = {
         /* HELLO  ATTACH  REQUEST QUERY   GARBAGE | ANSWERED GREETED ATTACHED LATER REFUSED | FINISHED LAST |
            HANGUP SILENT STUCK FLUSHED | DEATH REPLACED STOP */
@@ -16,11 +16,9 @@ static const char *const expected[SESSION_STATES][EVENTS] = {
         [SESSION_WORKING] = {"C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "G>", "C~x", "C~x",
                 "W", "C~x", "W", "C~x", "C~x", "C~x"},
         [SESSION_ATTACHED] = {"L?~", "L?~", "A!", "A!", "L?~", "A", "C~x", "C~x", "B", "L~", "A", "C~x", "C~x", "A",
-                "C~x", "A", "H", "C~x", "C~x"},
+                "C~x", "A", "C~x", "C~x", "C~x"},
         [SESSION_BUSY] = {"C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "A>", "L>", "C~x", "B",
-                "C~x", "B", "H", "C~x", "C~x"},
-        [SESSION_HELD] = {"C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "C~x", "H", "H", "C~x", "H",
-                "C~x", "H", "H", "C~x", "C~x"},
+                "C~x", "B", "C~x", "C~x", "C~x"},
         [SESSION_CLOSING] = {"L", "L", "L", "L", "L", "Cx", "Cx", "Cx", "Cx", "Cx", "Cx", "Cx", "Cx", "Cx", "Cx", "Cx",
                 "L", "Cx", "Cx"},
         [SESSION_CLOSED] = {"C", "C", "C", "C", "C", "C", "C", "C", "C", "C", "C", "C", "C", "C", "C", "C", "C", "C",
@@ -48,7 +46,7 @@ static unsigned action(char c)
 
 Test(session_fsm, every_state_and_event)
 {
-	static const char letters[] = "NGWABHLC";
+	static const char letters[] = "NGWABLC";
 
 	for (int s = 0; s < SESSION_STATES; s++)
 		for (int e = 0; e < EVENTS; e++) {
@@ -72,7 +70,7 @@ Test(session_fsm, every_state_and_event)
 Test(session_fsm, nobody_is_forgotten)
 {
 	static const bool known[SESSION_STATES] = {
-	        [SESSION_WORKING] = true, [SESSION_ATTACHED] = true, [SESSION_BUSY] = true, [SESSION_HELD] = true};
+	        [SESSION_WORKING] = true, [SESSION_ATTACHED] = true, [SESSION_BUSY] = true};
 
 	for (int s = 0; s < SESSION_STATES; s++)
 		for (int e = 0; e < EVENTS; e++) {

@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,29 @@ static void on_replaced(void *ctx, struct caller *caller)
 	t->replaced++;
 }
 
+/* ---- leases ---- */
+
+static int give(void *ctx, uint32_t client)
+{
+	struct test_core *t = ctx;
+
+	cr_assert_lt(client, SHMI_MAX_CLIENTS);
+	if (t->lease_error)
+		return t->lease_error;
+	t->leases++;
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static bool held(void *ctx, uint32_t client)
+{
+	return ((struct test_core *)ctx)->leased[client];
+}
+
+struct core_leases test_core_leases(struct test_core *t)
+{
+	return (struct core_leases){.ctx = t, .give = give, .held = held};
+}
+
 /* ---- life ---- */
 
 static void *zeroed(uint64_t bytes)
@@ -145,6 +169,7 @@ static void start_core(struct test_core *t)
 	const struct core_hooks hooks = {.ctx = t, .watch = on_watch, .finished = on_finished, .replaced = on_replaced};
 
 	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	t->core.leases = test_core_leases(t);
 	core_tick(&t->core, 1000);
 }
 
@@ -286,6 +311,8 @@ enum wire_kind test_core_send(struct test_core *t, struct dialogue *d)
 	struct move move = dialogue_packet(d, bytes, len);
 
 	keep_reply(t, d, &move);
+	if (move.descriptors)
+		core_drop_lease(&d->caller); /* sent */
 	if (t->reply.kind != WIRE_NONE)
 		cr_assert_eq(t->reply.serial, t->req.serial);
 	return t->reply.kind;

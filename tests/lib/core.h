@@ -33,10 +33,16 @@ struct test_core {
 	struct dialogue *answered; /* who got the last reply */
 	uint32_t replaced; /* connections that another one has replaced */
 	int watched[SHMI_MAX_CLIENTS]; /* 1: hooks.watch has been called for it */
+	bool leased[SHMI_MAX_CLIENTS]; /* somebody has the client's lease; false until a test says so */
+	uint32_t leases; /* given out */
+	int lease_error; /* not 0: none can be given */
 	uint64_t serial; /* of the last request */
 	struct wire_msg req, reply;
 	struct codec_scratch scratch;
 };
+
+/* The leases of this false world: goes into core.leases. */
+struct core_leases test_core_leases(struct test_core *t);
 
 /* A new heap of `limit` pages. */
 struct test_core *test_core_new(uint32_t limit);
