@@ -5,15 +5,16 @@
  * the daemon's state differ from all states met before in this variant, the victim dies in a trial (world.h): the heap
  * check runs, the daemon's core reclaims it, and the oracle (oracle.h) and the heap check say what is wrong. Where others hold
  * spans of the class the trial is repeated after they have taken every slot that they can: what was put back before the death
- * may have been given out again.
+ * may have been given out again; and once more after they have died and their spans have gone to somebody else.
  *
  * The states between two steps of the daemon's jobs, and those with a request sent and not yet read, are states like others.
  *
  * Prints a table: what was tried, in how many boundaries and distinct states, and how many violations. SHMALLOC_SOAK=1 runs each
  * variant with other numbers of blocks and classes, and lets the others take random slots.
  *
- *	stepping [GROUP [NAME]]    only these
+ *	stepping --filter 'GROUP/NAME'    only these; a pattern as of the shell's
  */
+#include <fnmatch.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@
 
 #define ENTRIES 192u /* of a magazine that are watched */
 #define WORKERS 8
+#define ROUNDS 40u /* of all variants, with SHMALLOC_SOAK */
 #define SHOWN 8u /* violations that are printed, per variant */
 
 struct tally {
@@ -54,6 +56,7 @@ struct run {
 
 static struct test_random random_state;
 static bool soak;
+static uint32_t rounds = 1;
 
 /* ---- which states are new ---- */
 
@@ -93,10 +96,13 @@ static void watch_again(struct run *r)
 
 /* ---- deaths ---- */
 
+static void on_moved(void *ctx);
+
 static void violation(struct run *r, const char *when, const char *what)
 {
 	if (r->tally.violations++ < SHOWN)
-		fprintf(stderr, "%s, %s: boundary %llu (%#llx), %s: %s\n", r->v->group, r->v->name,
+		fprintf(stderr, "%s, %s (%u B, flags %u, %u, %u): boundary %llu (%#llx), %s: %s\n", r->v->group,
+		        r->v->name, r->v->size, r->v->flags, r->v->n, r->v->to,
 		        (unsigned long long)r->stepper.boundaries, (unsigned long long)r->stepper.pc, when, what);
 }
 
@@ -127,6 +133,21 @@ static void die_after_takes(struct run *r, uint64_t some)
 	r->o->old = old;
 }
 
+static void die_after_hand_over(struct run *r)
+{
+	static struct oracle after;
+	struct oracle *before = r->o;
+
+	after = *before;
+	r->o = &after;
+	r->w->moved = NULL;
+	scene_hand_over(r->w, r->v, &after);
+	r->w->moved = on_moved;
+	oracle_before(&after);
+	die_once(r, "with its neighbour's spans handed over");
+	r->o = before;
+}
+
 /* The victim is dead: what of it? `stirred`: the daemon has done something, or has something to read. */
 static void die_here(struct run *r, bool stirred)
 {
@@ -148,6 +169,8 @@ static void die_here(struct run *r, bool stirred)
 	die_once(r, "dead");
 	if (r->v->about & V_FOREIGN)
 		die_after_takes(r, ~0ull);
+	if (r->v->about & V_FOREIGN)
+		die_after_hand_over(r);
 	if (r->v->about & V_FOREIGN && soak)
 		die_after_takes(r, test_random_next(&random_state));
 }
@@ -220,7 +243,10 @@ static void step_all(struct run *r)
 	} while (stop == STEPPER_BOUNDARY);
 	const char *text = oracle_end(r->o, r->w->note->result);
 
-	if (stop != STEPPER_MARK || r->stepper.mark != MARK_END)
+	bool good = r->v->about & V_ENDS ? stop == STEPPER_ENDED && r->stepper.status == 0
+	                                 : stop == STEPPER_MARK && r->stepper.mark == MARK_END;
+
+	if (!good)
 		violation(r, "operation", r->w->note->failure[0] ? r->w->note->failure : "it did not end");
 	else if (text)
 		violation(r, "end", text);
@@ -281,35 +307,66 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/* Another variant of the same kind: other sizes, other numbers. Large blocks, and what is marked, keep their sizes. */
+static struct variant vary(const struct variant *v)
+{
+	struct shmi_class classes[SHMI_CLASSES];
+	struct variant other = *v;
+
+	if (v->about & V_FIXED || strncmp(v->group, "large", 5) == 0)
+		return other;
+	shmi_class_table(classes);
+	if (v->n)
+		other.n = 1 + test_random_below(&random_state, 8);
+	other.size = classes[1 + test_random_length(&random_state, SHMI_CLASSES - 2) % (SHMI_CLASSES - 2)].size;
+	other.flags ^= test_random_below(&random_state, 2) ? SHMI_NOSCAN : 0;
+	if (strcmp(v->group, "realloc") == 0) {
+		other.size = other.size < 4096 ? other.size : 4096;
+		other.to = other.size > 64 && test_random_below(&random_state, 2) ? other.size / 3 : other.size * 2;
+	}
+	return other;
+}
+
 /* ---- workers: one per processor, each of which takes the next variant ---- */
 
 struct shared {
-	_Atomic uint32_t next, done;
-	struct tally tally[];
+	_Atomic uint32_t next;
+	struct tally tally[]; /* round by round */
 };
 
-static bool is_wanted(const struct variant *v, int argc, char **argv)
+static bool is_wanted(const struct variant *v, const char *filter)
 {
-	return (argc < 2 || strcmp(argv[1], v->group) == 0) && (argc < 3 || strcmp(argv[2], v->name) == 0);
+	char name[128];
+
+	(void)snprintf(name, sizeof(name), "%s/%s", v->group, v->name);
+	return !filter || fnmatch(filter, name, 0) == 0;
 }
 
-static void work(struct shared *shared, int cpu, int argc, char **argv)
+static void work(struct shared *shared, int cpu, const char *filter)
 {
 	cpu_set_t one;
 
 	CPU_ZERO(&one);
 	CPU_SET((size_t)cpu, &one);
 	(void)sched_setaffinity(0, sizeof(one), &one);
-	random_state.state += (uint64_t)cpu;
-	for (uint32_t i; (i = atomic_fetch_add(&shared->next, 1)) < n_variants;)
-		if (is_wanted(&variants[i], argc, argv)) {
-			shared->tally[i] = run_variant(&variants[i]);
-			atomic_fetch_add(&shared->done, 1);
-		}
+	uint64_t seed = random_state.state;
+
+	for (uint32_t i; (i = atomic_fetch_add(&shared->next, 1)) < n_variants * rounds;) {
+		const struct variant *v = &variants[i % n_variants];
+
+		if (!is_wanted(v, filter))
+			continue;
+		random_state.state = seed + i * 0x9e3779b97f4a7c15ull;
+		struct variant other = i < n_variants ? *v : vary(v);
+
+		shared->tally[i] = run_variant(&other);
+		if (i % n_variants == 0 && i)
+			fprintf(stderr, "round %u of %u\n", i / n_variants, rounds);
+	}
 }
 
 /* True if all workers came to their end. */
-static bool work_all(struct shared *shared, int argc, char **argv)
+static bool work_all(struct shared *shared, const char *filter)
 {
 	cpu_set_t cpus;
 	bool good = true;
@@ -323,7 +380,7 @@ static bool work_all(struct shared *shared, int argc, char **argv)
 		workers++;
 		if (fork() != 0)
 			continue;
-		work(shared, cpu, argc, argv);
+		work(shared, cpu, filter);
 		_exit(0);
 	}
 	while (wait(&status) > 0)
@@ -334,9 +391,13 @@ static bool work_all(struct shared *shared, int argc, char **argv)
 static void print_group(const struct shared *shared, uint32_t first, uint32_t end, bool each, struct tally *group)
 {
 	for (uint32_t i = first; i < end; i++) {
-		if (each && shared->tally[i].variants)
-			print(variants[i].name, &shared->tally[i]);
-		add(group, &shared->tally[i]);
+		struct tally t = {0};
+
+		for (uint32_t k = 0; k < rounds; k++)
+			add(&t, &shared->tally[k * n_variants + i]);
+		if (each && t.variants)
+			print(variants[i].name, &t);
+		add(group, &t);
 	}
 	if (group->variants)
 		print(variants[first].group, group);
@@ -365,8 +426,7 @@ static uint32_t print_table(const struct shared *shared, bool each, struct tally
 
 int main(int argc, char **argv)
 {
-	size_t bytes = sizeof(struct shared) + n_variants * sizeof(struct tally);
-	struct shared *shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const char *filter = argc == 3 && strcmp(argv[1], "--filter") == 0 ? argv[2] : NULL;
 	struct tally total = {0};
 	uint32_t good = 0;
 	double start = now();
@@ -375,13 +435,17 @@ int main(int argc, char **argv)
 		fprintf(stderr, "skipped: %s\n", stepper_why_not());
 		return 77;
 	}
+	soak = getenv("SHMALLOC_SOAK") != NULL;
+	rounds = soak ? ROUNDS : 1;
+	size_t bytes = sizeof(struct shared) + (size_t)n_variants * rounds * sizeof(struct tally);
+	struct shared *shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
 	if (shared == MAP_FAILED)
 		world_die("no memory");
-	soak = getenv("SHMALLOC_SOAK") != NULL;
 	random_state = test_random_init("stepping");
 	(void)fflush(NULL);
-	bool ended = work_all(shared, argc, argv);
-	uint32_t groups = print_table(shared, argc > 1, &total, &good);
+	bool ended = work_all(shared, filter);
+	uint32_t groups = print_table(shared, filter != NULL, &total, &good);
 
 	printf("client stepping: variants %u, boundaries %llu, distinct states %llu, deaths %llu, violations %llu, "
 	       "%.0f s\n",

@@ -165,6 +165,40 @@ void oracle_given(struct oracle *o, shmi_page page)
 	o->word[page.i] = word;
 }
 
+static void forget_spans(struct oracle *o, uint32_t client)
+{
+	for (uint32_t p = 1; p < WORLD_PAGES; p++) {
+		struct shmi_word *word = &o->word[p];
+
+		if (!word->state || word->owner != client)
+			continue;
+		word->state = shmi_sclass_scoped(word->sclass) ? SHMI_SPAN_NONE : SHMI_SPAN_CENTRAL;
+		word->owner = SHMI_NOBODY;
+		if (word->state)
+			continue;
+		if (o->old && shmi_off_page((shmi_off){o->old}).i - p < class_of(o, word->sclass)->pages)
+			o->old = 0;
+		memset(o->live[p], 0, sizeof(o->live[p]));
+	}
+}
+
+void oracle_died(struct oracle *o, uint32_t other, uint32_t client)
+{
+	forget_record(o, o->w->other[other].thread);
+	forget_spans(o, client);
+	for (uint32_t i = o->n_large; i-- > 0;) {
+		if (o->large[i].owner != client)
+			continue;
+		o->large[i].owner = SHMI_NOBODY;
+		if (!o->large[i].scoped)
+			continue;
+		if (o->old >> SHMI_PAGE_SHIFT == o->large[i].page)
+			o->old = 0;
+		o->large[i] = o->large[--o->n_large];
+	}
+	o->gone |= 1u << other;
+}
+
 /* ---- before ---- */
 
 static void note_doubt(struct oracle *o, uint32_t thread)
@@ -378,7 +412,8 @@ static const char *verify_others(struct oracle *o)
 	shmi_off off;
 
 	for (uint32_t i = 0; i < o->w->others; i++)
-		if (memcmp(o->records[i], shmi_threadrec_at(img, o->w->other[i].thread), sizeof(o->records[i])) != 0)
+		if (!(o->gone >> i & 1) && memcmp(o->records[i], shmi_threadrec_at(img, o->w->other[i].thread),
+		                                   sizeof(o->records[i])) != 0)
 			return wrong(o, "the record of another client has changed");
 	for (uint32_t i = 0; i < note->n_foreign; i++)
 		if (!is_marked(o, note->foreign[i]))
@@ -390,7 +425,7 @@ static const char *verify_others(struct oracle *o)
 		if (!is_marked(o, note->own[i]))
 			return wrong(
 			        o, "the dead client's block %#llx is overwritten", (unsigned long long)note->own[i]);
-	if (!is_marked(o, note->foreign_large) || !is_marked(o, note->foreign_large_scoped))
+	if (!is_marked(o, note->foreign_large) || (!o->gone && !is_marked(o, note->foreign_large_scoped)))
 		return wrong(o, "a large block is overwritten");
 	if (note->n_foreign && (shmi_roots_get(img, "small", &off) != 0 || off.b != note->foreign[0]))
 		return wrong(o, "the root of a small block has changed");

@@ -37,6 +37,7 @@ struct oracle {
 	struct shmi_word word[WORLD_PAGES]; /* of small spans; state 0: none */
 	struct oracle_block large[ORACLE_LARGE];
 	uint32_t n_large;
+	uint32_t gone; /* bit i: w->other[i] has died meanwhile */
 	unsigned char records[WORLD_OTHERS][4096]; /* the begin of the other clients' records, for comparison */
 	/* of the state that is about to be reclaimed */
 	struct shmi_group doubt[8]; /* puts whose bits are not set */
@@ -58,6 +59,9 @@ void oracle_taken(struct oracle *o, shmi_page page, uint32_t word, uint64_t bits
 
 /* A large block, or a span, that another client has been given since. */
 void oracle_given(struct oracle *o, shmi_page page);
+
+/* Another client has died since: what it had cached and its scoped blocks are free, nobody holds the rest. */
+void oracle_died(struct oracle *o, uint32_t other, uint32_t client);
 
 /* The heap check, at any boundary. NULL, or what is wrong. */
 const char *oracle_check(struct oracle *o);

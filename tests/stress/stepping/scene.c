@@ -7,7 +7,9 @@
 
 #define LIVE 40u /* blocks of a span that are in use at most */
 
-static struct other *holder; /* lives, and has spans of its own */
+#define HEIRLOOMS 4u /* spans that the heir asks for */
+
+static struct other *holder, *heir;
 
 static bool is_small(const struct variant *v)
 {
@@ -92,6 +94,7 @@ static void make_central(struct world *w, const struct variant *v)
 void scene_make(struct world *w, const struct variant *v)
 {
 	holder = world_other(w);
+	heir = world_other(w);
 	if (v->about & V_FOREIGN && is_small(v))
 		make_foreign(w, v);
 	w->note->foreign_large = world_large(w, holder, 40, 0);
@@ -127,6 +130,36 @@ void scene_grab(struct world *w, const struct variant *v, struct oracle *o)
 		slot++;
 	(void)world_take(w, page, slot);
 	oracle_taken(o, page, slot / 64, 1ull << slot % 64);
+}
+
+/* ---- hand-over ---- */
+
+static void take_all(struct world *w, struct oracle *o, shmi_page page)
+{
+	const struct shmi_image *img = &w->heap.img;
+	const struct shmi_class *class = &img->classes[shmi_sclass_size_class(shmi_span_word(img, page).sclass)];
+
+	for (uint32_t i = 0; i < class->words; i++) {
+		uint64_t bits = shmi_slots_peek(shmi_bitmap_at(img, page), class, i);
+
+		(void)shmi_slots_take(shmi_bitmap_at(img, page), i, bits);
+		oracle_taken(o, page, i, bits);
+	}
+}
+
+void scene_hand_over(struct world *w, const struct variant *v, struct oracle *o)
+{
+	uint32_t client = holder->dialogue.caller.client->id;
+
+	oracle_died(o, (uint32_t)(holder - w->other), client);
+	w->trial = true;
+	world_kill_other(w, holder);
+	for (uint32_t i = 0; i < HEIRLOOMS; i++) {
+		shmi_page page = world_span(w, heir, is_small(v) ? v->size : 64, v->flags & SHMI_NOSCAN);
+
+		oracle_given(o, page);
+		take_all(w, o, page);
+	}
 }
 
 /* ---- takes ---- */

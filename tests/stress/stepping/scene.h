@@ -1,6 +1,7 @@
 /* The other clients of a variant: what they have before, and what they do while the victim is stepped.
  *
  *	holder   lives; has spans of the class, half used, a scoped one, a large block of each kind, two roots
+ *	heir     lives, and has nothing yet
  *	dead     has died before, and left spans of the class with live blocks to nobody
  */
 #ifndef TESTS_STRESS_STEPPING_SCENE_H
@@ -25,6 +26,9 @@ void scene_free_own(struct world *w);
 
 /* The holder asks for a span and for a large block: memory that the victim has just given back goes out again. */
 void scene_grab(struct world *w, const struct variant *v, struct oracle *o);
+
+/* The holder dies, and the heir asks for spans of the class and takes all that is free in them. In a trial. */
+void scene_hand_over(struct world *w, const struct variant *v, struct oracle *o);
 
 /* The holders take every free slot of their own spans (of those in `some`), as if their threads had run just now; and that did not
  * happen. The bitmaps are put back by world_restore. */

@@ -12,7 +12,7 @@ static void add(struct world *w, void *live, size_t len)
 	w->region[w->regions++] = (struct region){.live = live, .len = len};
 }
 
-/* Records that are in use, head and backed parts. */
+/* Records that are in use, head and backed parts: in a trial another client may die as well. */
 static void add_records(struct world *w)
 {
 	const struct shmi_image *img = &w->heap.img;
@@ -21,7 +21,7 @@ static void add_records(struct world *w)
 		const struct shmi_thread_slot *slot = shmi_thread_slot_at(img, t);
 		unsigned char *record = (unsigned char *)shmi_threadrec_at(img, t) + SHMI_THREAD_HEAD_BYTES;
 
-		if (slot->client != world_victim(w) || slot->client == SHMI_NOBODY)
+		if (slot->client == SHMI_NOBODY)
 			continue;
 		add(w, shmi_threadrec_at(img, t), SHMI_THREAD_HEAD_BYTES);
 		for (uint32_t a = 0; a < SHMI_ATTRS; a++)
@@ -53,6 +53,7 @@ void world_save(struct world *w)
 	size_t total = 0;
 
 	find_regions(w);
+	w->saved_version = w->version;
 	for (uint32_t i = 0; i < w->regions; i++)
 		total += w->region[i].len;
 	if (total > w->room) {
@@ -83,6 +84,7 @@ void world_restore(struct world *w)
 		}
 	}
 	w->trial = false;
+	w->version = w->saved_version;
 }
 
 /* A packet that was sent before the death is read after it. */

@@ -4,12 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include "client/heap.h"
 #include "tests/lib/stepper.h"
 
 #define BLOCKS 4096u
+#define KIB(n) ((n)*1024u)
+#define PAGES(n) ((uint32_t)((n)*SHMI_PAGE_SIZE))
 
 static struct note *note;
 static struct shma_heap *heap;
@@ -95,6 +98,12 @@ static void drain(const struct variant *v)
 		keep(v, v->size);
 }
 
+/* The magazines of another kind are there. */
+static void warm_other(const struct variant *v)
+{
+	keep_all(&(struct variant){.size = v->size, .n = v->n});
+}
+
 /* No slot is left in any span that we hold. */
 static void use_up(const struct variant *v)
 {
@@ -164,6 +173,23 @@ static void fill_up(const struct variant *v, unsigned way)
 		if (top_of(v) < limit && n_blocks > 1)
 			give_up(v->to ? n_blocks / 2 : 0);
 	}
+	note->old = off_of(block[n_blocks - 1]);
+}
+
+/* The same with a magazine that has grown: 512 blocks or more go at once. */
+static void fill_grown(const struct variant *v)
+{
+	while (n_blocks < 1400)
+		keep(v, v->size);
+	for (uint32_t i = 0; cache()->cls[sclass_of(v).c].limit < 1024; i++)
+		give_up(i * 7 % n_blocks);
+	no_growth();
+	uint32_t limit = cache()->cls[sclass_of(v).c].limit;
+
+	while (n_blocks < limit + 2)
+		keep(v, v->size);
+	while (top_of(v) < limit)
+		give_up(n_blocks / 2);
 	note->old = off_of(block[n_blocks - 1]);
 }
 
@@ -294,6 +320,20 @@ static void root_of_own(const struct variant *v)
 		failed("root");
 }
 
+/* No page of the heap is left, and no slot of ours. */
+static void exhaust(const struct variant *v)
+{
+	keep_all(v);
+	while (shma_heap_alloc(heap, PAGES(200), 0, SHMA_LAZY))
+		;
+	while (shma_heap_alloc(heap, PAGES(33), 0, SHMA_LAZY))
+		;
+	for (void *p; (p = alloc(v, v->size)) != NULL && n_blocks < BLOCKS; block[n_blocks++] = p)
+		world_mark(p, off_of(p), shma_usable_size(p));
+	give_up(n_blocks / 2);
+	drain(&(struct variant){.size = v->size, .flags = v->flags});
+}
+
 static void nothing(const struct variant *v)
 {
 	keep_all(v);
@@ -311,6 +351,12 @@ static void result(const struct variant *v, void *p)
 static void do_malloc(const struct variant *v)
 {
 	result(v, alloc(v, v->to ? v->to : v->size));
+}
+
+static void do_fail(const struct variant *v)
+{
+	if (alloc(v, v->size))
+		failed("there was memory");
 }
 
 static void do_aligned(const struct variant *v)
@@ -350,6 +396,13 @@ static void do_leave(const struct variant *v)
 	shmi_heaps_release();
 }
 
+/* Of the only thread, so the process ends. */
+static void do_exit(const struct variant *v)
+{
+	(void)v;
+	pthread_exit(NULL);
+}
+
 static void do_attach(const struct variant *v)
 {
 	if (!shma_attach(NULL))
@@ -370,9 +423,6 @@ static void do_root(const struct variant *v)
 
 /* ---- the table ---- */
 
-#define KIB(n) ((n)*1024u)
-#define PAGES(n) ((n)*SHMI_PAGE_SIZE)
-
 const struct variant variants[] = {
         /* a block from the magazine */
         {"malloc", "16 B", 16, 0, V_ALLOCATES, nothing, do_malloc, 1, 0},
@@ -380,7 +430,7 @@ const struct variant variants[] = {
         {"malloc", "3 KiB, noscan", 3072, SHMA_NOSCAN, V_ALLOCATES, nothing, do_malloc, 1, 0},
         {"malloc", "256 KiB", KIB(256), 0, V_ALLOCATES, nothing, do_malloc, 1, 0},
         {"malloc", "zeroed", 256, SHMA_ZERO, V_ALLOCATES, nothing, do_malloc, 1, 0},
-        {"malloc", "aligned", 200, 0, V_ALLOCATES, nothing, do_aligned, 1, 128},
+        {"malloc", "aligned", 200, 0, V_ALLOCATES | V_FIXED, nothing, do_aligned, 1, 128},
         /* from the bitmaps of held spans */
         {"take", "16 B", 16, 0, V_ALLOCATES, drain, do_malloc, 1, 0},
         {"take", "48 B, scoped", 48, SHMA_SCOPED, 0, drain, do_malloc, 1, 0},
@@ -397,7 +447,7 @@ const struct variant variants[] = {
         /* from the daemon */
         {"refill", "first, 16 B", 16, 0, V_ALLOCATES, nothing, do_malloc, 0, 0},
         {"refill", "first, scoped", 128, SHMA_SCOPED, 0, nothing, do_malloc, 0, 0},
-        {"refill", "another kind", 128, SHMA_SCOPED, 0, nothing, do_malloc, 0, 0},
+        {"refill", "another kind", 128, SHMA_SCOPED, 0, warm_other, do_malloc, 1, 0},
         {"refill", "used up, 64 B", 64, 0, V_ALLOCATES | V_GRAB, use_up, do_malloc, 1, 0},
         {"refill", "used up, 64 KiB", KIB(64), 0, V_ALLOCATES, use_up, do_malloc, 1, 0},
         {"refill", "used up, 256 KiB", KIB(256), SHMA_SCOPED, 0, use_up, do_malloc, 1, 0},
@@ -405,6 +455,8 @@ const struct variant variants[] = {
         {"refill", "partly used, 2 KiB", 2048, 0, V_ALLOCATES | V_CENTRAL | V_FOREIGN, nothing, do_malloc, 0, 0},
         {"refill", "in doubt, 64 B", 64, 0, V_ALLOCATES | V_CENTRAL | V_DOUBT, nothing, do_malloc, 0, 0},
         {"refill", "in doubt, 320 B", 320, 0, V_ALLOCATES | V_CENTRAL | V_DOUBT | V_FOREIGN, nothing, do_malloc, 0, 0},
+        {"refill", "no memory", 1024, 0, V_FIXED, exhaust, do_fail, 1, 0},
+        {"refill", "no memory, scoped", KIB(4), SHMA_SCOPED, V_FIXED, exhaust, do_fail, 1, 0},
         /* a block into the magazine, or straight back */
         {"free", "own, 16 B", 16, 0, 0, keep_and_free_last, do_free, 2, 0},
         {"free", "own, scoped", 1024, SHMA_SCOPED, 0, keep_and_free_last, do_free, 2, 0},
@@ -427,15 +479,17 @@ const struct variant variants[] = {
         {"put", "mixed, 48 B", 48, 0, V_FOREIGN | V_CENTRAL, fill_mixed, do_free, 2, 1},
         {"put", "mixed, 512 B", 512, 0, V_FOREIGN | V_CENTRAL, fill_mixed, do_free, 2, 0},
         {"put", "mixed, 2 KiB", 2048, 0, V_FOREIGN | V_CENTRAL | V_DOUBT, fill_mixed, do_free, 2, 1},
+        {"put", "grown, 16 B", 16, 0, V_FIXED, fill_grown, do_free, 2, 0},
+        {"put", "grown, 48 B, scoped", 48, SHMA_SCOPED, V_FIXED, fill_grown, do_free, 2, 0},
         /* realloc */
-        {"realloc", "where it is", 100, 0, 0, nothing, do_resize, 1, 110},
+        {"realloc", "where it is", 100, 0, V_FIXED, nothing, do_resize, 1, 110},
         {"realloc", "16 B to 48 B", 16, 0, V_ALLOCATES, keep_and_free_last, do_realloc, 2, 48},
         {"realloc", "1 KiB to 256 B", 1024, 0, V_ALLOCATES, keep_and_free_last, do_realloc, 2, 256},
         {"realloc", "scoped", 64, SHMA_SCOPED, 0, keep_and_free_last, do_realloc, 2, 320},
         {"realloc", "foreign", 64, 0, V_ALLOCATES | V_FOREIGN, warm_and_free_foreign, do_realloc, 1, 200},
-        {"realloc", "small to large", 1024, 0, V_ALLOCATES, keep_and_free_last, do_realloc, 1, KIB(300)},
-        {"realloc", "large to small", KIB(300), 0, V_ALLOCATES, keep_and_free_last, do_realloc, 1, 64},
-        {"realloc", "large to larger", KIB(300), 0, V_ALLOCATES, keep_and_free_last, do_realloc, 1, KIB(600)},
+        {"realloc", "small to large", 1024, 0, V_ALLOCATES | V_FIXED, keep_and_free_last, do_realloc, 1, KIB(300)},
+        {"realloc", "large to small", KIB(300), 0, V_ALLOCATES | V_FIXED, keep_and_free_last, do_realloc, 1, 64},
+        {"realloc", "large to larger", KIB(300), 0, V_ALLOCATES | V_FIXED, keep_and_free_last, do_realloc, 1, KIB(600)},
         /* blocks that are spans */
         {"large alloc", "fresh", PAGES(40), 0, V_ALLOCATES, nothing, do_malloc, 0, 0},
         {"large alloc", "fresh, scoped", PAGES(40), SHMA_SCOPED, V_GRAB, nothing, do_malloc, 0, 0},
@@ -462,6 +516,8 @@ const struct variant variants[] = {
         {"thread exit", "little", 64, 0, 0, nothing, do_leave, 1, 0},
         {"thread exit", "spans stay", 64, 0, V_FOREIGN | V_CENTRAL, live_a_little, do_leave, 3, 1},
         {"thread exit", "spans go", 64, 0, V_FOREIGN | V_GRAB, live_and_free, do_leave, 3, 1},
+        {"thread exit", "pthread_exit", 64, 0, V_FOREIGN | V_CENTRAL | V_ENDS, live_a_little, do_exit, 2, 1},
+        {"thread exit", "pthread_exit, large", 64, 0, V_ENDS, keep_big, do_exit, 2, 1},
         {"attach", "attach", 64, 0, V_FRESH | V_FOREIGN, NULL, do_attach, 0, 0},
         {"attach", "detach", 64, 0, V_FOREIGN | V_CENTRAL, live_a_little, do_detach, 2, 1},
         {"attach", "detach, large blocks", 64, 0, 0, keep_big, do_detach, 1, 0},

@@ -14,7 +14,9 @@ enum {
 	V_DOUBT = 8, /* ... and slots that an earlier death has left in doubt */
 	V_GRAB = 16, /* another client asks for memory as soon as the daemon has answered the victim */
 	V_FRESH = 32, /* the operation begins without a heap */
-	V_HARDEN = 64 /* SHMALLOC_HARDEN=1 */
+	V_HARDEN = 64, /* SHMALLOC_HARDEN=1 */
+	V_ENDS = 128, /* the process ends by it */
+	V_FIXED = 256 /* about these sizes and no others */
 };
 
 struct variant {

@@ -68,6 +68,7 @@ struct world {
 	void (*moved)(void *ctx); /* a request lies in the socket, or the daemon is between two steps of a job */
 	void (*served)(void *ctx); /* and has sent the answer */
 	void *ctx;
+	uint64_t saved_version;
 	struct region region[WORLD_REGIONS];
 	uint32_t regions;
 	size_t room; /* of the regions' copies together, for those that are made anew */
