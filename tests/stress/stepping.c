@@ -5,7 +5,8 @@
  * the daemon's state differ from all states met before in this variant, the victim dies in a trial (world.h): the heap
  * check runs, the daemon's core reclaims it, and the oracle (oracle.h) and the heap check say what is wrong. Where others hold
  * spans of the class the trial is repeated after they have taken every slot that they can: what was put back before the death
- * may have been given out again; and once more after they have died and their spans have gone to somebody else.
+ * may have been given out again; then with holders that take each slot
+ * the moment the reclaim puts it; and once more after they have died and their spans have gone to somebody else.
  *
  * The states between two steps of the daemon's jobs, and those with a request sent and not yet read, are states like others.
  *
@@ -28,6 +29,7 @@
 #include "shm/threadrec.h"
 #include "tests/lib/random.h"
 #include "tests/lib/stepper.h"
+#include "tests/stress/stepping/greedy.h"
 #include "tests/stress/stepping/scene.h"
 
 #define ENTRIES 192u /* of a magazine that are watched */
@@ -37,7 +39,7 @@
 
 struct tally {
 	uint32_t variants, failed;
-	uint64_t boundaries, states, deaths, violations;
+	uint64_t boundaries, states, deaths, snatched, violations;
 	uint32_t most_written_off, most_turns, most_lost;
 };
 
@@ -51,6 +53,7 @@ struct run {
 	struct takes takes;
 	uint64_t version; /* that `watch` was made for */
 	bool grabbed;
+	bool greedy; /* holders take at once what the reclaim puts */
 	struct tally tally;
 };
 
@@ -108,8 +111,16 @@ static void violation(struct run *r, const char *when, const char *what)
 
 static void die_once(struct run *r, const char *when)
 {
+	if (r->greedy)
+		greedy_start(r->o);
 	uint32_t turns = world_reap(r->w);
-	const char *text = turns > WORLD_TURNS ? "the reclaim does not end" : oracle_verify(r->o);
+	uint64_t twice = 0;
+
+	if (r->greedy)
+		r->tally.snatched += greedy_stop(&twice);
+	const char *text = turns > WORLD_TURNS ? "the reclaim does not end"
+	                   : twice             ? "a slot was put again that its holder had taken"
+	                                       : oracle_verify(r->o);
 
 	r->tally.deaths++;
 	if (turns > r->tally.most_turns)
@@ -131,6 +142,21 @@ static void die_after_takes(struct run *r, uint64_t some)
 		world_restore(r->w);
 	scene_forget(r->o, &r->takes);
 	r->o->old = old;
+}
+
+static void die_among_the_greedy(struct run *r)
+{
+	static struct oracle after;
+	struct oracle *before = r->o;
+
+	after = *before;
+	r->o = &after;
+	r->greedy = true;
+	scene_take(r->w, &after, &r->takes, ~0ull);
+	oracle_before(&after);
+	die_once(r, "with slots taken as soon as they are put");
+	r->greedy = false;
+	r->o = before;
 }
 
 static void die_after_hand_over(struct run *r)
@@ -169,6 +195,8 @@ static void die_here(struct run *r, bool stirred)
 	die_once(r, "dead");
 	if (r->v->about & V_FOREIGN)
 		die_after_takes(r, ~0ull);
+	if (r->v->about & V_FOREIGN)
+		die_among_the_greedy(r);
 	if (r->v->about & V_FOREIGN)
 		die_after_hand_over(r);
 	if (r->v->about & V_FOREIGN && soak)
@@ -282,6 +310,7 @@ static void add(struct tally *sum, const struct tally *t)
 	sum->boundaries += t->boundaries;
 	sum->states += t->states;
 	sum->deaths += t->deaths;
+	sum->snatched += t->snatched;
 	sum->violations += t->violations;
 	if (t->most_written_off > sum->most_written_off)
 		sum->most_written_off = t->most_written_off;
@@ -447,10 +476,12 @@ int main(int argc, char **argv)
 	bool ended = work_all(shared, filter);
 	uint32_t groups = print_table(shared, filter != NULL, &total, &good);
 
-	printf("client stepping: variants %u, boundaries %llu, distinct states %llu, deaths %llu, violations %llu, "
+	printf("client stepping: variants %u, boundaries %llu, distinct states %llu, deaths %llu, slots snatched %llu, "
+	       "violations %llu, "
 	       "%.0f s\n",
 	        total.variants, (unsigned long long)total.boundaries, (unsigned long long)total.states,
-	        (unsigned long long)total.deaths, (unsigned long long)total.violations, now() - start);
+	        (unsigned long long)total.deaths, (unsigned long long)total.snatched,
+	        (unsigned long long)total.violations, now() - start);
 	printf("Synthesis: Tested: %u | Passing: %u\n", groups, good);
 	return total.violations || !ended || !groups;
 }

@@ -207,7 +207,8 @@ static void note_doubt(struct oracle *o, uint32_t thread)
 	const struct shmi_threadrec *rec = shmi_threadrec_at(img, thread);
 	const struct shmi_group *g = &rec->intent.group;
 
-	if (shmi_load(&rec->intent.op) != SHMI_INTENT_PUT || o->n_doubt == 8)
+	if (shmi_load(&rec->intent.op) != SHMI_INTENT_PUT || o->n_doubt == 8 ||
+	        shmi_span_word(img, (shmi_page){g->span}).generation != g->generation)
 		return;
 	if (!(shmi_load(&shmi_bitmap_at(img, (shmi_page){g->span})[g->word]) & g->bits))
 		o->doubt[o->n_doubt++] = *g;
