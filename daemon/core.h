@@ -173,6 +173,7 @@ struct core {
 	struct job_queue jobs;
 	struct drops drops;
 	struct look look;
+	struct job stale; /* dropping what an earlier daemon left behind free pages */
 	struct damage damage;
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */

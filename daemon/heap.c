@@ -5,6 +5,7 @@
 #include "daemon/damage.h"
 #include "daemon/guard.h"
 #include "daemon/policy.h"
+#include "daemon/stale.h"
 #include "shm/central.h"
 
 #define BASE_FROM 0x200000000000ull
@@ -103,12 +104,6 @@ struct adopting {
 	const char *why;
 };
 
-static void drop_free(void *ctx, struct shmi_run run)
-{
-	/* What cannot be dropped stays backed, unknown to the books; it is used again like any other page. */
-	(void)heap_decommit(ctx, run.first, run.pages);
-}
-
 static const char *check_state(const struct heap *heap, uint64_t state_bytes)
 {
 	const struct shmi_state *state = heap->state;
@@ -160,10 +155,11 @@ static int adopt_guarded(void *ctx)
 		a->why = "there is no memory for holes in its ctl object";
 		return -1;
 	}
-	if (shmi_adopt(&heap->img, heap->now, drop_free, heap, &where)) {
+	if (shmi_adopt(&heap->img, heap->now, NULL, NULL, &where)) {
 		a->why = "its records contradict each other";
 		return -1;
 	}
+	stale_begin(heap);
 	return 0;
 }
 
@@ -186,12 +182,22 @@ int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct h
 
 /* ---- pages ---- */
 
+/* All that is stale. How many pages that was; some of them may not have been backed. */
+static uint32_t drop_stale(struct heap *heap)
+{
+	uint32_t before = heap->stale.next;
+
+	while (stale_step(heap, POLICY_TURN_PAGES))
+		;
+	return heap->stale.next - before;
+}
+
 int heap_commit(struct heap *heap, shmi_page first, shmi_npages pages)
 {
 	if (!shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages))
 		return 0;
 	/* The system is out of memory: what lies idle here is the next thing to use. */
-	uint32_t got = 0, now;
+	uint32_t got = drop_stale(heap), now;
 
 	while (got < pages.n && (now = heap_release(heap, 0, POLICY_TURN_PAGES)) != 0)
 		got += now;
@@ -236,6 +242,8 @@ static bool is_clean(
 {
 	const struct shmi_super *super = heap->img.super;
 
+	if (stale_in(heap, run))
+		return false;
 	if (!run->backed)
 		return shmi_load(&super->pages.free) == free_before;
 	return shmi_load(&super->counters.committed_pages) - committed_before == heap->last_commit.pages.n &&
@@ -261,7 +269,7 @@ int heap_alloc(struct heap *heap, shmi_npages pages, shmi_npages align, bool laz
 {
 	if (!try_alloc(heap, pages, align, lazy, run, clean))
 		return 0;
-	if (!sweep_all(heap) && !heap_release(heap, 0, POLICY_TURN_PAGES))
+	if (!sweep_all(heap) && !drop_stale(heap) && !heap_release(heap, 0, POLICY_TURN_PAGES))
 		return SHMI_E_NOMEM;
 	return try_alloc(heap, pages, align, lazy, run, clean);
 }

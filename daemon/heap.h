@@ -35,6 +35,10 @@ struct heap {
 	struct heap_floor floor;
 	struct shmi_floor page_floor; /* the page heap's view of it */
 	struct shmi_run last_commit; /* what was backed last */
+	struct {
+		uint32_t next, end; /* pages */
+		uint32_t run; /* where `next` was found to lie */
+	} stale; /* daemon/stale.h */
 	uint32_t now; /* tick: milliseconds */
 	bool fenced;
 	char name[64];
@@ -55,7 +59,7 @@ uint64_t heap_base_address(const char *instance, const char *name, uint32_t limi
 int heap_create(struct heap *heap, const struct heap_floor *floor, const struct heap_memory *memory,
         const struct shmi_image_params *params);
 
-/* Takes over what an earlier daemon left, rebuilds what is derived and drops the backing of free pages. `data_bytes` is the
+/* Takes over what an earlier daemon left and rebuilds what is derived. Free pages are stale then. `data_bytes` is the
  * length of the data object. Returns 0, or -1 and in *why the reason in words; then nothing has been changed. */
 int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct heap_memory *memory, uint64_t data_bytes,
         const char **why);

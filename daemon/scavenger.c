@@ -2,6 +2,7 @@
 
 #include "daemon/damage.h"
 #include "daemon/policy.h"
+#include "daemon/stale.h"
 #include "shm/central.h"
 #include "shm/walk.h"
 
@@ -62,6 +63,18 @@ void scavenger_look(struct core *core)
 	look->job.step = step_look;
 	look->page = 1;
 	core_queue(core, &look->job);
+}
+
+static bool step_stale(struct core *core, struct job *job)
+{
+	(void)job;
+	return core->heap->fenced || !stale_step(core->heap, POLICY_TURN_PAGES);
+}
+
+void scavenger_drop_stale(struct core *core)
+{
+	core->stale.step = step_stale;
+	core_queue(core, &core->stale);
 }
 
 /* ---- trim ---- */

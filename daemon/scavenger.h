@@ -17,6 +17,9 @@ uint32_t scavenger_turn(struct core *core, uint32_t delay_ms);
 /* Starts a walk over all central spans, or has the one that is under way start over. */
 void scavenger_look(struct core *core);
 
+/* After a restart: drops what is stale, as a job. */
+void scavenger_drop_stale(struct core *core);
+
 /* The request. */
 enum outcome scavenger_trim(struct core *core, struct caller *caller, const struct wire_msg *req);
 

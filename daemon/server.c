@@ -225,6 +225,7 @@ static void take_over(struct server *server)
 	if (server->heap.img.geo.limit_pages != shmi_npages_of(config->size).n)
 		log_line(LEVEL_WARN, "heap '%s' keeps its size of %llu MiB; --size only counts for a new one",
 		        config->heap, (unsigned long long)(bytes >> 20));
+	scavenger_drop_stale(&server->core);
 	scavenger_look(&server->core);
 }
 

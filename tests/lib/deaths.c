@@ -103,6 +103,7 @@ static void recover(void *ctx)
 		if (why)
 			deaths_violation(d, "adopted twice is not as once: %s", why);
 	}
+	scavenger_drop_stale(&d->t->core);
 	scavenger_look(&d->t->core);
 	if (d->variant & 2)
 		test_core_run(d->t);
