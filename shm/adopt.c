@@ -163,7 +163,7 @@ static void mend_threads(struct shmi_image *img)
 	for (uint32_t t = 0; t < SHMI_MAX_THREADS; t++) {
 		struct shmi_thread_slot *slot = shmi_thread_slot_at(img, t);
 
-		if (slot->client == SHMI_NOBODY || !slot->head)
+		if (slot->client == SHMI_NOBODY ? slot->head || slot->parts : !slot->head)
 			*slot = (struct shmi_thread_slot){.client = SHMI_NOBODY};
 	}
 }

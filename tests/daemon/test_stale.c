@@ -20,6 +20,7 @@ static void restart(struct test_core *t)
 	core_deinit(&t->core);
 	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, UINT64_MAX, &why), 0, "%s", why);
 	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	clients_adopt(&t->core);
 }
 
 static uint32_t backed(const struct test_core *t, uint32_t from, uint32_t pages)
@@ -77,6 +78,7 @@ Test(stale, dropped_step_by_step)
 	cr_assert_eq(backed(t, gone, 2000), 0);
 	cr_assert_eq(backed(t, kept, 10), 10);
 	cr_assert_not(stale_in(&t->heap, &all));
+	test_core_run(t);
 	test_core_check(t);
 	test_core_free(t);
 }
@@ -88,11 +90,12 @@ Test(stale, while_the_heap_is_in_use)
 	struct test_core *t = left_behind(&kept, &gone);
 	struct dialogue *d = test_core_attach(t, 1000);
 
+	test_core_run(t);
 	for (bool more = true; more;) {
 		more = stale_step(&t->heap, 40);
 		if (n < 60) {
-			block[n++] = test_core_large(t, d, 3 + n * 7 % 50, 0, n % 5 == 0);
-			cr_assert_neq(block[n - 1], 0);
+			block[n] = test_core_large(t, d, 3 + n * 7 % 50, 0, n % 5 == 0);
+			cr_assert_neq(block[n++], 0);
 		}
 		if (n % 3 == 2)
 			free_large(t, block[--n]);
@@ -141,9 +144,9 @@ Test(stale, given_up_at_once_when_there_is_no_memory)
 	t->fail_in = 0;
 	cr_assert_eq(test_core_large(t, d, 500, 0, false), 0);
 	cr_assert_eq(t->reply.u.error.code, WIRE_E_NO_MEMORY);
+	test_core_run(t);
 	cr_assert_eq(backed(t, gone, 2000), 0);
 	cr_assert_eq(backed(t, kept, 10), 10);
-	test_core_run(t);
 	test_core_check(t);
 	test_core_free(t);
 }

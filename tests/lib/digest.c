@@ -162,7 +162,8 @@ static const char *others_differ(const struct digest *is, const struct digest *s
 			return DIFFERS("%u spans in state %u, class %u, of client %u, like page %u, and not %u", n,
 			        s->word.state, s->word.sclass.c, s->word.owner, s->page, m);
 		other = other ? other : then;
-		if (other && s->bitmap != other->bitmap)
+		if (other && alike(s, other) &&
+		        s->bitmap != other->bitmap) /* else another one that came to lie there */
 			return DIFFERS(
 			        "span %u: %u slots are free, or others, and not %u", s->page, s->free, other->free);
 	}
