@@ -1,12 +1,19 @@
 /* The client is killed at every instruction of every operation.
  *
  * A table of variants (victim.c) says what the victim prepares and which operation it runs then. The operation is stepped: the
- * code of libshmalloc.a as it is shipped, in a child, one instruction at a time. At each boundary at which meta, ctl or
- * the daemon's state differ from all states met before in this variant, the victim dies in a trial (world.h): the heap
- * check runs, the daemon's core reclaims it, and the oracle (oracle.h) and the heap check say what is wrong. Where others hold
- * spans of the class the trial is repeated after they have taken every slot that they can: what was put back before the death
- * may have been given out again; then with holders that take each slot
- * the moment the reclaim puts it; and once more after they have died and their spans have gone to somebody else.
+ * code of libshmalloc.a as it is shipped, in a child, one instruction at a time (tests/lib/stepper.h). At each boundary at which
+ * meta, ctl or the daemon's state differ from all states met before in this variant, the victim dies, in trials that are undone
+ * afterwards (stepping/world.h). Each time the oracle (stepping/oracle.h) and the heap check say what is wrong:
+ *
+ *	alive          the heap check alone
+ *	dead           the daemon's core hears of the death and reclaims
+ *	orphaned       the daemon dies as well; the next one adopts the heap, finds out who lives, and reclaims
+ *
+ * and where others hold spans of the class, once more with
+ *
+ *	taken again    every slot that they can take taken by them: what was put before the death may have been given out again
+ *	snatched       the same, and each slot that the reclaim puts taken at once (stepping/greedy.h)
+ *	handed over    the holder dead before the victim, and its spans given to somebody else, who takes all of them
  *
  * The states between two steps of the daemon's jobs, and those with a request sent and not yet read, are states like others.
  *
@@ -53,6 +60,7 @@ struct run {
 	struct takes takes;
 	uint64_t version; /* that `watch` was made for */
 	bool grabbed;
+	bool orphaned; /* the daemon dies as well */
 	bool greedy; /* holders take at once what the reclaim puts */
 	struct tally tally;
 };
@@ -113,7 +121,7 @@ static void die_once(struct run *r, const char *when)
 {
 	if (r->greedy)
 		greedy_start(r->o);
-	uint32_t turns = world_reap(r->w);
+	uint32_t turns = r->orphaned ? world_succeed(r->w) : world_reap(r->w);
 	uint64_t twice = 0;
 
 	if (r->greedy)
@@ -142,6 +150,21 @@ static void die_after_takes(struct run *r, uint64_t some)
 		world_restore(r->w);
 	scene_forget(r->o, &r->takes);
 	r->o->old = old;
+}
+
+static void die_with_the_daemon(struct run *r)
+{
+	static struct oracle after;
+	struct oracle *before = r->o;
+
+	after = *before;
+
+	r->o = &after;
+	r->orphaned = true;
+	oracle_before(&after);
+	die_once(r, "the daemon dead as well");
+	r->orphaned = false;
+	r->o = before;
 }
 
 static void die_among_the_greedy(struct run *r)
@@ -193,6 +216,7 @@ static void die_here(struct run *r, bool stirred)
 	if (text)
 		violation(r, "alive", text);
 	die_once(r, "dead");
+	die_with_the_daemon(r);
 	if (r->v->about & V_FOREIGN)
 		die_after_takes(r, ~0ull);
 	if (r->v->about & V_FOREIGN)

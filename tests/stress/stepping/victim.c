@@ -165,8 +165,10 @@ static void fill_up(const struct variant *v, unsigned way)
 
 	while (n_blocks < limit + 2)
 		keep(v, v->size);
-	if (way == V_FOREIGN) /* so many that spans of others become wholly free */
-		free_foreign(limit - top_of(v));
+	if (way == V_FOREIGN) { /* so many and so old that spans of others become wholly free */
+		drain(v);
+		free_foreign(limit);
+	}
 	while (top_of(v) < limit) {
 		if (way & V_FOREIGN)
 			free_foreign(1);

@@ -64,6 +64,7 @@ struct world {
 	uint32_t others;
 	uint64_t version; /* counts what the daemon has done: packets and steps of jobs */
 	bool trial; /* nothing leaves this process */
+	bool succeeded; /* w->core is the next daemon's */
 	bool later; /* the answer to another's request is still to come */
 	void (*moved)(void *ctx); /* a request lies in the socket, or the daemon is between two steps of a job */
 	void (*served)(void *ctx); /* and has sent the answer */
@@ -96,6 +97,10 @@ void world_restore(struct world *w);
 /* The victim is dead: the daemon hears it from its pidfd, then reads what is still in the socket, then sees the hang-up. Returns
  * the number of steps that the reclaim took, or WORLD_TURNS + 1 if it did not end. */
 uint32_t world_reap(struct world *w);
+
+/* The daemon is dead as well: the next one adopts the heap, finds that the victim is dead and the others live, and reclaims.
+ * Returns likewise. */
+uint32_t world_succeed(struct world *w);
 
 /* The victim's id, or SHMI_NOBODY if it is not attached. */
 uint32_t world_victim(const struct world *w);
