@@ -218,6 +218,10 @@ FUZZ_SECONDS ?= 60
 FUZZ_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_LINK_codec = $(BUILD)/libproto.a
 FUZZ_LIBS_codec = $(LIBS_PROTO)
+FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+FUZZ_LIBS_reclaim = $(LIBS_PROTO)
+FUZZ_LINK_adopt = $(FUZZ_LINK_reclaim)
+FUZZ_LIBS_adopt = $(LIBS_PROTO)
 
 define fuzz_rule
 $(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(FUZZ_LINK_$(1))
