@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -529,4 +530,76 @@ Test(hostile, deaths)
 	cr_assert_gt(quarantined, 0, "the faults are faults");
 	cr_assert_gt(bad, 0);
 	cr_assert_gt(written_off, 0);
+}
+
+/* ---- somebody writes meanwhile ---- */
+
+static struct scribbler {
+	struct havoc *h;
+	_Atomic bool stop;
+	uint64_t writes;
+} scribbler;
+
+/* The heads of records, where one word decides how much is read, and the bitmaps. */
+static void *scribble(void *arg)
+{
+	struct test_random random = {(uintptr_t)arg | 1};
+	const struct shmi_geometry geo = scribbler.h->heap.img.geo;
+	_Atomic uint64_t *ctl = (_Atomic uint64_t *)(void *)scribbler.h->memory.ctl;
+
+	for (; !scribbler.stop; scribbler.writes++) {
+		uint64_t at = geo.bitmaps / 8 + test_random_below(&random, HAVOC_PAGES * 8);
+
+		if (test_random_one_in(&random, 2))
+			at = (geo.records + test_random_below(&random, 12) * geo.record_bytes) / 8 +
+			     test_random_below(&random, test_random_one_in(&random, 2) ? 24 : 2000);
+		ctl[at] = test_random_one_in(&random, 2) ? test_random_below(&random, 520) : test_random_next(&random);
+	}
+	return NULL;
+}
+
+/* What is looked at twice may be two things: a thread writes into ctl for as long as the deaths are dealt with. */
+Test(hostile, deaths_under_a_scribbler)
+{
+	struct test_random random = test_random_init("deaths under a scribbler");
+	double until = seconds() + (getenv("SHMALLOC_SOAK") ? 30 : 3);
+	struct figures f = {0};
+	uint64_t writes = 0;
+
+	log_set_fd(open("/dev/null", O_WRONLY | O_CLOEXEC));
+	while (seconds() < until) {
+		struct havoc *h = havoc_new(HAVOC_PAGES, &random);
+		const char *fault = NULL;
+		pthread_t thread;
+
+		cr_assert_not_null(h);
+		scribbler.h = h;
+		scribbler.stop = false;
+		scribbler.writes = 0;
+		cr_assert_eq(pthread_create(&thread, NULL, scribble, (void *)(uintptr_t)test_random_next(&random)), 0);
+		for (uint32_t i = 0; i < IMAGES_PER_HEAP && !fault && !havoc_spent(h); i++, f.images++) {
+			uint32_t parts;
+
+			havoc_live(h);
+			if (record(h, &parts))
+				fault_all_of_record(h);
+			havoc_die(h, HAVOC_HOSTILE);
+			fault = havoc_run(h);
+			if (!fault)
+				fault = havoc_judge(h);
+		}
+		scribbler.stop = true;
+		cr_assert_eq(pthread_join(thread, NULL), 0);
+		writes += scribbler.writes;
+		cr_assert_null(fault, "%s", fault);
+		add_counters(h, &f);
+		havoc_free(h);
+	}
+	fprintf(stderr,
+	        "hostile death, under a scribbler: injections %llu, violations 0, quarantined %llu pages, passed over "
+	        "%llu "
+	        "words, %llu writes meanwhile\n",
+	        (unsigned long long)f.images, (unsigned long long)f.quarantined, (unsigned long long)f.bad,
+	        (unsigned long long)writes);
+	cr_assert_gt(f.images, 0);
 }
