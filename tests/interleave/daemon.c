@@ -181,7 +181,7 @@ static void finish_job(uint32_t client, struct job *job)
 {
 	memset(job, 0, sizeof(*job));
 	world.gone |= (uint8_t)(1u << client);
-	parts.daemon.look_page = 1;
+	parts.daemon.look_page = !parts.scenario->blind;
 	for (uint32_t a = 1; a < parts.scenario->actors; a++)
 		if (parts.scenario->client[a] == client && world.mail[a].kind == MAIL_DETACH)
 			answer(&world.mail[a]);

@@ -74,6 +74,7 @@ struct scenario {
 	uint32_t limit; /* of magazines */
 	uint8_t kills, daemon_kills, may_die;
 	bool wide, soak;
+	bool blind; /* the daemon does not look at all central spans when a client has gone: P2 alone must do */
 	bool turns; /* the reclaim of a record takes several turns of the daemon's loop */
 	void (*prepare)(void);
 	void (*body[ACTORS])(void); /* [0] unused */
