@@ -1,0 +1,62 @@
+/* The daemon is killed after every store of what takes several turns and of what ends clients: a long block, detach, reclaim, recovery
+ * with a dead client. See test_deaths.c. */
+#include "tests/daemon/history.h"
+
+/* ---- a large block ---- */
+
+static void large_turns(struct deaths *d)
+{
+	large(d, 600, false, 0);
+}
+DEATHS_IN(large_block_in_several_turns, 1024, .prepare = large_turns)
+
+/* ---- leaving ---- */
+
+static void cached(struct deaths *d)
+{
+	history(d);
+	uint32_t thread = record(d, &d->asker, 1 | 1 << SHMI_SCOPED);
+
+	cache(d, thread, own_span, 0, 0xf0f0, 3);
+	cache(d, thread, own_scoped, 0, 0xff0, 2);
+	cr_assert_neq(test_core_large(d->t, d->asker.dialogue, 3, SHMI_SCOPED, false), 0);
+	cr_assert_neq(test_core_large(d->t, d->asker.dialogue, 4, 0, false), 0);
+	request(d, WIRE_DETACH);
+}
+DEATHS(detach, .prepare = cached)
+
+/* ---- the death of a client ---- */
+
+static struct death_client victim;
+
+static void victims_spans(struct deaths *d)
+{
+	history(d);
+	victim = deaths_attach(d, world_dead(1000));
+	uint32_t thread = record(d, &victim, 1 | 1 << SHMI_SCOPED), second = record(d, &victim, 1);
+	uint32_t shared = span(d, &victim, SHARED(C64)), scoped = span(d, &victim, SCOPED(C64)),
+	         idle = span(d, &victim, SHARED(C128));
+
+	cache(d, thread, shared, 0, 0xffff, 6);
+	cache(d, thread, scoped, 0, 0xff, 2);
+	cache(d, thread, idle, 0, 0xff, 0);
+	cache(d, second, shared, 1, 0xff, 0);
+	struct shmi_bigmag *big = &shmi_threadrec_at(image(d), d->t->heap.state->clients[victim.id].thread)->big;
+
+	uint32_t kept = test_core_large(d->t, victim.dialogue, 3, 0, false);
+	uint32_t cached_one = test_core_large(d->t, victim.dialogue, 4, 0, false);
+
+	set_root(d, &d->other, "victims", kept);
+	shmi_store(&big->entry[0], cached_one | (uint64_t)word(d, cached_one).generation << 32);
+	shmi_store(&big->top, 1);
+	cr_assert_neq(test_core_large(d->t, victim.dialogue, 5, SHMI_SCOPED, false), 0);
+}
+
+static void reclaim(struct deaths *d)
+{
+	test_core_kill(d->t, victim.dialogue);
+	test_core_hang_up(d->t, victim.dialogue);
+	test_core_run(d->t);
+}
+DEATHS(reclaim, .prepare = victims_spans, .act = reclaim)
+DEATHS(recovery_with_a_dead_client, .prepare = victims_spans, .act = reclaim, .recovery = true)
