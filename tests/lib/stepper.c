@@ -196,7 +196,7 @@ void stepper_kill(struct stepper *s)
 }
 
 /* Goes on and waits. Returns the signal that it stopped with (SIGTRAP | 0x80 at a system call), or 0 at its end. */
-static int go_on(struct stepper *s, int how, int with)
+static int go_on(struct stepper *s, enum __ptrace_request how, int with)
 {
 	if (ptrace(how, s->pid, NULL, (void *)(intptr_t)with) != 0)
 		return 0;
