@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -181,6 +182,16 @@ static int hello_and_attach(
 	return error;
 }
 
+/* With it an ATTACH whose answer was lost can be repeated: whoever has it already gets the same place again. */
+static int choose_nonce(uint64_t *nonce)
+{
+	do
+		if (getrandom(nonce, sizeof(*nonce), 0) != (ssize_t)sizeof(*nonce))
+			return errno == EINTR ? EAGAIN : errno;
+	while (!*nonce);
+	return 0;
+}
+
 /* The daemon may be on its way: what says so is tried again until the deadline. */
 static bool worth_waiting(int error)
 {
@@ -190,7 +201,10 @@ static bool worth_waiting(int error)
 int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire_attach_ok *ok, int64_t deadline)
 {
 	struct timespec pause = {.tv_nsec = 1000000};
+	int failed = resume ? 0 : choose_nonce(&heap->proc->nonce);
 
+	if (failed)
+		return failed;
 	for (;;) {
 		int sock, error = -shmi_chan_connect(heap->socket, &sock);
 		bool connected = !error;
@@ -232,6 +246,10 @@ static int finish(struct shma_heap *heap, int64_t deadline)
 			hang_up(heap);
 		if (proc->sock < 0)
 			error = shmi_channel_open(heap, true, NULL, &ok, deadline);
+		if (error == EIO && proc->lost && proc->detaching) {
+			proc->outstanding = 0; /* nobody knows us any more: it has been done */
+			return 0;
+		}
 		if (error)
 			return worth_waiting(error) ? EAGAIN : error;
 		if (proc->outstanding == 1)
@@ -259,6 +277,7 @@ static int begin(struct shma_heap *heap, struct wire_msg *msg)
 		return EINVAL;
 	debug_line(heap, "->", msg);
 	proc->outstanding = 1;
+	proc->detaching = msg->kind == WIRE_DETACH;
 	proc->for_record = msg->kind == WIRE_THREAD && msg->u.thread.thread == SHMI_NO_THREAD;
 	shmi_store(&proc->messages, shmi_load(&proc->messages) + 1);
 	return 0;

@@ -34,7 +34,8 @@ struct shmi_proc {
 	uint64_t serial; /* of the last request */
 	shmi_a64 messages; /* requests sent; read without the lock */
 	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
-	bool for_record; /* that request is for a new thread record */
+	bool for_record; /* that request is for a new thread record ... */
+	bool detaching; /* ... or asks to be detached */
 	uint32_t spares[2],
 	        n_spares; /* thread records that came too late: one of a late reply, one of the request after it */
 	uint32_t lost; /* 1: the daemon no longer knows us */

@@ -165,10 +165,14 @@ void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t
 	}
 }
 
-/* A block of another process's scoped span goes straight back: until the or it is allocated, after it free. */
+/* A block of another process's scoped span goes straight back: until the or it is allocated, after it free. If that process dies
+ * meanwhile its span goes with it, and what is free already is another span's: that is no double free. */
 static void put_foreign(struct shmi_tcache *tc, const struct shmi_group *g, uint64_t off)
 {
-	if (shmi_slots_put(shmi_bitmap_at(&tc->env->img, (shmi_page){g->span}), g->word, g->bits))
+	uint32_t generation = shmi_span_word(&tc->env->img, (shmi_page){g->span}).generation;
+
+	if (shmi_slots_put(shmi_bitmap_at(&tc->env->img, (shmi_page){g->span}), g->word, g->bits) &&
+	        shmi_span_word(&tc->env->img, (shmi_page){g->span}).generation == generation)
 		shmi_misuse(tc->env, SHMI_FREE_TWICE, off);
 	shmi_fence(); /* P2 */
 	if (shmi_span_word(&tc->env->img, (shmi_page){g->span}).state == SHMI_SPAN_CENTRAL)

@@ -70,7 +70,7 @@ int aside_set(struct objects *o, unsigned *number)
 	if (error == -EEXIST)
 		snprintf(o->why, sizeof(o->why), "%u heaps are set aside already", ASIDE_MOST);
 	else if (error)
-		snprintf(o->why, sizeof(o->why), "cannot rename %s: %s", objects_path(o, objects_suffix[HEAP_META]).text,
-		        strerror(-error));
+		snprintf(o->why, sizeof(o->why), "cannot rename %s: %s",
+		        objects_path(o, objects_suffix[HEAP_META]).text, strerror(-error));
 	return error;
 }

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include "daemon/guard.h"
+#include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
@@ -66,10 +67,12 @@ int clients_add_record(struct core *core, struct client *client, uint32_t parts,
 		return SHMI_E_NOMEM;
 	}
 	shmi_threadrec_init(&heap->img, t, client->id, parts);
+	journal_thread(core, client, t);
 	struct shmi_thread_slot *slot = shmi_thread_slot_at(&heap->img, t);
 
 	slot->parts = (uint8_t)parts;
 	slot->head = 1;
+	shmi_then(); /* complete before it is the client's */
 	slot->client = (uint16_t)client->id;
 	client->threads++;
 	client->record_pages += pages;
@@ -87,9 +90,10 @@ int clients_grow_record(struct core *core, struct client *client, uint32_t threa
 
 	if (account_room(&client->account) < after - before)
 		return CLIENTS_E_LIMIT;
-	/* A part is all zero when it is backed, which is what empty magazines look like. */
 	if (heap_back_record(core->heap, thread, false, more))
 		return SHMI_E_NOMEM;
+	/* A part is zero when it is backed, but this one may have been: an earlier daemon was killed here. */
+	shmi_threadrec_init_parts(&core->heap->img, thread, more);
 	slot->parts = (uint8_t)(slot->parts | more);
 	client->record_pages += after - before;
 	clients_settle(core, client->id);
@@ -104,6 +108,7 @@ void clients_drop_record(struct core *core, struct client *client, uint32_t thre
 	client->threads--;
 	heap_drop_record(core->heap, thread);
 	slot->parts = slot->head = 0;
+	shmi_then();
 	slot->client = SHMI_NOBODY;
 	clients_settle(core, client->id);
 }
@@ -111,7 +116,7 @@ void clients_drop_record(struct core *core, struct client *client, uint32_t thre
 /* ---- coming and going ---- */
 
 /* Everything but in_use and the thread record. Returns 0 or SHMI_E_NOMEM. */
-static int fill_entry(struct core *core, struct client *client, const struct caller *caller)
+static int fill_entry(struct core *core, struct client *client, const struct caller *caller, uint64_t nonce)
 {
 	struct heap *heap = core->heap;
 	struct shmi_client_state *entry = clients_entry(core, client);
@@ -124,6 +129,9 @@ static int fill_entry(struct core *core, struct client *client, const struct cal
 	entry->gid = caller->peer.gid;
 	entry->pidfd_inode = caller->peer.inode;
 	snprintf(entry->label, sizeof(entry->label), "%.63s", caller->label);
+	entry->nonce = nonce;
+	if (nonce)
+		return 0;
 	return getrandom(&entry->nonce, sizeof(entry->nonce), 0) == sizeof(entry->nonce) ? 0 : SHMI_E_NOMEM;
 }
 
@@ -215,11 +223,36 @@ static void watch_by(struct core *core, struct client *client, struct caller *ca
 		core->hooks.watch(core->hooks.ctx, client->id, client->peer.pidfd);
 }
 
-struct client *clients_add(struct core *core, struct caller *caller)
+static bool same_process(const struct peer *a, const struct peer *b)
 {
-	struct client *client = find_free(core);
+	return a->pid == b->pid && a->inode == b->inode && a->uid == b->uid;
+}
+
+/* The client that the caller has become already, with the answer lost on its way. */
+static struct client *find_attached(struct core *core, const struct caller *caller, uint64_t nonce)
+{
+	for (uint32_t i = 0; nonce && i < SHMI_MAX_CLIENTS; i++) {
+		struct client *client = &core->client[i];
+
+		if ((client->state == CLIENT_ATTACHED || client->state == CLIENT_DETACHED) &&
+		        same_process(&client->peer, &caller->peer) && clients_entry(core, client)->nonce == nonce)
+			return client;
+	}
+	return NULL;
+}
+
+struct client *clients_add(struct core *core, struct caller *caller, uint64_t nonce)
+{
+	struct client *client = find_attached(core, caller, nonce);
 	uint32_t thread;
 
+	if (client && give_lease(core, client, caller)) { /* what the lost answer bore is lost, too */
+		refuse_record(core, SHMI_E_NOMEM);
+		return NULL;
+	}
+	if (client)
+		return clients_resume(core, caller, client->id, nonce);
+	client = find_free(core);
 	if (!client || !open_client(core, client, &caller->peer)) {
 		core_fail(core, WIRE_E_NO_ROOM, "there are %u clients already", SHMI_MAX_CLIENTS);
 		return NULL;
@@ -230,7 +263,7 @@ struct client *clients_add(struct core *core, struct caller *caller)
 	if (!error)
 		error = give_lease(core, client, caller);
 	if (!error)
-		error = fill_entry(core, client, caller);
+		error = fill_entry(core, client, caller, nonce);
 	if (!error)
 		error = clients_add_record(core, client, 0, &thread);
 	if (error) {
@@ -253,8 +286,7 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 	struct client *client = id < SHMI_MAX_CLIENTS ? &core->client[id] : NULL;
 
 	if (!client || (client->state != CLIENT_ATTACHED && client->state != CLIENT_DETACHED) ||
-	        clients_entry(core, client)->nonce != nonce || client->peer.pid != caller->peer.pid ||
-	        client->peer.inode != caller->peer.inode || client->peer.uid != caller->peer.uid) {
+	        clients_entry(core, client)->nonce != nonce || !same_process(&client->peer, &caller->peer)) {
 		core_fail(core, WIRE_E_NOT_FOUND, "there is no client %u of yours to resume", id);
 		return NULL;
 	}
@@ -271,14 +303,6 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 	client->caller = caller;
 	caller->client = client;
 	return client;
-}
-
-void clients_begin(struct core *core, struct client *client, uint64_t serial)
-{
-	struct shmi_client_state *entry = clients_entry(core, client);
-
-	entry->begun_generation = shmi_load(&core->heap->img.super->generations);
-	shmi_store_release(&entry->begun_serial, serial);
 }
 
 void clients_remember(struct core *core, struct client *client, uint64_t serial, const struct answer *answer)
@@ -322,33 +346,27 @@ static bool read_entry(struct core *core, uint32_t id, struct shmi_client_state 
 	return in_use == ATTACHED || in_use == LEFT;
 }
 
-/* Closes the spans that a request which was cut short has opened. */
-static void undo_unfinished(struct core *core, struct client *client)
+struct settle {
+	struct core *core;
+	struct client *client;
+};
+
+static int settle_guarded(void *ctx)
 {
-	struct shmi_image *img = &core->heap->img;
-	const struct shmi_client_state *entry = clients_entry(core, client);
-	uint64_t begun = shmi_load(&entry->begun_serial);
-	shmi_page page = {shmi_owner_at(img, client->id)->spans.head};
+	struct settle *settle = ctx;
 
-	if (begun <= shmi_load(&entry->last_serial))
-		return;
-	client->redo = begun;
-	while (page.i) {
-		shmi_page next = {shmi_span_at(img, page)->next};
-		struct shmi_word word = shmi_span_word(img, page);
+	return journal_settle(settle->core, settle->client);
+}
 
-		if ((int32_t)(word.generation - entry->begun_generation) > 0) {
-			struct shmi_run run = shmi_span_close(img, page);
+/* True if the client is to be detached. */
+static bool settle_unfinished(struct core *core, struct client *client)
+{
+	struct settle settle = {core, client};
+	int leaving = guard_run(settle_guarded, &settle);
 
-			if (run.backed) /* for the repeat, which may come before a turn of the loop */
-				heap_put(core->heap, run);
-			else
-				core_drop_run(core, run);
-		}
-		page = next;
-	}
-	log_line(LEVEL_INFO, "client %u (pid %d) had a request under way; what it had brought is taken back",
-	        client->id, client->peer.pid);
+	if (leaving == GUARD_E_BUS)
+		core_fence(core);
+	return leaving == 1;
 }
 
 /* True if client `id` was there, dead or alive. */
@@ -376,12 +394,12 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	client->threads = threads;
 	client->record_pages = pages;
 	client->state = CLIENT_DETACHED;
-	bool left = known && shmi_load(&head->in_use) == LEFT;
+	bool leaving = known && shmi_load(&head->in_use) == LEFT;
 
-	if (alive && !left)
-		undo_unfinished(core, client);
+	if (alive && !leaving)
+		leaving = settle_unfinished(core, client);
 	clients_settle(core, id);
-	if (!alive || left)
+	if (!alive || leaving)
 		reaper_start(core, client, !alive);
 	if (alive && peer.pidfd >= 0)
 		core->hooks.watch(core->hooks.ctx, id, peer.pidfd);

@@ -9,8 +9,9 @@
 #include "daemon/core.h"
 
 /* Makes a client of `caller`, with its state entry and the process's own thread record. Consumes caller->peer.pidfd on success.
- * Returns NULL with an error in core->reply. */
-struct client *clients_add(struct core *core, struct caller *caller);
+ * If the same process has become one with this nonce already, it is that one again. With a nonce of 0 one is made up. Returns
+ * NULL with an error in core->reply. */
+struct client *clients_add(struct core *core, struct caller *caller, uint64_t nonce);
 
 /* Gives the client `id` to `caller`, if it knows the nonce and is the same process. Returns NULL likewise. */
 struct client *clients_resume(struct core *core, struct caller *caller, uint32_t id, uint64_t nonce);
@@ -21,17 +22,12 @@ void clients_left(struct core *core, struct client *client);
 /* Forgets a client that holds nothing any more. */
 void clients_remove(struct core *core, struct client *client);
 
-/* Finds the clients that an earlier daemon had: those that live are detached, the others are reclaimed. How many live.
- *
- * If a request of a living one was cut short, spans that were opened for it are closed again, since the client has not heard of
- * them; client->redo says which request may find other traces of itself when it is repeated. */
+/* Finds the clients that an earlier daemon had: those that live are detached, the others are reclaimed. How many live. What
+ * becomes of a request that was cut short: see daemon/journal.h. */
 uint32_t clients_adopt(struct core *core);
 
 /* Its entry in the state object. */
 struct shmi_client_state *clients_entry(const struct core *core, const struct client *client);
-
-/* A numbered request is about to take effect. */
-void clients_begin(struct core *core, struct client *client, uint64_t serial);
 
 /* Keeps the answer for a repeat of the request; the last serial is stored last. */
 void clients_remember(struct core *core, struct client *client, uint64_t serial, const struct answer *answer);

@@ -206,15 +206,21 @@ void core_drop_run(struct core *core, struct shmi_run run)
 	core_queue(core, &drops->job);
 }
 
-void core_free_large(struct core *core, shmi_page page)
+void core_close_large(struct core *core, shmi_page page)
 {
-	uint32_t owner = shmi_span_word(&core->heap->img, page).owner;
 	struct shmi_run run = shmi_span_close(&core->heap->img, page);
 
 	if (run.backed)
 		heap_put(core->heap, run);
 	else
 		core_drop_run(core, run); /* a lazy one: whoever touched its pages has backed them */
+}
+
+void core_free_large(struct core *core, shmi_page page)
+{
+	uint32_t owner = shmi_span_word(&core->heap->img, page).owner;
+
+	core_close_large(core, page);
 	clients_settle(core, owner);
 	shmi_bump(&core->heap->img.super->counters.large_freed, 1);
 }

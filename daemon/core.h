@@ -227,7 +227,10 @@ enum outcome core_fail(struct core *core, enum wire_error_code code, const char 
  * message or turn can bring very many. */
 void core_drop_run(struct core *core, struct shmi_run run);
 
-/* Ends a large span, whoever owned it. */
+/* Ends a large span: its pages are free. */
+void core_close_large(struct core *core, shmi_page page);
+
+/* A large block was freed, whoever owned it. */
 void core_free_large(struct core *core, shmi_page page);
 
 #endif

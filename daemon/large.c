@@ -1,6 +1,7 @@
 #include "daemon/large.h"
 
 #include "daemon/clients.h"
+#include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 
@@ -29,6 +30,8 @@ static enum outcome hand_out(
         struct core *core, struct client *client, const struct wire_large *want, struct shmi_run run, bool zeroed)
 {
 	struct shmi_image *img = &core->heap->img;
+
+	journal_span(core, client, run.first);
 	uint32_t generation = shmi_span_open_large(img, run, want->attrs, client->id, want->bytes, want->lazy);
 
 	shmi_bump(&img->super->counters.large_granted, 1);

@@ -1,6 +1,7 @@
 #include "daemon/refill.h"
 
 #include "daemon/clients.h"
+#include "daemon/journal.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/scavenger.h"
@@ -68,10 +69,14 @@ static void take_reports(struct core *core, const struct wire_refill *req)
 static shmi_page from_central(struct core *core, const struct client *client, shmi_sclass sclass)
 {
 	struct shmi_image *img = &core->heap->img;
-	shmi_page page = shmi_central_grant(img, sclass, client->id);
+	shmi_page page = shmi_central_find(img, sclass);
 
 	if (!page.i && shmi_central_sweep(img, sclass, POLICY_SWEEP, core->heap->now))
-		page = shmi_central_grant(img, sclass, client->id);
+		page = shmi_central_find(img, sclass);
+	if (page.i) {
+		journal_span(core, client, page);
+		shmi_central_give(img, page, client->id);
+	}
 	return page;
 }
 
@@ -84,6 +89,7 @@ static shmi_page from_pages(struct core *core, const struct client *client, shmi
 	if (heap_alloc(core->heap, (shmi_npages){img->classes[shmi_sclass_size_class(sclass)].pages}, (shmi_npages){1},
 	            false, &run, fresh))
 		return SHMI_NO_PAGE;
+	journal_span(core, client, run.first);
 	shmi_span_open(img, run, sclass, client->id);
 	return run.first;
 }

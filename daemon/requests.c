@@ -6,6 +6,7 @@
 #include "daemon/clients.h"
 #include "daemon/damage.h"
 #include "daemon/guard.h"
+#include "daemon/journal.h"
 #include "daemon/large.h"
 #include "daemon/log.h"
 #include "daemon/query.h"
@@ -49,7 +50,7 @@ static enum outcome run_attach(struct core *core, struct caller *caller, const s
 		return core_fail(
 		        core, WIRE_E_ACCESS, "the daemon cannot see your process: it is in another pid namespace");
 	struct client *client = attach->resume ? clients_resume(core, caller, attach->client, attach->nonce)
-	                                       : clients_add(core, caller);
+	                                       : clients_add(core, caller, attach->nonce);
 
 	if (!client)
 		return OUTCOME_ANSWERED;
@@ -71,6 +72,7 @@ static enum outcome run_attach(struct core *core, struct caller *caller, const s
 static enum outcome run_detach(struct core *core, struct caller *caller, const struct wire_msg *req)
 {
 	caller->client->reclaim.serial = req->serial;
+	journal_leaving(core, caller->client);
 	reaper_start(core, caller->client, false);
 	return OUTCOME_LATER;
 }
@@ -143,17 +145,22 @@ static enum outcome run_root_set(struct core *core, struct caller *caller, const
 	if (!is_in_use(img, root->off))
 		return core_fail(
 		        core, WIRE_E_INVALID, "there is no block at offset %llu", (unsigned long long)root->off);
+	journal_root(core, caller->client, root->name, root->off);
 	return root_answer(
 	        core, shmi_roots_set(img, root->name, (shmi_off){root->off}, caller->client->id), root->name);
 }
 
 static enum outcome run_root_del(struct core *core, struct caller *caller, const struct wire_msg *req)
 {
-	int error = shmi_roots_del(&core->heap->img, req->u.root.name);
+	const char *name = req->u.root.name;
+	shmi_off off;
+	int error = shmi_roots_get(&core->heap->img, name, &off);
 
-	if (error == SHMI_E_ROOT_NONE && caller->client->redo == req->serial)
-		error = 0; /* deleted before we were killed */
-	return root_answer(core, error, req->u.root.name);
+	if (!error) {
+		journal_root(core, caller->client, name, 0);
+		error = shmi_roots_del(&core->heap->img, name);
+	}
+	return root_answer(core, error, name);
 }
 
 /* ---- the table ---- */
@@ -249,7 +256,7 @@ void requests_run(struct core *core, struct caller *caller, const struct wire_ms
 	if (client && is_old(core, client, req->serial, answer))
 		return;
 	if (client)
-		clients_begin(core, client, req->serial);
+		journal_begin(core, client, req->serial);
 	enum outcome outcome = run(core, caller, req);
 
 	core_encode(core, req->serial, outcome, answer);

@@ -238,9 +238,15 @@ int shmi_chan_listen(const char *path, unsigned mode, int backlog, int *sock)
 
 	FD_AUTO int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+	if (fd < 0)
 		return -errno;
-	/* nobody can connect before the listen, so the mode is right from the start */
+	/* with this mode from the first moment: a client that waits for us must not be told that it may not connect */
+	mode_t mask = umask(~(mode_t)mode & 0777);
+
+	error = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	umask(mask);
+	if (error)
+		return error;
 	if (chmod(path, (mode_t)mode) < 0 || listen(fd, backlog) < 0) {
 		error = -errno;
 		unlink(path);

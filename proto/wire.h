@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WIRE_PROTOCOL 1u
+#define WIRE_PROTOCOL 2u
 #define WIRE_MAX 65536u /* bytes of a message */
 #define WIRE_FDS 3u /* descriptors of a message: meta, ctl, data */
 #define WIRE_WANTS 64u /* span classes of one refill */
@@ -86,7 +86,7 @@ struct wire_attach {
 	char heap[WIRE_NAME];
 	bool resume;
 	uint32_t client; /* resume: who we are ... */
-	uint64_t nonce; /* ... and the proof */
+	uint64_t nonce; /* ... and the proof; else what is to be the proof: random, or 0: the daemon chooses */
 };
 
 struct wire_attach_ok {

@@ -73,7 +73,7 @@ static bool settle(struct shmi_image *img, shmi_page page, uint32_t now)
 	return false;
 }
 
-shmi_page shmi_central_grant(struct shmi_image *img, shmi_sclass sclass, uint32_t owner)
+shmi_page shmi_central_find(struct shmi_image *img, shmi_sclass sclass)
 {
 	const struct shmi_list *list = &shmi_central_at(img, sclass)->free;
 
@@ -86,11 +86,24 @@ shmi_page shmi_central_grant(struct shmi_image *img, shmi_sclass sclass, uint32_
 			file(img, page, SHMI_LIST_FULL);
 			continue;
 		}
-		unfile(img, page);
-		shmi_span_set_owner(img, page, owner);
 		return page;
 	}
 	return SHMI_NO_PAGE;
+}
+
+void shmi_central_give(struct shmi_image *img, shmi_page page, uint32_t owner)
+{
+	unfile(img, page);
+	shmi_span_set_owner(img, page, owner);
+}
+
+shmi_page shmi_central_grant(struct shmi_image *img, shmi_sclass sclass, uint32_t owner)
+{
+	shmi_page page = shmi_central_find(img, sclass);
+
+	if (page.i)
+		shmi_central_give(img, page, owner);
+	return page;
 }
 
 bool shmi_central_accept(struct shmi_image *img, shmi_page page, uint32_t now)

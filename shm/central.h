@@ -25,9 +25,15 @@
 
 #include "shm/pageheap.h"
 
-/* Gives a span of `sclass` that nobody holds and that has free slots to `owner`. Returns its page, or SHMI_NO_PAGE. Passes over at
- * most SHMI_GRANT_LOOKS spans that have been overwritten. */
+/* A span of `sclass` that nobody holds and that has free slots, or SHMI_NO_PAGE. Passes over at most SHMI_GRANT_LOOKS spans that
+ * have been overwritten. */
 #define SHMI_GRANT_LOOKS 16u
+shmi_page shmi_central_find(struct shmi_image *img, shmi_sclass sclass);
+
+/* Gives it to `owner`. Between the two a daemon may note that it will. */
+void shmi_central_give(struct shmi_image *img, shmi_page page, uint32_t owner);
+
+/* Both. */
 shmi_page shmi_central_grant(struct shmi_image *img, shmi_sclass sclass, uint32_t owner);
 
 /* Takes in a span of blocks (state OWNED): it is CENTRAL from here on, or, if empty, its pages are free, or

@@ -271,6 +271,20 @@ struct shmi_threadrec {
 
 #define SHMI_RESULT_MAX 4096u /* bytes of an encoded reply that is kept for a repeated request */
 
+#define SHMI_TAKEN_MAX 192u /* spans that one request can bring */
+
+/* What the request under way changes that would be changed again by its repeat, or by its repeat not at all: each is noted
+ * before it is done, so the next daemon looks whether it was. Void once the request has a result. [W daemon; R daemon] */
+struct shmi_begun {
+	shmi_a32 taken; /* how many of `page` are good */
+	shmi_a32 thread; /* the record it makes, or SHMI_NO_THREAD */
+	shmi_a32 leaving; /* 1: the client is being detached */
+	shmi_a32 root; /* 1: the root of that name gets this offset; 0: it is deleted */
+	uint64_t root_off;
+	char root_name[96];
+	uint32_t page[SHMI_TAKEN_MAX]; /* spans that become the client's */
+};
+
 /* A client as the daemon must find it again after its own death. `in_use` is stored last. [W daemon; R daemon] */
 struct shmi_client_state {
 	shmi_a32 in_use; /* 1: attached; 2: it has left, and only processes forked from it use its memory */
@@ -278,7 +292,7 @@ struct shmi_client_state {
 	uint32_t uid;
 	uint32_t gid;
 	uint64_t pidfd_inode; /* with pid: an identity that is never used twice */
-	uint64_t nonce; /* told to the client alone; it must show it to resume */
+	uint64_t nonce; /* the client's choice, known to it alone; it must show it to resume */
 	uint64_t charged_pages;
 	shmi_a64 last_serial; /* the last request that took effect ... */
 	uint32_t result_bytes; /* ... and the reply to it */
@@ -286,8 +300,8 @@ struct shmi_client_state {
 	char label[64];
 	uint8_t result[SHMI_RESULT_MAX];
 	shmi_a64 begun_serial; /* the last request that was begun; beyond last_serial: it was cut short */
-	uint32_t begun_generation; /* the last span generation given out before it */
-	uint8_t unused1[4096 - 132];
+	struct shmi_begun begun; /* what it has changed */
+	uint8_t unused1[4096 - 128 - sizeof(struct shmi_begun)];
 };
 
 /* Slots in doubt that are being written off, as all will be afterwards: the next daemon stores it again if this one dies on the

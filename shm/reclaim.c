@@ -10,18 +10,37 @@ void shmi_reclaim_init(struct shmi_reclaim *r, uint32_t thread, uint32_t client,
 	*r = (struct shmi_reclaim){.thread = thread, .client = client, .parts = parts};
 }
 
-/* The span of blocks that a group names, if the group can be true. */
-static bool group_ok(const struct shmi_image *img, const struct shmi_group *g, struct shmi_word *word)
+/* What to make of a group. Void is what names a span that has gone since: nothing is to be done, and nothing is wrong. */
+enum verdict { GROUP_TRUE, GROUP_VOID, GROUP_BAD };
+
+static enum verdict judge(const struct shmi_image *img, const struct shmi_group *g, struct shmi_word *word)
 {
 	if (!shmi_image_page_ok(img, (shmi_page){g->span}) || g->sclass >= SHMI_SPAN_CLASSES)
-		return false;
+		return GROUP_BAD;
 	*word = shmi_span_word(img, (shmi_page){g->span});
-	if ((word->state != SHMI_SPAN_OWNED && word->state != SHMI_SPAN_CENTRAL) || word->sclass.c != g->sclass ||
-	        word->generation != g->generation)
-		return false;
+	if ((word->state != SHMI_SPAN_OWNED && word->state != SHMI_SPAN_CENTRAL) || word->generation != g->generation)
+		return GROUP_VOID;
+	if (word->sclass.c != g->sclass)
+		return GROUP_BAD;
 	const struct shmi_class *class = &img->classes[shmi_sclass_size_class(word->sclass)];
 
-	return g->word < class->words && g->bits && !(g->bits & ~shmi_slots_mask(class, g->word));
+	return g->word < class->words && g->bits && !(g->bits & ~shmi_slots_mask(class, g->word)) ? GROUP_TRUE
+	                                                                                          : GROUP_BAD;
+}
+
+static bool group_ok(const struct shmi_image *img, const struct shmi_group *g, struct shmi_word *word)
+{
+	return judge(img, g, word) == GROUP_TRUE;
+}
+
+/* The same, of what the record says; what is wrong with it is counted. */
+static bool believe(
+        const struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_group *g, struct shmi_word *word)
+{
+	enum verdict verdict = judge(img, g, word);
+
+	r->bad += verdict == GROUP_BAD;
+	return verdict == GROUP_TRUE;
 }
 
 static struct shmi_threadrec *record_of(const struct shmi_image *img, const struct shmi_reclaim *r)
@@ -56,9 +75,10 @@ static void reclaim_take(struct shmi_image *img, struct shmi_reclaim *r, const s
 	struct shmi_word word;
 	uint64_t set;
 
-	if (!group_ok(img, g, &word) || word.owner != r->client) {
-		r->bad++;
-	} else if ((set = bits_set(img, g)) != g->bits) {
+	bool good = believe(img, r, g, &word);
+
+	r->bad += good && word.owner != r->client;
+	if (good && word.owner == r->client && (set = bits_set(img, g)) != g->bits) {
 		shmi_slots_put(shmi_bitmap_at(img, (shmi_page){g->span}), g->word, g->bits);
 		r->put += (uint32_t)__builtin_popcountll(g->bits & ~set);
 	}
@@ -113,11 +133,10 @@ static uint32_t reclaim_put(
 	struct shmi_word word;
 
 	if (left && copy->spill[left - 1].span == g->span && copy->spill[left - 1].word == g->word) {
-		bool ok = group_ok(img, g, &word), set = ok && bits_set(img, g);
+		bool ok = believe(img, r, g, &word), set = ok && bits_set(img, g);
 
 		/* What a daemon puts into a span of the dead client nobody can have taken: it has not been put yet. */
 		left -= !ok || set || op != SHMI_INTENT_RECLAIM || word.owner != r->client;
-		r->bad += !ok;
 		if (ok && !set && (op != SHMI_INTENT_RECLAIM || word.owner != r->client))
 			write_off(img, r, g, left);
 	}
@@ -145,12 +164,10 @@ static void reclaim_head(struct shmi_image *img, struct shmi_reclaim *r, const s
 	else if (op == SHMI_INTENT_PUT || op == SHMI_INTENT_RECLAIM)
 		left = reclaim_put(img, r, copy, op, left);
 	while (left--) {
-		if (group_ok(img, &copy->spill[left], &word)) {
+		if (believe(img, r, &copy->spill[left], &word))
 			put_group(img, r, &copy->spill[left], left);
-			continue;
-		}
-		shmi_store_release(&record_of(img, r)->spill_top, left);
-		r->bad++;
+		else
+			shmi_store_release(&record_of(img, r)->spill_top, left);
 	}
 }
 

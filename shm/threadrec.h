@@ -48,4 +48,7 @@ uint64_t shmi_threadrec_put(const struct shmi_image *img, struct shmi_threadrec 
 /* Makes a record ready for a thread: head zeroed but for `client`, magazines of `parts` empty. The memory is backed. */
 void shmi_threadrec_init(const struct shmi_image *img, uint32_t thread, uint32_t client, uint32_t parts);
 
+/* The same for the magazines of more parts, that nobody uses yet. */
+void shmi_threadrec_init_parts(const struct shmi_image *img, uint32_t thread, uint32_t parts);
+
 #endif

@@ -168,8 +168,8 @@ Test(boots, what_counts_after_ready)
 		int signal;
 		uint32_t counts;
 	} lives[] = {{READY_KILLED, SIGKILL, 0}, {GOOD_SEGV, SIGSEGV, 0}, {READY_SEGV, SIGSEGV, 1},
-	        {READY_KILLED, SIGKILL, 0}, {READY_ABORTED, SIGABRT, 1}, {READY_BUS, SIGBUS, 2}, {GOOD_SEGV, SIGSEGV, 0},
-	        {SEGV, SIGSEGV, 1}};
+	        {READY_KILLED, SIGKILL, 0}, {READY_ABORTED, SIGABRT, 1}, {READY_BUS, SIGBUS, 2},
+	        {GOOD_SEGV, SIGSEGV, 0}, {SEGV, SIGSEGV, 1}};
 	struct fixture *f = begin();
 
 	for (size_t i = 0; i < sizeof(lives) / sizeof(lives[0]); i++) {

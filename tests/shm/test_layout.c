@@ -122,7 +122,15 @@ Test(layout, state)
 	AT(shmi_client_state, label, 56);
 	AT(shmi_client_state, result, 120);
 	AT(shmi_client_state, begun_serial, 4216);
-	AT(shmi_client_state, begun_generation, 4224);
+	AT(shmi_client_state, begun, 4224);
+	SIZE(struct shmi_begun, 888);
+	AT(shmi_begun, taken, 0);
+	AT(shmi_begun, thread, 4);
+	AT(shmi_begun, leaving, 8);
+	AT(shmi_begun, root, 12);
+	AT(shmi_begun, root_off, 16);
+	AT(shmi_begun, root_name, 24);
+	AT(shmi_begun, page, 120);
 	AT(shmi_state, boots, 24);
 	SIZE(struct shmi_write_off, 40);
 	AT(shmi_write_off, bits, 16);

@@ -114,7 +114,8 @@ static void reclaim(struct scene *s, struct states *states)
 	step_from_here(states);
 	shmi_reclaim_redo(&s->t->img, &s->note);
 	stepping = 0;
-	memcpy(s->copy, s->rec, SHMI_THREAD_HEAD_BYTES + s->t->img.geo.part_bytes); /* not stepped over: it stores nothing that lasts */
+	memcpy(s->copy, s->rec,
+	        SHMI_THREAD_HEAD_BYTES + s->t->img.geo.part_bytes); /* not stepped over: it stores nothing that lasts */
 	step_from_here(states);
 	shmi_reclaim_init(&r, 1, 1, 1);
 	r.write_off = &s->note;
@@ -222,7 +223,8 @@ static void set_scene(struct scene *s, enum death death, struct test_random *ran
 	s->mag = shmi_magazine_at(&s->t->img, s->rec, s->sclass);
 	for (uint32_t i = 0; i < 6; i++)
 		push(s, 2, 3 * 64 + i);
-	for (uint32_t i = 0; i < 40; i++) { /* each in at most one place; word 3 of span 2 and word 1 of span 0 are the put's */
+	for (uint32_t i = 0; i < 40;
+	        i++) { /* each in at most one place; word 3 of span 2 and word 1 of span 0 are the put's */
 		uint32_t span = test_random_below(random, SPANS), slot = test_random_below(random, 512);
 
 		if (!(s->cached[span][slot / 64] >> slot % 64 & 1) && !(span == 2 && slot / 64 == 3) &&
@@ -321,7 +323,9 @@ static void kill_at_every_store(struct test_image *t, enum death death, struct t
 	struct scene *s = new_scene(t, death, random);
 	struct states *outer = new_states(s), *inner = new_states(s);
 
-	s->seldom = getenv("SHMALLOC_SOAK") ? 4 : death == CLOSING_UP ? 20 : 200; /* what stands twice must not come to life again */
+	s->seldom = getenv("SHMALLOC_SOAK") ? 4
+	            : death == CLOSING_UP   ? 20
+	                                    : 200; /* what stands twice must not come to life again */
 	reclaim(s, outer);
 	cr_assert(outer->n > 40 && outer->n < MOST_STATES, "%u states", outer->n);
 	account(s);

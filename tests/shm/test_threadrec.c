@@ -276,7 +276,7 @@ TEST_ON_IMAGES(threadrec, an_intent_of_another_generation_is_void, PAGES)
 	shmi_store(&s.rec->intent.op, SHMI_INTENT_TAKE);
 	struct shmi_reclaim r = reclaim(&s);
 
-	cr_assert_eq(r.bad, 1);
+	cr_assert_eq(r.bad, 0, "an honest thread leaves it, when the span has been closed since");
 	cr_assert_eq(r.put, 0);
 	cr_assert_eq(word_of(&s, s.own, 0), ~0xffull);
 }

@@ -291,7 +291,8 @@ Test(service, passed_what_is_no_use)
 		else if (i == 2)
 			s->pass[0] = memfd_create("no socket", MFD_CLOEXEC);
 		else
-			s->pass[0] = bound(s->d.socket, SOCK_SEQPACKET, true), s->pass[1] = dup(s->pass[0]), s->n_pass = 2;
+			s->pass[0] = bound(s->d.socket, SOCK_SEQPACKET, true), s->pass[1] = dup(s->pass[0]),
+			s->n_pass = 2;
 		start(s);
 		cr_expect_eq(ended(s, log, sizeof(log)), 1);
 		cr_expect_not_null(strstr(log, why[i]), "%d: %s", i, log);
@@ -334,9 +335,8 @@ Test(service, reset_without_a_socket_drops_nothing)
 	cr_expect_eq(test_daemon_stop(&s->d), 0);
 	nowhere = s->d;
 	snprintf(nowhere.socket, sizeof(nowhere.socket), "%s/no/such/place", s->d.dir);
-	cr_expect_eq(test_daemon_refused(
-	                     &nowhere, &(struct test_daemon_options){.args = reset}, said, sizeof(said)),
-	        1);
+	cr_expect_eq(
+	        test_daemon_refused(&nowhere, &(struct test_daemon_options){.args = reset}, said, sizeof(said)), 1);
 	cr_expect_not_null(strstr(said, "cannot listen on"), "%s", said);
 	start_ready(s);
 	cr_expect_eq(child_run(find_root, root_name), 0);
