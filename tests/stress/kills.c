@@ -311,7 +311,7 @@ static void run_phase(enum phase phase, uint32_t clients, uint32_t daemons, int6
 
 	atomic_store(&campaign.board->phase, phase);
 	while ((t->client_kills < clients || t->daemon_kills < daemons) &&
-	        atomic_load(&campaign.board->violations) < 20) {
+	        !atomic_load(&campaign.board->violations)) {
 		one_step(phase, clients, daemons);
 		look_for_ends();
 		if (since_audit >= KILLS_PER_AUDIT || t->daemon_kills >= restarts + RESTARTS_PER_AUDIT) {

@@ -219,20 +219,47 @@ static void audit_journal(struct finder *f)
 
 /* ---- the heap ---- */
 
+static uint32_t class_bytes[SHMI_CLASSES];
+
 static bool in_doubt(uint64_t off)
 {
 	struct board *b = campaign.board;
 
 	for (uint32_t i = 0; i < b->n_doubts; i++)
-		if (b->doubt[i].off == off) {
-			b->doubt[i].off = 0;
+		if (b->doubt[i].size && b->doubt[i].off == off) {
+			b->doubt[i].size = 0;
+			return true;
+		}
+	return false;
+}
+
+/* Is a block of `bytes` what the library gives to this request? Blocks of a class are at most a third longer than need be;
+ * alignment may ask for more. */
+static bool fits(const struct doubt *d, uint64_t bytes, bool large)
+{
+	if (large)
+		return bytes == shmi_npages_bytes(shmi_npages_of(d->size)) ||
+		       (bytes > d->size && bytes <= d->size + d->size / 8 + 2 * SHMI_PAGE_SIZE); /* from a cache */
+	if (d->alignment <= 16)
+		return d->size <= SHMI_SMALL_MAX && bytes == class_bytes[shmi_class_of(d->size)];
+	return bytes % d->alignment == 0 && bytes >= d->size &&
+	       bytes <= 4ull * (d->size > d->alignment ? d->size : d->alignment);
+}
+
+static bool asked_for(uint64_t bytes, bool large)
+{
+	struct board *b = campaign.board;
+
+	for (uint32_t i = 0; i < b->n_doubts; i++)
+		if (b->doubt[i].size && !b->doubt[i].off && fits(&b->doubt[i], bytes, large)) {
+			b->doubt[i].size = 0;
 			return true;
 		}
 	return false;
 }
 
 /* An allocated block that no entry knows. */
-static void judge(struct finder *f, uint64_t off, uint32_t page, uint32_t *written_off)
+static void judge(struct finder *f, uint64_t off, uint32_t page, uint64_t bytes, uint32_t *written_off)
 {
 	struct board *b = campaign.board;
 	struct shmi_word word = shmi_span_word(f->img, (shmi_page){page});
@@ -244,12 +271,12 @@ static void judge(struct finder *f, uint64_t off, uint32_t page, uint32_t *writt
 		--*written_off;
 		f->written_off_room--;
 		b->written_off++;
-	} else if (b->allow_unknown) {
-		b->allow_unknown--;
+	} else if (asked_for(bytes, word.state == SHMI_SPAN_LARGE)) {
 		b->lost++;
 	} else {
-		violation("audit: %llx is allocated and nobody's: span %u, state %u, class %u, owner %u",
-		        (unsigned long long)off, page, word.state, word.sclass.c, word.owner);
+		violation("audit: %llx is allocated and nobody's: %llu bytes, span %u, state %u, class %u, owner %u",
+		        (unsigned long long)off, (unsigned long long)bytes, page, word.state, word.sclass.c,
+		        word.owner);
 	}
 }
 
@@ -270,7 +297,7 @@ static void audit_small(struct finder *f, const struct shmi_walk *walk)
 		for (; lost; lost &= lost - 1) {
 			uint32_t slot = w * 64 + (uint32_t)__builtin_ctzll(lost);
 
-			judge(f, shmi_page_off(walk->page).b + (uint64_t)slot * class->size, walk->page.i,
+			judge(f, shmi_page_off(walk->page).b + (uint64_t)slot * class->size, walk->page.i, class->size,
 			        &written_off);
 		}
 	}
@@ -294,7 +321,7 @@ static void audit_heap(struct finder *f)
 		else if (walk.word.state != SHMI_SPAN_LARGE)
 			audit_small(f, &walk);
 		else if (!((f->marks.cached[at] | f->marks.journaled[at]) & 1))
-			judge(f, shmi_page_off(walk.page).b, walk.page.i, &none);
+			judge(f, shmi_page_off(walk.page).b, walk.page.i, shmi_npages_bytes(walk.pages), &none);
 	}
 }
 
@@ -321,13 +348,15 @@ void audit(struct worker *w, bool last)
 	counter = shmi_load(&img->super->counters.slots_written_off);
 	f.written_off_room = counter - b->written_off_counter;
 	b->written_off_counter = counter;
+	for (uint32_t c = 0; c < SHMI_CLASSES; c++)
+		class_bytes[c] = img->classes[c].size;
 	mark_caches(&f);
 	audit_journal(&f);
 	audit_heap(&f);
 	b->audits++;
 	b->audited += f.live;
 	b->most_live = f.live > b->most_live ? f.live : b->most_live;
-	b->allow_unknown = b->n_doubts = 0;
+	b->n_doubts = 0;
 	for (uint32_t i = 0; i < f.n_lost; i++)
 		shma_free(shma_from_off(w->heap, f.lost[i]));
 	for (uint32_t i = 0; last && i < SLOTS * REGION; i++)

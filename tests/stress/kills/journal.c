@@ -112,6 +112,8 @@ void journal_alloc(struct worker *w, uint32_t number, uint32_t size, uint32_t al
 	uint32_t seq = (uint32_t)test_random_next(&w->random), stops;
 	bool scoped = flags & SHMA_SCOPED;
 
+	e->size = size;
+	e->seq = alignment;
 	set(w, e, E_ALLOCATING, scoped, 0);
 	int64_t before = call_begin(w, &stops);
 	void *block = shma_heap_alloc(w->heap, size, alignment, flags | (seq & 1 ? SHMA_NOSCAN : 0));
@@ -123,6 +125,8 @@ void journal_alloc(struct worker *w, uint32_t number, uint32_t size, uint32_t al
 	}
 	if (!may_give_up(w))
 		violation("slot %u: malloc of %u bytes: %s", w->number, size, strerror(errno));
+	w->slot->given_up = size;
+	w->slot->given_up_alignment = alignment;
 	set(w, e, E_EMPTY, false, 0);
 }
 
@@ -141,7 +145,7 @@ void journal_realloc(struct worker *w, uint32_t number, uint32_t size)
 	struct entry *e = begin(w, number);
 	uint64_t word = atomic_load(&e->word), off = entry_off(word);
 	bool scoped = entry_scoped(word), filled = entry_state(word) != E_FILLING;
-	uint32_t old = e->size, seq = (uint32_t)test_random_next(&w->random) & ~1u, stops;
+	uint32_t old = e->size, old_seq = e->seq, seq = (uint32_t)test_random_next(&w->random) & ~1u, stops;
 	void *block = shma_from_off(w->heap, off);
 
 	if (!sound(w, e, block, old))
@@ -149,6 +153,8 @@ void journal_realloc(struct worker *w, uint32_t number, uint32_t size)
 	if (!size)
 		size = 1;
 	set(w, e, E_RESIZING, scoped, off);
+	e->size = size;
+	e->seq = 0;
 	int64_t before = call_begin(w, &stops);
 	void *moved = shma_realloc(block, size);
 
@@ -156,15 +162,19 @@ void journal_realloc(struct worker *w, uint32_t number, uint32_t size)
 	if (!moved) {
 		if (!may_give_up(w))
 			violation("slot %u: realloc to %u bytes: %s", w->number, size, strerror(errno));
+		w->slot->given_up = size;
+		w->slot->given_up_alignment = 0;
+		e->size = old;
+		e->seq = old_seq;
 		atomic_store(&e->word, word);
 		return;
 	}
 	uint32_t kept = (old < size ? old : size) & ~7u; /* the last bytes depend on the length */
 
-	if (filled && !pattern_check(moved, off, kept, e->seq))
+	if (filled && !pattern_check(moved, off, kept, old_seq))
 		violation("slot %u: block %llx lost bytes when it became %u long", w->number, (unsigned long long)off,
 		        size);
-	fill(w, e, moved, scoped, size, seq | (e->seq & 1));
+	fill(w, e, moved, scoped, size, seq | (old_seq & 1));
 }
 
 void journal_free(struct worker *w, uint32_t number)
@@ -217,12 +227,12 @@ uint32_t journal_take(struct worker *w, uint32_t place)
 
 /* ---- deaths ---- */
 
-static void doubt(uint64_t off)
+static void doubt(uint64_t off, uint32_t size, uint32_t alignment)
 {
 	struct board *b = campaign.board;
 
 	if (b->n_doubts < DOUBTS)
-		b->doubt[b->n_doubts++] = (struct doubt){off};
+		b->doubt[b->n_doubts++] = (struct doubt){off, size ? size : 1, alignment};
 	else
 		violation("more blocks in doubt than there is room for");
 }
@@ -238,9 +248,10 @@ static void bury_current(uint32_t slot)
 	if (!e || entry_owner(word) != slot || (state != E_ALLOCATING && state != E_FREEING && state != E_RESIZING))
 		return;
 	if (!entry_scoped(word)) {
-		b->allow_unknown += state != E_FREEING;
+		if (state != E_FREEING)
+			doubt(0, e->size, e->seq);
 		if (state != E_ALLOCATING)
-			doubt(entry_off(word));
+			doubt(entry_off(word), 1, 0);
 	}
 	atomic_store(&e->word, 0);
 }
@@ -252,6 +263,9 @@ void journal_bury(uint32_t slot)
 	uint32_t n = slot < PLAYERS * 2 ? REGION : MIX_REGION;
 
 	bury_current(slot);
+	if (b->slot[slot].given_up)
+		doubt(0, b->slot[slot].given_up, b->slot[slot].given_up_alignment);
+	b->slot[slot].given_up = 0;
 	atomic_store(&b->slot[slot].parked, 0);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t word = atomic_load_explicit(&region[i].word, memory_order_relaxed);

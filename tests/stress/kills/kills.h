@@ -20,7 +20,7 @@
  *	MAILED      whoever takes it out of its place has it; in no place: it was on its way
  *
  * An audit finds each block that is allocated and that no entry knows: it must be one of those in doubt, or one of the at most one
- * per killed thread that nobody was told of, or a slot that the daemon has written off. Then it is freed, so that the next
+ * per killed thread that nobody was told of, and then of a size that fits the thread's last request, or a slot that the daemon has written off. Then it is freed, so that the next
  * audit starts from nothing. So no block in doubt stays undecided, and the last audit finds an empty heap.
  */
 #ifndef STRESS_KILLS_H
@@ -51,8 +51,8 @@ enum entry_state { E_EMPTY, E_ALLOCATING, E_FILLING, E_LIVE, E_FREEING, E_RESIZI
 
 struct entry {
 	_Atomic uint64_t word; /* bits 0..47 offset, 48..55 owner's slot, 56..59 state, 60 scoped */
-	uint32_t size;
-	uint32_t seq; /* bit 0: noscan */
+	uint32_t size; /* while ALLOCATING or RESIZING: what is asked for */
+	uint32_t seq; /* bit 0: noscan; while ALLOCATING or RESIZING the alignment */
 };
 
 static inline uint64_t entry_word(enum entry_state state, uint32_t owner, bool scoped, uint64_t off)
@@ -91,14 +91,19 @@ struct slot {
 	uint64_t slow[PHASES]; /* how many of them took over SLOW_NS */
 	uint64_t longest_other_ns[PHASES]; /* of trim, detach and attach */
 	uint64_t calls, checked, gave_up;
+	uint32_t given_up,
+	        given_up_alignment; /* the last size that it gave up: may have been granted, for nobody, when it dies */
 };
 
 #define SLOW_NS 100000000ll
 
 enum command { DO_NOTHING, DO_PROBE, DO_AUDIT, DO_CLOSE };
 
+/* What a death leaves open: whether the block at `off` is free; or, with 0, whether one was allocated for a request of so
+ * many bytes. */
 struct doubt {
 	uint64_t off;
+	uint32_t size, alignment; /* size 0: settled */
 };
 
 struct board {
@@ -114,7 +119,7 @@ struct board {
 	int64_t probed_ns; /* when the last probe was answered */
 	bool trim; /* the daemon was away since the last audit: clients pay what they owe before they park */
 	/* what deaths since the last audit allow; [W nemesis, auditor in an audit] */
-	uint32_t allow_unknown, n_doubts;
+	uint32_t n_doubts;
 	struct doubt doubt[DOUBTS];
 	/* found by audits; [W auditor] */
 	uint64_t audits, audited, lost, undone, written_off, written_off_counter, orphans, most_live;
