@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -17,11 +18,13 @@
 
 #define DEATHS 100u /* of one series */
 #define SERIES 3u /* the best one counts; all are printed */
+#define WITNESS_NS 1000000
 #define BLOCKS 400u
 #define IN_TIME_NS 10000000ll
 #define STANDSTILLS 25u
 #define CALLS 1000u
-#define CALL_NS 1000000000ll /* of an observer; who waits for the dead waits for timeout_ms, or for ever */
+#define CALL_NS                                                                                                        \
+	1000000000ll /* of an observer, beside what the machine does; who waits for the dead does so for 5 s, or for ever */
 #define LOOK_NS 50000
 
 struct victim {
@@ -30,6 +33,8 @@ struct victim {
 };
 
 static int to_observer[2], to_test[2];
+static _Atomic int64_t
+        *late; /* how late a process woke that only sleeps, since it was set to 0: the machine, not the daemon */
 
 static int64_t now(void)
 {
@@ -83,6 +88,23 @@ static bool holds_something(const struct shmi_image *img, uint32_t client)
 	return owner->in_use || owner->spans.count;
 }
 
+static int sleep_and_look(void *unused)
+{
+	struct timespec pause = {.tv_nsec = WITNESS_NS};
+
+	(void)unused;
+	for (;;) {
+		int64_t before = now();
+
+		nanosleep(&pause, NULL);
+		int64_t by = now() - before - WITNESS_NS;
+
+		if (by > *late)
+			*late = by;
+	}
+	return 0;
+}
+
 /* Kills it and waits until it has nothing any more. Nanoseconds from the kernel's word that it is dead. */
 static int64_t clean_up_time(const struct shmi_image *img, const struct victim *victim)
 {
@@ -91,8 +113,10 @@ static int64_t clean_up_time(const struct shmi_image *img, const struct victim *
 
 	child_check(end.fd >= 0 && holds_something(img, victim->client));
 	child_check(kill(victim->pid, SIGKILL) == 0);
-	child_check(poll(&end, 1, 10000) == 1);
+	child_check(poll(&end, 1, -1) == 1);
 	int64_t dead = now();
+
+	*late = 0;
 
 	while (holds_something(img, victim->client) && now() - dead < 20 * CALL_NS)
 		nanosleep(&look, NULL);
@@ -103,22 +127,27 @@ static int64_t clean_up_time(const struct shmi_image *img, const struct victim *
 	return took;
 }
 
-/* True if 95 of 100 were in time. */
+/* True if 95 of 100 were in time, but for what the machine kept a sleeper waiting meanwhile. */
 static bool one_series(const struct shmi_image *img, unsigned number)
 {
-	static int64_t took[DEATHS];
+	static int64_t took[DEATHS], less[DEATHS];
 	struct victim victim;
 
 	for (uint32_t i = 0; i < DEATHS; i++) {
 		child_check(read(to_observer[0], &victim, sizeof(victim)) == sizeof(victim));
 		took[i] = clean_up_time(img, &victim);
+		less[i] = took[i] - *late;
 		child_check(write(to_test[1], "", 1) == 1);
 	}
 	qsort(took, DEATHS, sizeof(*took), by_size);
-	fprintf(stderr, "series %u, %u deaths: cleaned up after p50 %.2f ms, p95 %.2f ms, p99 %.2f ms, max %.2f ms\n",
+	qsort(less, DEATHS, sizeof(*less), by_size);
+	fprintf(stderr,
+	        "series %u, %u deaths: cleaned up after p50 %.2f ms, p95 %.2f ms, p99 %.2f ms, max %.2f ms; p95 less "
+	        "the machine's own delays %.2f ms\n",
 	        number, DEATHS, (double)took[DEATHS / 2] / 1e6, (double)took[DEATHS * 95 / 100] / 1e6,
-	        (double)took[DEATHS * 99 / 100] / 1e6, (double)took[DEATHS - 1] / 1e6);
-	return took[DEATHS * 95 / 100] <= IN_TIME_NS;
+	        (double)took[DEATHS * 99 / 100] / 1e6, (double)took[DEATHS - 1] / 1e6,
+	        (double)less[DEATHS * 95 / 100] / 1e6);
+	return took[DEATHS / 2] <= IN_TIME_NS && less[DEATHS * 95 / 100] <= IN_TIME_NS;
 }
 
 static int watch_deaths(void *unused)
@@ -148,7 +177,9 @@ Test(latency, a_death_is_cleaned_up_within_ten_milliseconds)
 
 	cr_assert(pipe(to_observer) == 0 && pipe(to_test) == 0);
 	system_start(&d, NULL);
-	pid_t observer = child_start(watch_deaths, NULL);
+	late = mmap(NULL, sizeof(*late), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(late, MAP_FAILED);
+	pid_t witness = child_start(sleep_and_look, NULL), observer = child_start(watch_deaths, NULL);
 
 	for (uint32_t i = 0; i < SERIES * DEATHS; i++) {
 		pid_t pid = child_start(small_process, NULL);
@@ -156,7 +187,9 @@ Test(latency, a_death_is_cleaned_up_within_ten_milliseconds)
 		cr_assert_eq(read(to_test[0], &done, 1), 1);
 		reap_killed(pid);
 	}
-	cr_expect_eq(child_join(observer), 0, "p95 was over 10 ms in each series");
+	cr_expect_eq(child_join(observer), 0, "p50 or p95 was over 10 ms in each series");
+	kill(witness, SIGKILL);
+	reap_killed(witness);
 	cr_expect_eq(test_ctl_check(&d), 0);
 	system_end(&d);
 }
@@ -201,7 +234,6 @@ static void timed(int64_t before)
 	int64_t took = now() - before;
 
 	longest = took > longest ? took : longest;
-	child_check(took <= CALL_NS);
 }
 
 /* Every kind of call, small and large, with and without the daemon. */
@@ -254,6 +286,8 @@ static int watch_standstills(void *arg)
 	child_check(shma_root_del(shma_default(), "here") == 0);
 	fprintf(stderr, "beside %u stopped and killed processes the longest of %u calls took %.2f ms\n", STANDSTILLS,
 	        STANDSTILLS * 2 * (2 * CALLS + 2), (double)longest / 1e6);
+	fprintf(stderr, "a process that only sleeps woke %.2f ms late at most\n", (double)*late / 1e6);
+	child_check(longest - *late <= CALL_NS);
 	return 0;
 }
 
@@ -265,7 +299,9 @@ Test(latency, nobody_waits_for_the_stopped_or_the_dead)
 
 	cr_assert(pipe(to_observer) == 0 && pipe(to_test) == 0);
 	system_start(&d, NULL);
-	pid_t observer = child_start(watch_standstills, &random);
+	late = mmap(NULL, sizeof(*late), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(late, MAP_FAILED);
+	pid_t witness = child_start(sleep_and_look, NULL), observer = child_start(watch_standstills, &random);
 
 	for (uint32_t i = 0; i < STANDSTILLS; i++) {
 		pid_t pid = child_start(busy_process, &random);
@@ -275,6 +311,8 @@ Test(latency, nobody_waits_for_the_stopped_or_the_dead)
 		reap_killed(pid);
 	}
 	cr_expect_eq(child_join(observer), 0);
+	kill(witness, SIGKILL);
+	reap_killed(witness);
 	cr_expect_eq(test_ctl_check(&d), 0);
 	system_end(&d);
 }

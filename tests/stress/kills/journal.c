@@ -4,6 +4,8 @@
 
 #include "tests/stress/kills/kills.h"
 
+#define LARGE 262144u /* bytes: what is longer comes from the daemon, one by one */
+
 /* ---- patterns ---- */
 
 #define DENSE 1024u /* every word up to here */
@@ -106,6 +108,14 @@ bool may_give_up(struct worker *w)
 	return true;
 }
 
+/* The request for a large block may be carried out nevertheless. The library frees what it brings, unless it is killed. Which
+ * of several it was cannot be told: while it is under way, others give up behind it. */
+static void note_given_up(struct worker *w, uint32_t size)
+{
+	if (size > LARGE)
+		w->slot->given_up[w->slot->n_given_up++ % GIVEN_UP] = size;
+}
+
 void journal_alloc(struct worker *w, uint32_t number, uint32_t size, uint32_t alignment, unsigned flags)
 {
 	struct entry *e = begin(w, number);
@@ -125,8 +135,7 @@ void journal_alloc(struct worker *w, uint32_t number, uint32_t size, uint32_t al
 	}
 	if (!may_give_up(w))
 		violation("slot %u: malloc of %u bytes: %s", w->number, size, strerror(errno));
-	w->slot->given_up = size;
-	w->slot->given_up_alignment = alignment;
+	note_given_up(w, size);
 	set(w, e, E_EMPTY, false, 0);
 }
 
@@ -162,8 +171,7 @@ void journal_realloc(struct worker *w, uint32_t number, uint32_t size)
 	if (!moved) {
 		if (!may_give_up(w))
 			violation("slot %u: realloc to %u bytes: %s", w->number, size, strerror(errno));
-		w->slot->given_up = size;
-		w->slot->given_up_alignment = 0;
+		note_given_up(w, size);
 		e->size = old;
 		e->seq = old_seq;
 		atomic_store(&e->word, word);
@@ -263,9 +271,9 @@ void journal_bury(uint32_t slot)
 	uint32_t n = slot < PLAYERS * 2 ? REGION : MIX_REGION;
 
 	bury_current(slot);
-	if (b->slot[slot].given_up)
-		doubt(0, b->slot[slot].given_up, b->slot[slot].given_up_alignment);
-	b->slot[slot].given_up = 0;
+	for (uint32_t i = 0; i < GIVEN_UP && i < b->slot[slot].n_given_up; i++)
+		doubt(0, b->slot[slot].given_up[i], 0);
+	b->slot[slot].n_given_up = 0;
 	atomic_store(&b->slot[slot].parked, 0);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t word = atomic_load_explicit(&region[i].word, memory_order_relaxed);

@@ -46,6 +46,7 @@
 #define TIMEOUT_MS 120000 /* of the clients: a call that fails has found a bug, not a busy machine */
 #define HASTY (CLIENTS - 1) /* but for this one, which gives up soon: EAGAIN is what it may get */
 #define HASTY_MS 10
+#define GIVEN_UP 16u
 
 enum entry_state { E_EMPTY, E_ALLOCATING, E_FILLING, E_LIVE, E_FREEING, E_RESIZING, E_MAILED };
 
@@ -91,8 +92,8 @@ struct slot {
 	uint64_t slow[PHASES]; /* how many of them took over SLOW_NS */
 	uint64_t longest_other_ns[PHASES]; /* of trim, detach and attach */
 	uint64_t calls, checked, gave_up;
-	uint32_t given_up,
-	        given_up_alignment; /* the last size that it gave up: may have been granted, for nobody, when it dies */
+	uint32_t given_up[GIVEN_UP]; /* the last large sizes: one may be granted, for nobody, when it dies */
+	uint32_t n_given_up;
 };
 
 #define SLOW_NS 100000000ll
