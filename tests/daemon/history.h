@@ -20,7 +20,7 @@
 
 static const struct death_plan sample = {.deaths = {150, 30}, .deeper = {2}, .orphans = true};
 static const struct death_plan sample_recovery = {.deaths = {1, 200, 30}, .deeper = {1, 2}};
-static const struct death_plan soak = {.deaths = {UINT32_MAX, 1000, 100}, .deeper = {40, 2}, .orphans = true};
+static const struct death_plan soak = {.deaths = {UINT32_MAX, UINT32_MAX, 40}, .deeper = {80, 1}, .orphans = true};
 static const struct death_plan soak_recovery = {.deaths = {1, UINT32_MAX, 400}, .deeper = {1, 100}};
 
 static inline void run(const struct death_case *c)

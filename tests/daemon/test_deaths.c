@@ -2,7 +2,8 @@
  * says how, and what must hold); test_deaths_clients has what makes and ends clients. Prints a table: deed, its stores, kills in
  * it, kills in the recovery from these, kills in the recovery from those.
  *
- * SHMALLOC_SOAK=1: every store of each deed, and of each recovery of a small heap, instead of a sample. */
+ * SHMALLOC_SOAK=1: every store of each deed instead of a sample, and of each recovery from it (from 80 of them, where the deed has more
+ * stores), and some of the recoveries from those. */
 #include "tests/daemon/history.h"
 
 /* ---- refill ---- */

@@ -8,6 +8,8 @@
 #include "daemon/clients.h"
 #include "daemon/scavenger.h"
 
+#define PROGRESS_S 15
+
 /* ---- clients ---- */
 
 struct death_client deaths_attach(struct deaths *d, struct peer peer)
@@ -170,6 +172,26 @@ static bool is_chosen(size_t i, size_t n, uint32_t most, uint64_t shift)
 	return most && (stride <= 1 || (i + shift) % stride == 0);
 }
 
+static double seconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* A line now and then, in a campaign. */
+static void progress(struct deaths *d)
+{
+	double now = seconds();
+
+	if (now - d->told < PROGRESS_S)
+		return;
+	d->told = now;
+	fprintf(stderr, "%s%s: %llu kills, after store %zu of %zu\n", d->c->name, d->orphaned ? " with its client" : "",
+	        (unsigned long long)d->kills, d->at[0], d->of[0]);
+}
+
 static void explore(struct deaths *d, const struct stores *log)
 {
 	uint32_t level = d->level, deaths = d->plan->deaths[level], deeper = d->plan->deeper[level];
@@ -184,6 +206,7 @@ static void explore(struct deaths *d, const struct stores *log)
 			d->kills++;
 			d->by_level[level]++;
 			take_over(d, NULL);
+			progress(d);
 		}
 		if (deep) {
 			struct stores next;
@@ -273,21 +296,13 @@ void deaths_heading(void)
 	        "thrice", "seconds", "violations");
 }
 
-static double seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 uint64_t deaths_run(const struct death_case *c, const struct death_plan *plan)
 {
 	static struct deaths d;
 	struct stores deed;
 	double begun = seconds();
 
-	d = (struct deaths){.c = c, .plan = plan, .random = test_random_init(c->name)};
+	d = (struct deaths){.c = c, .plan = plan, .random = test_random_init(c->name), .told = begun};
 	stores_init(&deed);
 	world_init(&d.w, c->limit);
 	rehearse(&d, &deed);

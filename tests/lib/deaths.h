@@ -69,6 +69,7 @@ struct deaths {
 	struct test_random random;
 	/* the book */
 	uint64_t kills, by_level[DEATHS_LEVELS], traps, violations;
+	double told; /* when there was a line about it */
 };
 
 /* Goes through a case and prints a line of a table. Returns the violations, the first few of which it has described. */
