@@ -60,8 +60,14 @@ static uint64_t ctl_due(const struct shmi_image *img)
 {
 	uint64_t due = 0;
 
-	for (uint32_t n = 0; n < CTL_RANGES; n++)
+	for (uint32_t n = 0; n < PART_RECORDS; n++)
 		due += ctl_range(img, n).len;
+	for (uint32_t t = 0; t < SHMI_MAX_THREADS; t++) {
+		const struct shmi_thread_slot *slot = shmi_thread_slot_at(img, t);
+
+		due += slot->head ? SHMI_THREAD_HEAD_BYTES : 0;
+		due += (uint64_t)__builtin_popcount(slot->parts & ((1u << SHMI_ATTRS) - 1)) * img->geo.part_bytes;
+	}
 	return due;
 }
 
