@@ -200,7 +200,7 @@ static enum outcome run(struct core *core, struct caller *caller, const struct w
 {
 	struct call call = {core, caller, req};
 
-	if (table[req->kind].whole && !core->heap->fenced)
+	if (!core->heap->fenced) /* statistics are to say so, too */
 		damage_look_for_cuts(core);
 	if (table[req->kind].whole && core->heap->fenced)
 		return core_fail(core, WIRE_E_DAMAGED, "the heap is damaged");

@@ -72,6 +72,19 @@ static void cut_under_an_idle_heap(enum heap_object object)
 	end(t);
 }
 
+/* Whoever asks how the heap is, is told, and not that he may not ask. */
+Test(damage, statistics_are_the_first_to_know)
+{
+	struct test_core *t = begin();
+	struct dialogue *d = test_core_attach(t, 1000);
+
+	t->cut[HEAP_CTL] = 1;
+	t->req = (struct wire_msg){.kind = WIRE_QUERY, .u.query = {.kind = WIRE_Q_STATS}};
+	cr_assert_eq(test_core_ask(t, d), WIRE_STATS);
+	cr_assert(t->reply.u.stats.damaged);
+	end(t);
+}
+
 Test(damage, ctl_cut_under_an_idle_heap)
 {
 	cut_under_an_idle_heap(HEAP_CTL);
