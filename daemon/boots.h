@@ -2,8 +2,8 @@
  *
  * The count lies in the state object. A start is counted before anything else of the heap is looked at, and struck out when
  * the daemon serves: adopted, checked, in its loop. What kills a serving daemon from outside (SIGKILL, an operator, the OOM killer)
- * is not the heap's fault and does not count; a crash of its own does, until it has served for BOOTS_GOOD_MS: what clients
- * ask for in the first moments may be what it dies of. A start that is refused in words, and a clean stop, do not count.
+ * is not the heap's fault and does not count; a crash of its own does, and a loop that computes without end until the watchdog
+ * ends it, until it has served for BOOTS_GOOD_MS: what clients ask for in the first moments may be what it dies of. A start that is refused in words, and a clean stop, do not count.
  * After BOOTS_MOST in a row the next start sets the heap aside (daemon/aside.h) and makes a new one.
  */
 #ifndef DAEMON_BOOTS_H
@@ -27,6 +27,9 @@ void boots_begin(struct shmi_state *state);
 
 /* It serves: it counts only if it crashes by itself. */
 void boots_ready(void);
+
+/* The event loop turns. */
+void boots_turned(void);
 
 /* It has served long enough, or stops as it should: it does not count whatever happens. `state` may go. */
 void boots_good(void);

@@ -162,6 +162,7 @@ static void on_alive(void *ctx)
 	struct server *server = ctx;
 
 	notify_alive();
+	boots_turned();
 	timer_start(&server->alive, (int)notify_alive_ms());
 }
 

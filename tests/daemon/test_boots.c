@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/aside.h"
@@ -24,6 +26,7 @@ struct fixture {
 	struct objects objects;
 	struct heap heap;
 	bool adopted;
+	atomic_bool serves;
 	int log;
 };
 
@@ -62,9 +65,9 @@ static void end(struct fixture *f)
 }
 
 /* How a daemon's life goes on after it has opened the heap. */
-enum life { NEVER_READY, READY_KILLED, READY_SEGV, READY_ABORTED, READY_BUS, GOOD_SEGV, SEGV };
+enum life { NEVER_READY, READY_KILLED, READY_SEGV, READY_ABORTED, READY_BUS, GOOD_SEGV, SEGV, STARVED, BUSY };
 
-static void die(enum life life)
+static void die(struct fixture *f, enum life life)
 {
 	if (life != NEVER_READY && life != SEGV)
 		boots_ready();
@@ -77,13 +80,32 @@ static void die(enum life life)
 
 		*(volatile char *)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) = 1;
 	}
+	atomic_store(&f->serves, true);
+	while (life == STARVED) /* until the parent, as a watchdog, ends it */
+		pause();
+	for (volatile unsigned i = 0; life == BUSY;)
+		i++;
 	raise(life == NEVER_READY || life == READY_KILLED ? SIGKILL : SIGSEGV);
+}
+
+/* As a service manager does it, once the process is ready and, if it is to be `busy`, has computed long enough to see that. */
+static void watchdog(struct fixture *f, pid_t child, bool busy)
+{
+	struct timespec t = {0}, wait = {.tv_nsec = 10000000};
+	clockid_t clock;
+
+	cr_assert_eq(clock_getcpuclockid(child, &clock), 0);
+	while ((busy && !clock_gettime(clock, &t) && t.tv_sec < 2) || !atomic_load(&f->serves))
+		nanosleep(&wait, NULL);
+	kill(child, SIGABRT);
 }
 
 /* A daemon that opens the heap, and dies. The signal that ended it, 0 if the heap could not be opened. */
 static int live(struct fixture *f, enum life life)
 {
 	int status;
+
+	atomic_store(&f->serves, false);
 	pid_t child = fork();
 
 	if (!child) {
@@ -92,9 +114,11 @@ static int live(struct fixture *f, enum life life)
 		signal(SIGABRT, SIG_DFL);
 		guard_install();
 		if (!store_open(&f->objects, &f->heap, &f->config, &f->adopted))
-			die(life);
+			die(f, life);
 		_exit(1);
 	}
+	if (life == STARVED || life == BUSY)
+		watchdog(f, child, life == BUSY);
 	cr_assert_eq(waitpid(child, &status, 0), child);
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
@@ -169,7 +193,7 @@ Test(boots, what_counts_after_ready)
 		uint32_t counts;
 	} lives[] = {{READY_KILLED, SIGKILL, 0}, {GOOD_SEGV, SIGSEGV, 0}, {READY_SEGV, SIGSEGV, 1},
 	        {READY_KILLED, SIGKILL, 0}, {READY_ABORTED, SIGABRT, 1}, {READY_BUS, SIGBUS, 2},
-	        {GOOD_SEGV, SIGSEGV, 0}, {SEGV, SIGSEGV, 1}};
+	        {GOOD_SEGV, SIGSEGV, 0}, {SEGV, SIGSEGV, 1}, {STARVED, SIGABRT, 0}, {BUSY, SIGABRT, 1}};
 	struct fixture *f = begin();
 
 	for (size_t i = 0; i < sizeof(lives) / sizeof(lives[0]); i++) {
