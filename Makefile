@@ -13,6 +13,11 @@ sbindir    ?= $(prefix)/sbin
 libdir     ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
+# systemd looks below /usr/local/lib and /usr/lib
+unitdir     ?= $(prefix)/lib/systemd/system
+userunitdir ?= $(prefix)/lib/systemd/user
+sysusersdir ?= $(prefix)/lib/sysusers.d
+tmpfilesdir ?= $(prefix)/lib/tmpfiles.d
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(patsubst $(BUILD)/%,%,$(2)))
@@ -58,6 +63,7 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 	$(patsubst %,client/%.c,tcache tcput held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
+SERVICE  := $(BUILD)/system/across $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
 
@@ -156,6 +162,24 @@ $(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 
+# For tests/system/systemd.sh: a client, and the daemon of another layout version.
+$(BUILD)/system/across: tests/system/across.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
+
+NEXT_O := $(BUILD)/next/image.o $(BUILD)/next/check_meta.o
+$(BUILD)/next/shm/layout.h: shm/layout.h
+	@mkdir -p $(@D)
+	$(Q)sed -E 's/^(#define SHMI_LAYOUT_VERSION) .*/\1 4711u/' $< >$@
+$(NEXT_O): $(BUILD)/next/%.o: shm/%.c $(BUILD)/next/shm/layout.h
+	$(call say,CC,$@)
+	$(Q)$(CC) -I$(BUILD)/next $(CF) $(WARN) -c $< -o $@
+$(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
+
 # ---- tests: each suite links what it tests ----
 
 TEST_LINK_shm    = $(BUILD)/libtest.a $(BUILD)/libshm.a
@@ -180,7 +204,7 @@ $(BUILD)/tests/system/test_replay_check: $(BUILD)/tests/bench/replay/check.o
 
 suites: $(SUITES)
 stress: $(STRESS)
-everything: $(PROGRAMS) $(EXAMPLES) $(BENCH) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE)
+everything: $(PROGRAMS) $(EXAMPLES) $(BENCH) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
@@ -189,10 +213,11 @@ TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stac
 
 .PHONY: deps check soak mutants demo bench lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/mutants/run.sh
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/units.sh \
+		tests/system/systemd.sh tests/mutants/run.sh
 
 soak: everything ## the same tests with larger counts and all traces: hours
-	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE)
+	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/systemd.sh
 
 mutants: everything ## plant faults in a copy of the sources, one at a time: do the tests notice each of them?
 	@$(TEST_ENV) tests/mutants/run.sh
@@ -257,20 +282,23 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libcriterion-dev libzstd-dev
+DEPS_TEST := systemd systemd-container
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 .PHONY: deps-if-missing tsan-here coverage-here always
 deps: ## install what building, testing and linting needs (Debian; asks for root)
-	@tests/deps.sh $(DEPS) $(DEPS_LINT)
+	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_LINT)
 deps-if-missing:
 	@tests/deps.sh $(DEPS)
 
 # ---- install: one list drives install and uninstall: mode, built file, place ----
 
-PC := $(BUILD)/shmalloc.pc
-$(PC): client/shmalloc.pc.in always # for whatever prefix this call has
+# What is generated from NAME.in, for whatever prefix this call has.
+PC    := $(BUILD)/client/shmalloc.pc
+UNITS := $(BUILD)/systemd/shmallocd.service $(BUILD)/systemd/user/shmallocd.service
+$(PC) $(UNITS): $(BUILD)/%: %.in always
 	@mkdir -p $(@D)
 	@sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(libdir)|' -e 's|@includedir@|$(includedir)|' -e 's|@version@|$(VERSION)|' \
-		$< >$@
+		-e 's|@sbindir@|$(sbindir)|' $< >$@
 
 INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	755:$(BUILD)/shmallocctl:$(bindir)/shmallocctl \
@@ -278,12 +306,18 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:$(BUILD)/libshmalloc.a:$(libdir)/libshmalloc.a \
 	644:client/shmalloc.h:$(includedir)/shmalloc.h \
 	644:$(PC):$(libdir)/pkgconfig/shmalloc.pc \
+	644:$(BUILD)/systemd/shmallocd.service:$(unitdir)/shmallocd.service \
+	644:systemd/shmallocd.socket:$(unitdir)/shmallocd.socket \
+	644:$(BUILD)/systemd/user/shmallocd.service:$(userunitdir)/shmallocd.service \
+	644:systemd/user/shmallocd.socket:$(userunitdir)/shmallocd.socket \
+	644:systemd/shmalloc.sysusers:$(sysusersdir)/shmalloc.conf \
+	644:systemd/shmalloc.tmpfiles:$(tmpfilesdir)/shmalloc.conf \
 	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
 	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))
 field = $(word $(2),$(subst :, ,$(1)))
 
-install: $(PROGRAMS) $(PC) ## install below $(DESTDIR)$(prefix)
+install: $(PROGRAMS) $(PC) $(UNITS) ## install below $(DESTDIR)$(prefix)
 	@$(foreach i,$(INSTALL_LIST),install -D -m $(call field,$(i),1) $(call field,$(i),2) '$(DESTDIR)$(call field,$(i),3)' &&) true
 	@ln -sf $(SO) '$(DESTDIR)$(libdir)/libshmalloc.so'
 

@@ -15,6 +15,15 @@ cc client/examples/hello.c $(pkg-config --cflags --libs shmalloc) -o "$dir/hello
 # shellcheck disable=SC2046
 cc client/examples/hello.c $(pkg-config --cflags shmalloc) "$root/lib/libshmalloc.a" -lprotobuf-c -pthread -o "$dir/hello-static"
 
+for f in systemd/system/shmallocd.service systemd/system/shmallocd.socket systemd/user/shmallocd.service \
+	systemd/user/shmallocd.socket sysusers.d/shmalloc.conf tmpfiles.d/shmalloc.conf; do
+	[ -s "$root/lib/$f" ] || { echo "not installed: $f"; exit 1; }
+	! grep -n '@[a-z]*@' "$root/lib/$f" || { echo "$f is not filled in"; exit 1; }
+done
+for where in system user; do # the place that was asked for, not the place it was staged in
+	grep -q '^ExecStart=/opt/shmalloc/sbin/shmallocd ' "$root/lib/systemd/$where/shmallocd.service"
+done
+
 export SHMALLOC_SOCKET=$dir/sock LD_LIBRARY_PATH=$root/lib
 "$root/sbin/shmallocd" --socket "$SHMALLOC_SOCKET" --instance "install-test-$$" --size 64MiB 2>"$dir/log" &
 daemon=$!
