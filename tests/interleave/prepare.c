@@ -115,6 +115,7 @@ static void heap_regions(void)
 	explore_region(&parts.img.super->generations, 4, NO_CLIENT, true);
 	REGION(parts.img.super->pages, NO_CLIENT);
 	explore_region(counters, sizeof(*counters), NO_CLIENT, false); /* nothing is decided by them */
+	REGION(counters->slots_written_off, NO_CLIENT);
 	explore_region(shmi_central_at(&parts.img, parts.sclass), sizeof(struct shmi_central_lists), NO_CLIENT, true);
 	for (uint32_t c = 0; c < CLIENTS; c++)
 		explore_region(shmi_owner_at(&parts.img, c), sizeof(struct shmi_owner), NO_CLIENT, true);
