@@ -1,6 +1,33 @@
-/* The daemon is killed after every store of what takes several turns and of what ends clients: a long block, detach, reclaim, recovery
- * with a dead client. See test_deaths.c. */
+/* The daemon is killed after every store of what makes and ends clients and of what they are given that was there before: attach, thread
+ * records, central spans, a block that takes several turns, detach, reclaim, recovery with a dead client. See test_deaths.c. */
 #include "tests/daemon/history.h"
+
+/* ---- coming and having ---- */
+
+static void central(struct deaths *d)
+{
+	history(d);
+	want(refill(d), SHARED(C64), 2); /* one that nobody holds, and a fresh one */
+}
+DEATHS(refill_from_the_central_lists, .prepare = central)
+
+static void new_record(struct deaths *d)
+{
+	history(d);
+	request(d, WIRE_THREAD)->u.thread = (struct wire_thread){.thread = SHMI_NO_THREAD, .parts = 3};
+}
+DEATHS(record_made, .prepare = new_record)
+
+/* A process that is no client yet: its nonce is its own, so that it is known when it comes again. */
+static void newcomer(struct deaths *d)
+{
+	history(d);
+	d->asker = (struct death_client){.peer = world_living(0), .id = d->other.id + 1, .nonce = 4711};
+	d->asker.dialogue = test_core_connect_as(d->t, d->asker.peer);
+	d->req = (struct wire_msg){.kind = WIRE_ATTACH};
+	d->req.u.attach = (struct wire_attach){.heap = "default", .nonce = d->asker.nonce};
+}
+DEATHS(attach, .prepare = newcomer)
 
 /* ---- a large block ---- */
 

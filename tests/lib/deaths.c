@@ -259,6 +259,7 @@ static void rehearse(struct deaths *d, struct stores *deed)
 	stores_record(deed, d->w.master, WORLD_RANGES, act, d);
 	d->traps += deed->traps;
 	d->answer = d->reply.kind;
+	d->thread = d->answer == WIRE_ATTACH_OK ? d->reply.u.attach_ok.thread : SHMI_NO_THREAD;
 	stores_init(&rest);
 	stores_record(&rest, d->w.master, WORLD_RANGES, settle, d);
 	deaths_check(d, "without a death");

@@ -58,6 +58,7 @@ struct deaths {
 	struct wire_msg req, reply; /* of the asker; kind WIRE_NONE: nobody asks */
 	struct digest before, after; /* around the deed that nobody cut short */
 	uint32_t answer; /* the kind of reply to it */
+	uint32_t thread; /* the record that an attach brought */
 	bool orphaned; /* the asker is dead */
 	struct digest orphan[2]; /* what may come of that */
 	/* the death that is looked at */

@@ -1,6 +1,7 @@
 /* What must hold after a daemon's death and a recovery: see deaths.h. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "shm/check.h"
 #include "shm/walk.h"
@@ -129,6 +130,22 @@ static void judge_knowledge(struct deaths *d, const struct digest *is)
 		deaths_violation(d, "record %u is not the client's", d->reply.u.thread_ok.thread);
 }
 
+/* A client that attaches may come to have another id and another record than without the death, as it was told. */
+static void rename_newcomer(const struct deaths *d, struct digest *is)
+{
+	const struct wire_attach_ok *told = &d->reply.u.attach_ok;
+
+	if (d->reply.kind != WIRE_ATTACH_OK || told->client >= DIGEST_CLIENTS || told->client == d->asker.id)
+		return;
+	is->client[d->asker.id] = is->client[told->client];
+	memset(&is->client[told->client], 0, sizeof(is->client[0]));
+	for (uint32_t i = 0; i < is->threads; i++)
+		if (is->thread[i].thread == told->thread && is->thread[i].client == told->client) {
+			is->thread[i].thread = d->thread;
+			is->thread[i].client = d->asker.id;
+		}
+}
+
 void deaths_judge(struct deaths *d)
 {
 	static struct digest is;
@@ -137,6 +154,7 @@ void deaths_judge(struct deaths *d)
 	deaths_check(d, "in the end");
 	judge_backing(d);
 	digest_take(&is, &d->t->heap);
+	rename_newcomer(d, &is);
 	if (d->orphaned) {
 		why = digest_differs(&is, &d->orphan[0], &d->before);
 		or = why ? digest_differs(&is, &d->orphan[1], &d->before) : NULL;
