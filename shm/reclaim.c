@@ -173,7 +173,7 @@ static void reclaim_head(struct shmi_image *img, struct shmi_reclaim *r, const s
 
 static void reclaim_big(const struct shmi_image *img, struct shmi_reclaim *r, const struct shmi_threadrec *copy)
 {
-	uint32_t top = shmi_load(&copy->big.top);
+	uint32_t top = shmi_load(&copy->big.top), newest = shmi_load(&img->super->generations);
 
 	r->bad += top > SHMI_BIG_MAX;
 	for (uint32_t i = 0; i < top && i < SHMI_BIG_MAX; i++) {
@@ -181,11 +181,14 @@ static void reclaim_big(const struct shmi_image *img, struct shmi_reclaim *r, co
 		shmi_page page = {(uint32_t)entry};
 		uint32_t j = 0;
 
-		if (!shmi_image_page_ok(img, page) || shmi_span_word(img, page).state != SHMI_SPAN_LARGE ||
-		        shmi_span_word(img, page).generation != entry >> 32) {
+		if (!shmi_image_page_ok(img, page) || (int32_t)(newest - (uint32_t)(entry >> 32)) < 0) {
 			r->bad++;
 			continue;
 		}
+		struct shmi_word word = shmi_span_word(img, page);
+
+		if (word.state != SHMI_SPAN_LARGE || word.generation != entry >> 32)
+			continue; /* void: the daemon had freed it, and the client died before it took the entry out */
 		while (j < r->big_count && r->big[j] != entry)
 			j++;
 		if (j == r->big_count)

@@ -221,6 +221,7 @@ void oracle_before(struct oracle *o)
 	o->n_doubt = 0;
 	if (world_victim(o->w) != SHMI_NOBODY) /* once it has detached it is whom it was */
 		o->victim = world_victim(o->w);
+	o->bad_words = shmi_load(&img->super->counters.bad_words);
 	o->written_off = shmi_load(&img->super->counters.slots_written_off);
 	for (uint32_t t = 0; t < SHMI_MAX_THREADS && o->victim != SHMI_NOBODY; t++)
 		if (shmi_thread_slot_at(img, t)->client == o->victim)
@@ -380,6 +381,8 @@ static const char *verify_heap(struct oracle *o)
 
 	if (counted < written || (counted && !o->n_doubt))
 		return wrong(o, "%u slots are written off, %llu counted", written, (unsigned long long)counted);
+	if (shmi_load(&o->w->heap.img.super->counters.bad_words) != o->bad_words)
+		return wrong(o, "an honest client's records are said to make no sense");
 	if (counted > o->most_written_off)
 		o->most_written_off = (uint32_t)counted;
 	return NULL;

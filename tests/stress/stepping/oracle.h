@@ -6,6 +6,7 @@
  *	- every block that was allocated is, but the one that the operation frees (either way), and the victim's scoped ones (gone)
  *	- every other slot is free, but for one that the operation allocates (lost: nobody was told; once it is, it stays so), and,
  *	  where a put was in doubt, those of its word, which are written off and counted
+ *	- no word of its records is said to make no sense
  *	- the same for large blocks, those of the victim's cache being free
  *	- what others hold, have cached and have named is as it was: state words, magazines, roots, contents
  *	- the victim's id, records and spans are gone; its shared spans are central
@@ -42,7 +43,7 @@ struct oracle {
 	/* of the state that is about to be reclaimed */
 	struct shmi_group doubt[8]; /* puts whose bits are not set */
 	uint32_t n_doubt;
-	uint64_t written_off;
+	uint64_t written_off, bad_words;
 	/* the most that was seen */
 	uint32_t most_written_off;
 	char text[256]; /* the first violation */
