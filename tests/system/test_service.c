@@ -347,6 +347,22 @@ Test(service, reset_without_a_socket_drops_nothing)
 	end(s);
 }
 
+/* However often a daemon that serves is killed, its heap is not set aside. */
+Test(service, kills_do_not_count)
+{
+	struct service *s = begin();
+
+	for (int i = 0; i < 6; i++) {
+		start_ready(s);
+		if (i == 0)
+			cr_expect_eq(child_run(leave_root, root_name), 0);
+		test_daemon_kill(&s->d);
+	}
+	start_ready(s);
+	cr_expect_eq(child_run(find_root, root_name), 0);
+	end(s);
+}
+
 static struct shmi_root *root_of(struct shmi_image *img, const char *name)
 {
 	for (uint32_t i = 0; i < SHMI_MAX_ROOTS; i++)
