@@ -13,7 +13,6 @@ void audit_closed(uint32_t page)
 				explore_fail("page %u is closed, but actor %u has slot %u", page, a, i);
 	}
 	world.doubt[page] = 0;
-	world.closed = true;
 }
 
 /* ---- what must hold ---- */

@@ -147,7 +147,7 @@ static bool step_records(uint32_t client, struct job *job)
 	if (!shmi_reclaim_step(
 	            &parts.img, &job->reclaim, parts.copy, parts.scenario->turns ? RECLAIM_BUDGET : UINT32_MAX))
 		return false;
-	if (job->reclaim.bad && !world.closed)
+	if (job->reclaim.bad)
 		explore_fail("the reclaim finds %u words that make no sense", job->reclaim.bad);
 	drop_record(job->thread++);
 	memset(parts.copy, 0, RECORD_HEAD);

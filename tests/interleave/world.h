@@ -55,7 +55,6 @@ struct world {
 	uint8_t may_die; /* clients, as bits */
 	uint8_t leaving, dead, gone; /* clients, as bits */
 	bool in_reclaim; /* the daemon is at what it may be killed at */
-	bool closed; /* a span has been: what a dead thread was about there may be void */
 	bool adopts;
 	uint64_t block[BLOCKS]; /* offsets: who gets which is the scenario's business */
 	uint8_t box; /* bits: blocks that were handed over */
