@@ -228,6 +228,8 @@ static bool in_doubt(uint64_t off)
 	for (uint32_t i = 0; i < b->n_doubts; i++)
 		if (b->doubt[i].size && b->doubt[i].off == off) {
 			b->doubt[i].size = 0;
+			b->owed += b->doubt[i].owed;
+			b->undone += !b->doubt[i].owed;
 			return true;
 		}
 	return false;
@@ -265,9 +267,9 @@ static void judge(struct finder *f, uint64_t off, uint32_t page, uint64_t bytes,
 	struct shmi_word word = shmi_span_word(f->img, (shmi_page){page});
 
 	add_lost(f, off);
-	if (in_doubt(off)) {
-		b->undone++;
-	} else if (*written_off && f->written_off_room) {
+	if (in_doubt(off))
+		return;
+	if (*written_off && f->written_off_room) {
 		--*written_off;
 		f->written_off_room--;
 		b->written_off++;

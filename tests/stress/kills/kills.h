@@ -42,11 +42,12 @@
 #define REGION 65536u /* entries of a slot; of those that mix, the first MIX_REGION are used */
 #define MIX_REGION 400u
 #define PLACES 256u
-#define DOUBTS 4096u
+#define DOUBTS 65536u
 #define TIMEOUT_MS 120000 /* of the clients: a call that fails has found a bug, not a busy machine */
 #define HASTY (CLIENTS - 1) /* but for this one, which gives up soon: EAGAIN is what it may get */
 #define HASTY_MS 10
 #define GIVEN_UP 16u
+#define OWED 256u
 
 enum entry_state { E_EMPTY, E_ALLOCATING, E_FILLING, E_LIVE, E_FREEING, E_RESIZING, E_MAILED };
 
@@ -94,6 +95,9 @@ struct slot {
 	uint64_t calls, checked, gave_up;
 	uint32_t given_up[GIVEN_UP]; /* the last large sizes: one may be granted, for nobody, when it dies */
 	uint32_t n_given_up;
+	uint64_t owed
+	        [OWED]; /* the last large blocks that it freed, and of which the daemon may not have heard when it dies */
+	uint32_t n_owed;
 };
 
 #define SLOW_NS 100000000ll
@@ -105,6 +109,7 @@ enum command { DO_NOTHING, DO_PROBE, DO_AUDIT, DO_CLOSE };
 struct doubt {
 	uint64_t off;
 	uint32_t size, alignment; /* size 0: settled */
+	bool owed;
 };
 
 struct board {
@@ -123,7 +128,7 @@ struct board {
 	uint32_t n_doubts;
 	struct doubt doubt[DOUBTS];
 	/* found by audits; [W auditor] */
-	uint64_t audits, audited, lost, undone, written_off, written_off_counter, orphans, most_live;
+	uint64_t audits, audited, lost, undone, owed, written_off, written_off_counter, orphans, most_live;
 	_Atomic uint32_t place[PLACES]; /* entry + 1 */
 	struct slot slot[SLOTS];
 	struct entry entry[SLOTS * REGION];
