@@ -22,7 +22,8 @@
 
 #include "shm/pageheap.h"
 
-#define SHMI_E_ADOPT_DAMAGED 1 /* spans, roots or thread records contradict each other or the heap; nothing was changed */
+#define SHMI_E_ADOPT_DAMAGED                                                                                           \
+	1 /* spans, roots or thread records contradict each other or the heap; nothing was changed */
 
 /* Rebuilds; `img` is open and nobody else writes meta. Central spans are filed by what their bitmaps say, or, without ctl, as
  * having free slots. `returned` may be NULL. Bumps super->generation. Returns 0 or SHMI_E_ADOPT_DAMAGED, with the page that
