@@ -63,15 +63,13 @@ static void set_attached(struct shma_heap *heap, const struct wire_attach_ok *ok
 /* The daemon takes back what we hold, as it would after our death. */
 static int give_up_place(struct shma_heap *heap)
 {
-	bool sent = false, known = !heap->proc->lost;
+	bool sent = false;
 	int error = 0;
 
 	shmi_channel_lock(heap);
 	if (heap->proc->attached) {
 		heap->buffers->request.kind = WIRE_DETACH;
 		error = shmi_channel_call(heap, &sent);
-		if (error == EIO && known && heap->proc->lost)
-			error = 0; /* a daemon that did it did not live to say so: the next one does not know us */
 		if (error == EAGAIN && !sent)
 			shmi_channel_farewell(heap);
 	}

@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/lib/fakedaemon.h"
+
 TestSuite(channel, .timeout = 60);
 
 #define TIMEOUT_MS 300
@@ -60,4 +62,34 @@ Test(channel, a_descriptor_that_is_another_file)
 	cr_expect_eq(shma_detach(heap), 0);
 	cr_expect_eq(send(pair[1], "x", 1, MSG_NOSIGNAL), 1, "it was closed");
 	api_end(&d);
+}
+
+static enum fake_answer knows_nobody(struct fake_daemon *fake, const struct wire_msg *request, struct wire_msg *reply)
+{
+	(void)fake;
+	(void)request;
+	reply->kind = WIRE_ERROR;
+	reply->u.error.code = WIRE_E_NOT_FOUND;
+	return FAKE_SEND;
+}
+
+/* A daemon has carried out a detach and is killed before it says so: the next one does not know the client. That is what was asked
+ * for. */
+Test(channel, a_detach_that_was_done_by_a_daemon_that_is_dead)
+{
+	static struct test_daemon d;
+	static struct fake_daemon next;
+
+	api_start(&d, NULL);
+	shma_heap *heap = shma_attach(NULL);
+
+	cr_assert_not_null(heap);
+	test_daemon_kill(&d);
+	fake_daemon_start(&next, knows_nobody, NULL);
+	(void)snprintf(heap->socket, sizeof(heap->socket), "%s", next.socket);
+	cr_expect_eq(shma_detach(heap), 0, "%s", strerror(errno));
+	cr_expect_eq(next.last.kind, WIRE_ATTACH);
+	cr_expect(next.last.u.attach.resume);
+	fake_daemon_stop(&next);
+	test_daemon_remove(&d);
 }
