@@ -49,6 +49,7 @@ struct shmi_proc {
 
 	pthread_mutex_t big_lock;
 	uint64_t big_bytes; /* in the cache of freed large spans */
+	uint32_t big_noted; /* the first entries of it: the daemon is to be told, or has been and owes an answer */
 	uint64_t big_bound; /* how much it may keep */
 	uint32_t big_idle; /* refills since the last large request */
 	struct shmi_queue owed; /* large spans that the daemon has yet to be told are free */

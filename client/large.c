@@ -4,6 +4,11 @@
  * death what was free. Entries are in the order in which they were freed. An entry bears the span's generation: the daemon is
  * told first and the entry removed afterwards, and one that is still there after a death in between is void.
  *
+ * What the daemon is to be told and has not answered yet, because it is away, stands as notes before those that may be used again
+ * (proc->big_noted of them): so what the process had freed is free even if it dies before the daemon is back. A note of what the
+ * daemon has freed is void. There is room for SHMI_BIG_MAX entries in all; of further frees without a daemon the process alone
+ * knows, and if it dies before the daemon is back, those blocks stay allocated.
+ *
  * How much is kept follows what is reused (ghost entries, as in ARC): the sizes of spans that were given back lately are
  * remembered, and a request that one of them would have served raises the bound by its size; each span that is given back
  * lowers it a little. So a program that frees and allocates the same frames keeps them all, and a buffer that grows by
@@ -54,6 +59,31 @@ static void remove_entries(struct shma_heap *heap, struct shmi_bigmag *big, uint
 	shmi_store_release(&big->top, top - n);
 }
 
+/* Puts the entry in front of those that may be used again. Whoever reads it meanwhile finds some entries twice, and none missing. */
+static void note(struct shma_heap *heap, uint64_t entry)
+{
+	struct shmi_bigmag *big = big_of(heap);
+	uint32_t top = shmi_load(&big->top), at = heap->proc->big_noted;
+
+	if (!shmi_load(&heap->proc->attached) || top == SHMI_BIG_MAX)
+		return;
+	shmi_store(&big->entry[top], top > at ? shmi_load(&big->entry[top - 1]) : entry);
+	shmi_store_release(&big->top, top + 1);
+	for (uint32_t i = top; i-- > at + 1;)
+		shmi_store_release(&big->entry[i], shmi_load(&big->entry[i - 1]));
+	shmi_store_release(&big->entry[at], entry);
+	heap->proc->big_noted++;
+}
+
+/* Once the daemon has been told of all that it had to be, and has answered, the notes are void. Both locks held. */
+static void forget_notes(struct shma_heap *heap)
+{
+	if (!heap->proc->big_noted || heap->proc->outstanding || heap->proc->owed.head)
+		return;
+	remove_entries(heap, big_of(heap), 0, heap->proc->big_noted, 0);
+	heap->proc->big_noted = 0;
+}
+
 static uint64_t bound(const struct shma_heap *heap)
 {
 	uint64_t most = shmi_npages_bytes((shmi_npages){shmi_owner_at(&heap->env.img, heap->proc->client)->pages}) /
@@ -96,7 +126,7 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	struct shmi_bigmag *big = big_of(heap);
 
-	for (uint32_t i = shmi_load(&big->top); i-- > 0;) {
+	for (uint32_t i = shmi_load(&big->top); i-- > heap->proc->big_noted;) {
 		uint64_t e = shmi_load(&big->entry[i]);
 		uint32_t have = span_pages(heap, e);
 
@@ -180,6 +210,7 @@ static void owe(struct shma_heap *heap, uint64_t entry)
 {
 	heap->env.held[(uint32_t)entry].generation = (uint32_t)(entry >> 32);
 	shmi_queue_append(heap->env.held, &heap->proc->owed, (uint32_t)entry, SHMI_HELD_OWED);
+	note(heap, entry);
 }
 
 /* Tells the daemon. Both locks held. Returns 0 or an errno. */
@@ -201,17 +232,20 @@ static int pay(struct shma_heap *heap)
 		for (uint32_t i = 0; sent && i < body->n_spans; i++)
 			shmi_queue_remove(heap->env.held, owed, owed->head);
 	}
+	forget_notes(heap);
 	return sent && error == EAGAIN ? 0 : error;
 }
 
 /* ---- free ---- */
 
-/* Tells the daemon that the oldest `n` entries are free, and removes them. Both locks held. Returns 0 or an errno. */
+/* Tells the daemon that the oldest `n` entries are free, and removes them; they stay as notes until it has answered. Both locks
+ * held. Returns 0 or an errno. */
 static int free_oldest(struct shma_heap *heap, uint32_t n)
 {
 	struct shmi_bigmag *big = big_of(heap);
 	struct wire_free *body = &heap->buffers->request.u.free;
-	uint64_t bytes = bytes_of(heap, big, 0, n); /* now: once freed, their records are the daemon's to change */
+	uint32_t at = heap->proc->big_noted;
+	uint64_t bytes = bytes_of(heap, big, at, n); /* now: once freed, their records are the daemon's to change */
 	uint32_t pages[SHMI_BIG_MAX];
 	bool sent;
 
@@ -220,7 +254,7 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 	heap->buffers->request.kind = WIRE_FREE;
 	body->n_spans = n;
 	for (uint32_t i = 0; i < n; i++) {
-		uint64_t entry = shmi_load(&big->entry[i]);
+		uint64_t entry = shmi_load(&big->entry[at + i]);
 
 		body->spans[i] = (struct wire_span){(uint32_t)entry, (uint32_t)(entry >> 32)};
 		pages[i] = span_pages(heap, entry);
@@ -228,24 +262,33 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 	int error = shmi_channel_call(heap, &sent);
 
 	if (error == EFAULT)
-		shmi_misuse(
-		        &heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){(uint32_t)shmi_load(&big->entry[0])}).b);
+		shmi_misuse(&heap->env, SHMI_FREE_TWICE,
+		        shmi_page_off((shmi_page){(uint32_t)shmi_load(&big->entry[at])}).b);
 	for (uint32_t i = 0; sent && i < n; i++)
 		note_given_back(heap, pages[i]);
-	if (sent)
-		remove_entries(heap, big, 0, n, bytes);
+	if (sent) {
+		heap->proc->big_bytes -= bytes;
+		heap->proc->big_noted += n;
+	}
+	forget_notes(heap);
 	return sent && error == EAGAIN ? 0 : error;
+}
+
+/* How many entries may be used again, or told to the daemon. */
+static uint32_t kept(const struct shma_heap *heap)
+{
+	return shmi_load(&big_of(heap)->top) - heap->proc->big_noted;
 }
 
 /* How many of the oldest entries must go for `bytes` more. */
 static uint32_t too_many(const struct shma_heap *heap, uint64_t bytes)
 {
 	const struct shmi_bigmag *big = big_of(heap);
-	uint32_t top = shmi_load(&big->top), n = top == SHMI_BIG_MAX;
-	uint64_t kept = heap->proc->big_bytes - bytes_of(heap, big, 0, n);
+	uint32_t at = heap->proc->big_noted, have = kept(heap), n = have && at + have == SHMI_BIG_MAX;
+	uint64_t left = heap->proc->big_bytes - bytes_of(heap, big, at, n);
 
-	for (; n < top && kept + bytes > bound(heap); n++)
-		kept -= bytes_of(heap, big, n, 1);
+	for (; n < have && left + bytes > bound(heap); n++)
+		left -= bytes_of(heap, big, at + n, 1);
 	return n;
 }
 
@@ -336,9 +379,9 @@ void shmi_large_idle(struct shma_heap *heap)
 {
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	(void)pay(heap);
-	if (shmi_load(&big_of(heap)->top) && ++heap->proc->big_idle > IDLE_MESSAGES) {
+	if (kept(heap) && ++heap->proc->big_idle > IDLE_MESSAGES) {
 		heap->proc->big_idle = 0;
-		(void)free_oldest(heap, (shmi_load(&big_of(heap)->top) + 1) / 2);
+		(void)free_oldest(heap, (kept(heap) + 1) / 2);
 	}
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }
@@ -351,7 +394,7 @@ int shmi_large_trim(struct shma_heap *heap)
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	error = pay(heap);
 	if (!error)
-		error = free_oldest(heap, shmi_load(&big_of(heap)->top));
+		error = free_oldest(heap, kept(heap));
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	shmi_channel_unlock(heap);
 	return error;

@@ -246,7 +246,8 @@ struct shmi_magazine {
 };
 
 /* Freed large spans that a process keeps for its next large request; an entry is first page | generation << 32, so that one
- * that the daemon has freed meanwhile is void. [W the process, under its private lock; R daemon] */
+ * that the daemon has freed meanwhile is void. The first ones may be notes of what the daemon is yet to be told. [W the process,
+ * under its private lock; R daemon] */
 struct shmi_bigmag {
 	shmi_a32 top;
 	uint32_t unused;

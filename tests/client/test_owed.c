@@ -1,0 +1,115 @@
+/* Large blocks that were freed while the daemon was away, by a process that dies before it is back: they are free all the same. */
+#include "tests/client/api.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+TestSuite(owed, .timeout = 60);
+
+#define BLOCKS 12
+#define TIMEOUT_MS 50
+
+static struct test_daemon d;
+static shma_heap *heap;
+
+static void start(void)
+{
+	api_start(&d, NULL);
+	heap = api_attach(&d, 10000);
+	cr_assert_not_null(heap);
+}
+
+static void end(void)
+{
+	cr_expect_eq(shma_detach(heap), 0);
+	api_end(&d);
+}
+
+static uint64_t live(void)
+{
+	return (uint64_t)test_ctl_stat(&d, "live_bytes");
+}
+
+/* Short enough to be kept, too long, lazy: each goes another way. */
+static void *make(shma_heap *h, size_t i)
+{
+	if (i % 3 == 0)
+		return shma_heap_alloc(h, 300000, 0, 0);
+	return shma_heap_alloc(h, i % 3 == 1 ? 5 * MIB : 400000, 0, i % 3 == 1 ? 0 : SHMA_LAZY);
+}
+
+/* A process with its own blocks; frees them when it is told to, says so, and is killed. */
+static pid_t start_child(int *go, int *done)
+{
+	int in[2], out[2];
+
+	cr_assert_eq(pipe(in) | pipe(out), 0);
+	pid_t child = fork();
+
+	cr_assert_geq(child, 0);
+	if (!child) {
+		shma_heap *h = api_attach(&d, 10000);
+		void *block[BLOCKS];
+		char c = 0;
+
+		for (size_t i = 0; i < BLOCKS; i++)
+			if (!h || !(block[i] = make(h, i)))
+				_exit(1);
+		h->timeout_ms = TIMEOUT_MS;
+		if (write(out[1], &c, 1) != 1 || read(in[0], &c, 1) != 1)
+			_exit(2);
+		for (size_t i = 0; i < BLOCKS; i++)
+			shma_free(block[i]);
+		if (write(out[1], &c, 1) != 1 || read(in[0], &c, 1) != 1)
+			_exit(3);
+		_exit(0);
+	}
+	close(in[0]);
+	close(out[1]);
+	*go = in[1];
+	*done = out[0];
+	return child;
+}
+
+Test(owed, a_death_while_the_daemon_is_away, .init = start, .fini = end)
+{
+	int go, done, status;
+	char c = 0;
+	pid_t child = start_child(&go, &done);
+
+	cr_assert_eq(read(done, &c, 1), 1);
+	cr_assert_geq(live(), BLOCKS * 300000ul);
+	test_daemon_kill(&d);
+	cr_assert_eq(write(go, &c, 1), 1);
+	cr_assert_eq(read(done, &c, 1), 1, "all are freed");
+	cr_assert_eq(kill(child, SIGKILL), 0);
+	cr_assert_eq(waitpid(child, &status, 0), child);
+	cr_assert(WIFSIGNALED(status));
+	cr_assert_eq(test_daemon_start_again(&d, NULL), 0);
+	cr_expect(api_settles(live() == 0), "%llu bytes are left", (unsigned long long)live());
+	cr_expect_eq(test_ctl_check(&d), 0);
+	close(go);
+	close(done);
+}
+
+/* The same process goes on: it tells the daemon when it is back, once, and its cache works as before. */
+Test(owed, the_daemon_comes_back, .init = start, .fini = end)
+{
+	void *block[BLOCKS];
+
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < BLOCKS; i++)
+			cr_assert_not_null(block[i] = make(heap, i));
+		test_daemon_kill(&d);
+		heap->timeout_ms = TIMEOUT_MS;
+		for (size_t i = 0; i < BLOCKS; i++)
+			shma_free(block[i]);
+		heap->timeout_ms = 10000;
+		cr_assert_eq(test_daemon_start_again(&d, NULL), 0);
+		cr_assert_not_null(block[0] = shma_malloc(9 * MIB));
+		shma_free(block[0]);
+		cr_assert_eq(shma_trim(heap), 0);
+		cr_expect(api_settles(live() == 0), "%llu bytes are left", (unsigned long long)live());
+		cr_expect_eq(test_ctl_check(&d), 0);
+	}
+}
