@@ -183,8 +183,9 @@ static int greeted(void)
 
 static int asks_and_does_not_listen(void *f)
 {
-	int sock = greeted(), error = fcntl(sock, F_SETFL, O_NONBLOCK);
+	int sock = greeted(), error;
 
+	child_check(fcntl(sock, F_SETFL, O_NONBLOCK) == 0);
 	msg = (struct wire_msg){.kind = WIRE_QUERY, .u.query = {.kind = WIRE_Q_CLASSES}};
 	while (!(error = send_msg(sock))) /* its queue is full as well when the daemon does not read any more */
 		msg.serial++;
