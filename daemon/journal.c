@@ -74,7 +74,7 @@ static void undo_span(struct core *core, const struct client *client, shmi_page 
 	if (word.owner != client->id)
 		return; /* it did not come to that */
 	if (word.state == SHMI_SPAN_OWNED)
-		shmi_central_accept(img, page, core->heap->now); /* a fresh one is empty, and goes back to the page heap */
+		shmi_central_accept(img, page, core->heap->now); /* a fresh one is empty: its pages are free */
 	else if (word.state == SHMI_SPAN_LARGE)
 		core_close_large(core, page);
 }

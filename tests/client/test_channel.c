@@ -93,3 +93,43 @@ Test(channel, a_detach_that_was_done_by_a_daemon_that_is_dead)
 	fake_daemon_stop(&next);
 	test_daemon_remove(&d);
 }
+
+struct greeting {
+	uint32_t hellos, attaches;
+	uint64_t nonce[3];
+};
+
+/* Dies after the first hello, then after the first attach, then once more. The last attach is refused. */
+static enum fake_answer dies_in_the_greeting(
+        struct fake_daemon *d, const struct wire_msg *request, struct wire_msg *reply)
+{
+	struct greeting *g = d->ctx;
+
+	if (request->kind == WIRE_HELLO) {
+		reply->kind = WIRE_HELLO_OK;
+		reply->u.hello = (struct wire_hello){.protocol = WIRE_PROTOCOL, .version = "9.9.9"};
+		return g->hellos++ ? FAKE_SEND : FAKE_HANG_UP;
+	}
+	g->nonce[g->attaches % 3] = request->u.attach.nonce;
+	reply->kind = WIRE_ERROR;
+	reply->u.error.code = WIRE_E_NO_HEAP;
+	return g->attaches++ < 2 ? FAKE_HANG_UP : FAKE_SEND;
+}
+
+/* A greeting that breaks off is begun again, and its attach is the same each time, so that it takes one place. */
+Test(channel, a_greeting_that_breaks_off)
+{
+	static struct fake_daemon d;
+	struct greeting g = {0};
+
+	fake_daemon_start_mute(&d, dies_in_the_greeting, &g);
+	struct shma_options options = {.size = sizeof(options), .socket = d.socket, .timeout_ms = 20000};
+
+	errno = 0;
+	cr_expect_null(shma_attach(&options));
+	cr_expect_eq(errno, ENXIO, "%s", strerror(errno));
+	cr_expect_eq(g.hellos, 4);
+	cr_expect_eq(g.attaches, 3);
+	cr_expect(g.nonce[0] && g.nonce[0] == g.nonce[1] && g.nonce[1] == g.nonce[2]);
+	fake_daemon_stop(&d);
+}
