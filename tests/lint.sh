@@ -44,6 +44,16 @@ awk '/^```c$/ {on = 1; next} /^```$/ {on = 0} on' README.md | diff - client/exam
 sed -n '/^\.Bd -literal$/,/^\.Ed$/{/^\./!p}' client/libshmalloc.3 | diff - client/examples/hello.c |
 	complain 'the program in client/libshmalloc.3 is not client/examples/hello.c'
 
+# The table of README.md that says what survives what names tests that exist.
+awk '/^## What survives what/ {on = 1; next} /^## / {on = 0} on && /^\|/' README.md | awk -F'|' '{print $4}' |
+	grep -oE '`[^`]+`' | tr -d '\140' | while IFS=: read -r file names; do
+	path=$(ls -d "tests/$file".c "tests/$file".sh "tests/$file" 2>/dev/null | head -n 1)
+	[ -n "$path" ] || echo "tests/$file is not there"
+	for name in $names; do
+		grep -qw "$name" "$path" 2>/dev/null || echo "tests/$file has no $name"
+	done
+done | complain 'README.md names tests that are not there'
+
 # The man pages name every option, command and function there is, and none besides.
 differ() { # what is listed; what is described: prints the difference
 	comm -3 <(sort -u <<<"$1") <(sort -u <<<"$2") |
