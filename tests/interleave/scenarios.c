@@ -169,6 +169,19 @@ static void put_two_take_one(void)
 	(void)world_malloc();
 }
 
+/* Keeps the block that the putter had, if it comes by it, and nothing else. */
+static void keep_and_detach(void)
+{
+	uint64_t off[4];
+
+	for (uint32_t i = 0; i < 4; i++)
+		off[i] = world_malloc();
+	for (uint32_t i = 0; i < 4; i++)
+		if (off[i] != world.block[0])
+			world_free(off[i]);
+	world_detach();
+}
+
 static void take_trim_detach(void)
 {
 	uint64_t a = world_malloc(), b = world_malloc();
@@ -255,6 +268,15 @@ static const struct scenario scenarios[] = {
                 .may_die = PUTTER_DIES,
                 .prepare = rest_with_putter,
                 .body = {NULL, take_trim_detach, put_three}},
+        {.name = "doubt-kept",
+                .what = "a putter dies in the middle, the holder takes that slot again, keeps the block and goes",
+                .model = EXPLORE_SC,
+                FOUR,
+                THREE,
+                .kills = 1,
+                .may_die = PUTTER_DIES,
+                .prepare = one_out,
+                .body = {NULL, keep_and_detach, put_one}},
         {.name = "threads",
                 .what = "a process of two threads dies, one holds the span and both free into it; the next holder "
                         "takes",
