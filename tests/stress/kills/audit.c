@@ -18,6 +18,12 @@ struct marks {
 	uint64_t words;
 };
 
+/* Allocated, and no entry and no doubt names it. */
+struct unknown {
+	uint64_t off, bytes;
+	uint32_t page;
+};
+
 struct finder {
 	struct worker *w;
 	const struct shmi_image *img;
@@ -26,6 +32,8 @@ struct finder {
 	uint64_t written_off_room; /* slots that the daemon has written off since the last audit */
 	uint64_t *lost; /* offsets, to be freed */
 	uint32_t n_lost;
+	struct unknown *unknown;
+	uint32_t n_unknown;
 	uint64_t live; /* entries with a block */
 };
 
@@ -248,23 +256,28 @@ static bool fits(const struct doubt *d, uint64_t bytes, bool large)
 	       bytes <= 4ull * (d->size > d->alignment ? d->size : d->alignment);
 }
 
+/* The shortest request that the block fits. Blocks are asked about in ascending order, so that none takes what only another
+ * fits. */
 static bool asked_for(uint64_t bytes, bool large)
 {
 	struct board *b = campaign.board;
+	struct doubt *best = NULL;
 
-	for (uint32_t i = 0; i < b->n_doubts; i++)
-		if (b->doubt[i].size && !b->doubt[i].off && fits(&b->doubt[i], bytes, large)) {
-			b->doubt[i].size = 0;
-			return true;
-		}
-	return false;
+	for (uint32_t i = 0; i < b->n_doubts; i++) {
+		struct doubt *d = &b->doubt[i];
+
+		if (d->size && !d->off && fits(d, bytes, large) && (!best || d->size < best->size))
+			best = d;
+	}
+	if (best)
+		best->size = 0;
+	return best != NULL;
 }
 
 /* An allocated block that no entry knows. */
 static void judge(struct finder *f, uint64_t off, uint32_t page, uint64_t bytes, uint32_t *written_off)
 {
 	struct board *b = campaign.board;
-	struct shmi_word word = shmi_span_word(f->img, (shmi_page){page});
 
 	add_lost(f, off);
 	if (in_doubt(off))
@@ -273,12 +286,33 @@ static void judge(struct finder *f, uint64_t off, uint32_t page, uint64_t bytes,
 		--*written_off;
 		f->written_off_room--;
 		b->written_off++;
-	} else if (asked_for(bytes, word.state == SHMI_SPAN_LARGE)) {
-		b->lost++;
-	} else {
-		violation("audit: %llx is allocated and nobody's: %llu bytes, span %u, state %u, class %u, owner %u",
-		        (unsigned long long)off, (unsigned long long)bytes, page, word.state, word.sclass.c,
-		        word.owner);
+	} else if (f->n_unknown < MAX_LOST) {
+		f->unknown[f->n_unknown++] = (struct unknown){off, bytes, page};
+	}
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	const struct unknown *x = a, *y = b;
+
+	return (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
+
+/* Each must be what a killed thread was asking for. */
+static void judge_unknown(struct finder *f)
+{
+	qsort(f->unknown, f->n_unknown, sizeof(*f->unknown), by_bytes);
+	for (uint32_t i = 0; i < f->n_unknown; i++) {
+		const struct unknown *u = &f->unknown[i];
+		struct shmi_word word = shmi_span_word(f->img, (shmi_page){u->page});
+
+		if (asked_for(u->bytes, word.state == SHMI_SPAN_LARGE))
+			campaign.board->lost++;
+		else
+			violation("audit: %llx is allocated and nobody's: %llu bytes, span %u, state %u, class %u, "
+			          "owner %u",
+			        (unsigned long long)u->off, (unsigned long long)u->bytes, u->page, word.state,
+			        word.sclass.c, word.owner);
 	}
 }
 
@@ -346,6 +380,7 @@ void audit(struct worker *w, bool last)
 	struct finder f = {.w = w, .img = img, .marks = {zeros(words * 8), zeros(words * 8), words}};
 
 	f.lost = zeros(MAX_LOST * sizeof(*f.lost));
+	f.unknown = zeros(MAX_LOST * sizeof(*f.unknown));
 	wait_for_burials(&f);
 	counter = shmi_load(&img->super->counters.slots_written_off);
 	f.written_off_room = counter - b->written_off_counter;
@@ -355,6 +390,7 @@ void audit(struct worker *w, bool last)
 	mark_caches(&f);
 	audit_journal(&f);
 	audit_heap(&f);
+	judge_unknown(&f);
 	b->audits++;
 	b->audited += f.live;
 	b->most_live = f.live > b->most_live ? f.live : b->most_live;
@@ -367,4 +403,5 @@ void audit(struct worker *w, bool last)
 	free(f.marks.cached);
 	free(f.marks.journaled);
 	free(f.lost);
+	free(f.unknown);
 }

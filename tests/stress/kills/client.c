@@ -41,8 +41,10 @@ void park(struct worker *w)
 	if (!atomic_load(&b->pause) || w->number >= THREADS)
 		return;
 	while (b->trim && shma_trim(w->heap) != 0)
-		if (!may_give_up(w))
+		if (!may_give_up(w)) {
 			violation("slot %u: trim: %s", w->number, strerror(errno));
+			break;
+		}
 	atomic_store(&w->slot->parked, 1);
 	while (atomic_load(&b->pause))
 		futex_wait_ns(&b->pause, 1, 1000000000);

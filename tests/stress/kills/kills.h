@@ -46,7 +46,7 @@
 #define TIMEOUT_MS 120000 /* of the clients: a call that fails has found a bug, not a busy machine */
 #define HASTY (CLIENTS - 1) /* but for this one, which gives up soon: EAGAIN is what it may get */
 #define HASTY_MS 10
-#define GIVEN_UP 16u
+#define GIVEN_UP 256u /* the request under way is the first of those that gave up behind it */
 #define OWED 256u
 
 enum entry_state { E_EMPTY, E_ALLOCATING, E_FILLING, E_LIVE, E_FREEING, E_RESIZING, E_MAILED };
