@@ -37,8 +37,11 @@ static void resolve_written_off(struct shmi_image *img, struct shmi_span *span, 
 {
 	if (!(shmi_load_acquire(&shmi_bitmap_at(img, page)[span->written_off_word]) & span->written_off_bits))
 		return;
-	span->written_off = (uint16_t)(span->written_off - __builtin_popcountll(span->written_off_bits));
+	uint32_t n = (uint32_t)__builtin_popcountll(span->written_off_bits);
+
 	span->written_off_bits = 0;
+	shmi_then(); /* the count last: whoever finds what our death left must not count them down again */
+	span->written_off = (uint16_t)(span->written_off - n);
 }
 
 /* True if the span's bitmap has been overwritten, and the span set aside for that. */

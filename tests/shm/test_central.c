@@ -1,10 +1,12 @@
 #include "shm/central.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 #include "shm/slots.h"
 #include "tests/lib/image.h"
 #include "tests/lib/random.h"
+#include "tests/lib/stores.h"
 
 TestSuite(central, .timeout = 30);
 
@@ -222,6 +224,47 @@ TEST_ON_IMAGES(central, slots_in_doubt_pin_their_span_until_one_is_freed, PAGES)
 	cr_assert_eq(span->written_off, 0, "whoever freed one had taken all");
 	shmi_slots_put(shmi_bitmap_at(&t->img, page), 1, 0x6);
 	cr_assert(shmi_central_report(&t->img, page, 0));
+}
+
+static void report(void *ctx)
+{
+	struct test_image *t = ctx;
+
+	(void)shmi_central_report(&t->img, (shmi_page){shmi_central_at(&t->img, class64())->full.head}, 0);
+}
+
+/* Four slots are in doubt, one of which is known; it turns out to be free. Whatever store the daemon dies after, the next one
+ * must not count it down again: then the span could be closed under blocks in use. */
+Test(central, what_is_no_longer_in_doubt_is_counted_down_once)
+{
+	struct test_image *t = test_image_new(TEST_MEMFD, PAGES);
+	const struct stores_range meta = {t->img.meta, t->meta_len};
+	shmi_page page = test_image_span(t, 64, 0, 1);
+	struct shmi_span *span = shmi_span_at(&t->img, page);
+	struct stores log;
+	const char *why;
+
+	if (!stores_possible(&why)) {
+		fprintf(stderr, "skipped: %s\n", why);
+		test_image_free(t);
+		return;
+	}
+	take_all(t, page);
+	span->written_off = 4;
+	span->written_off_word = 1;
+	span->written_off_bits = 0x4;
+	cr_assert_not(shmi_central_accept(&t->img, page, 0));
+	shmi_slots_put(shmi_bitmap_at(&t->img, page), 1, 0x4);
+	stores_init(&log);
+	stores_record(&log, &meta, 1, report, t);
+	cr_assert_eq(span->written_off, 3);
+	cr_assert_geq(log.count, 2);
+	for (size_t k = log.count; k-- > 0;) {
+		stores_apply(&log, &meta, k + 1, k);
+		cr_assert_geq(span->written_off - __builtin_popcountll(span->written_off_bits), 3, "store %zu", k);
+	}
+	stores_deinit(&log);
+	test_image_free(t);
 }
 
 /* Spans go out, are taken from, put to by others and come back; a model knows how many slots of each are free. */

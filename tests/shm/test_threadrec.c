@@ -300,7 +300,8 @@ TEST_ON_IMAGES(threadrec, freed_large_spans_are_found_once, PAGES)
 
 	cr_assert_eq(r.big_count, 1);
 	cr_assert_eq(r.big[0], entries[0]);
-	cr_assert_eq(r.bad, 1, "a generation that has not been given out yet; an older one is void, and nobody's fault");
+	cr_assert_eq(
+	        r.bad, 1, "a generation that has not been given out yet; an older one is void, and nobody's fault");
 }
 
 /* Records full of random words, some of them near the truth: the reclaim ends, and touches nothing but bitmaps of spans of
