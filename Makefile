@@ -216,8 +216,13 @@ check: everything ## run all tests; ends with a line "N passed, N failed"
 	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/units.sh \
 		tests/system/systemd.sh tests/mutants/run.sh
 
-soak: everything ## the same tests with larger counts and all traces: hours
-	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/systemd.sh
+# What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
+CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
+	tests/system/test_daemon_deaths tests/daemon/test_hostile tests/daemon/test_hostile_adopt tests/system/test_hostile_live) \
+	$(INTERLEAVE) tests/system/systemd.sh
+SOAK ?= $(CAMPAIGNS) $(filter-out $(CAMPAIGNS),$(STRESS) $(SUITES))
+soak: everything ## the same tests with larger counts and all traces: about two hours
+	@$(TEST_ENV) SHMALLOC_SOAK=1 tests/run.sh $(SOAK)
 
 mutants: everything ## plant faults in a copy of the sources, one at a time: do the tests notice each of them?
 	@$(TEST_ENV) tests/mutants/run.sh

@@ -11,8 +11,14 @@ limit=${TEST_TIMEOUT:-$([ -n "${SHMALLOC_SOAK:-}" ] && echo 14400 || echo 600)}
 for program in "$@"; do
 	name=${program#"$BUILD"/}
 	start=$SECONDS
-	timeout -k 10 "$limit" "$program" >"$log" 2>&1 </dev/null
-	status=$?
+	if [ -n "${SHMALLOC_SOAK:-}" ]; then # long: say how far it is
+		echo "$name"
+		timeout -k 10 "$limit" "$program" 2>&1 </dev/null | tee "$log"
+		status=${PIPESTATUS[0]}
+	else
+		timeout -k 10 "$limit" "$program" >"$log" 2>&1 </dev/null
+		status=$?
+	fi
 	summary=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -a 'Synthesis: Tested:' | tail -n 1)
 	if [[ $summary =~ Tested:\ ([0-9]+).*Passing:\ ([0-9]+) ]]; then
 		p=${BASH_REMATCH[2]}

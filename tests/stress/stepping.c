@@ -37,7 +37,7 @@
 #include "tests/stress/stepping/steps.h"
 
 #define WORKERS 8
-#define ROUNDS 40u /* of all variants, with SHMALLOC_SOAK */
+#define ROUNDS 12u /* of all variants, with SHMALLOC_SOAK */
 
 static struct test_random random_state;
 static bool soak;
