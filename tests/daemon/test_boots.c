@@ -20,6 +20,7 @@
 #include "daemon/guard.h"
 #include "daemon/log.h"
 #include "daemon/store.h"
+#include "tests/lib/instance.h"
 
 struct fixture {
 	struct config config;
@@ -38,7 +39,7 @@ static struct fixture *begin(void)
 	f->log = memfd_create("log", MFD_CLOEXEC);
 	log_set_fd(f->log);
 	guard_install();
-	snprintf(f->config.instance, sizeof(f->config.instance), "boots-%d", (int)getpid());
+	instance_name(f->config.instance, sizeof(f->config.instance), "boots");
 	snprintf(f->config.heap, sizeof(f->config.heap), "h");
 	f->config.size = 64u << 20;
 	objects_init(&f->objects, f->config.instance, "h");

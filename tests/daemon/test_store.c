@@ -18,6 +18,7 @@
 #include "daemon/stale.h"
 #include "shm/central.h"
 #include "shm/roots.h"
+#include "tests/lib/instance.h"
 
 struct fixture {
 	struct config config;
@@ -35,7 +36,7 @@ static struct fixture *begin(void)
 	f->log = memfd_create("log", MFD_CLOEXEC);
 	log_set_fd(f->log);
 	guard_install();
-	snprintf(f->config.instance, sizeof(f->config.instance), "store-%d", (int)getpid());
+	instance_name(f->config.instance, sizeof(f->config.instance), "store");
 	snprintf(f->config.heap, sizeof(f->config.heap), "h");
 	f->config.size = 64u << 20;
 	return f;
