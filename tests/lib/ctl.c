@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define MAX_ARGS 16
-#define SETTLE_MS 10000
+#define SETTLE_MS 30000
 #define SETTLE_STEP_MS 5 /* nothing tells a test that statistics have changed */
 
 static void become_ctl(const struct test_daemon *d, const char *const *args, int out)

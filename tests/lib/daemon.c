@@ -19,7 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define START_MS 10000 /* the longest wait for a daemon to come up or go down; sanitizers are slow */
+#define START_MS                                                                                                       \
+	30000 /* the longest wait for a daemon to come up or go down; machines may be busy, and sanitizers are slow */
 #define RETRY_MS 5
 #define MAX_ARGS 32
 #define MAX_KNOWN 16

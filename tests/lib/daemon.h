@@ -48,7 +48,7 @@ int test_daemon_spawn(struct test_daemon *d, const struct test_daemon_options *o
 int test_daemon_refused(
         const struct test_daemon *d, const struct test_daemon_options *options, char *said, size_t room);
 
-/* SIGTERM, and wait. Fails if it needs more than ten seconds or does not exit with 0. */
+/* SIGTERM, and wait. Fails if it needs more than thirty seconds or does not exit with 0. */
 int test_daemon_stop(struct test_daemon *d);
 
 /* SIGKILL, and wait. */

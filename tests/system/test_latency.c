@@ -7,18 +7,16 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "client/heap.h"
 #include "tests/lib/random.h"
 #include "tests/system/system.h"
+#include "tests/system/witness.h"
 
 #define DEATHS 100u /* of one series */
 #define SERIES 3u /* the best one counts; all are printed */
-#define WITNESS_NS 1000000
 #define BLOCKS 400u
 #define IN_TIME_NS 10000000ll
 #define STANDSTILLS 25u
@@ -33,16 +31,6 @@ struct victim {
 };
 
 static int to_observer[2], to_test[2];
-static _Atomic int64_t
-        *late; /* how late a process woke that only sleeps, since it was set to 0: the machine, not the daemon */
-
-static int64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
-}
 
 static int by_size(const void *a, const void *b)
 {
@@ -88,23 +76,6 @@ static bool holds_something(const struct shmi_image *img, uint32_t client)
 	return owner->in_use || owner->spans.count;
 }
 
-static int sleep_and_look(void *unused)
-{
-	struct timespec pause = {.tv_nsec = WITNESS_NS};
-
-	(void)unused;
-	for (;;) {
-		int64_t before = now();
-
-		nanosleep(&pause, NULL);
-		int64_t by = now() - before - WITNESS_NS;
-
-		if (by > *late)
-			*late = by;
-	}
-	return 0;
-}
-
 /* Kills it and waits until it has nothing any more. Nanoseconds from the kernel's word that it is dead. */
 static int64_t clean_up_time(const struct shmi_image *img, const struct victim *victim)
 {
@@ -114,13 +85,13 @@ static int64_t clean_up_time(const struct shmi_image *img, const struct victim *
 	child_check(end.fd >= 0 && holds_something(img, victim->client));
 	child_check(kill(victim->pid, SIGKILL) == 0);
 	child_check(poll(&end, 1, -1) == 1);
-	int64_t dead = now();
+	int64_t dead = witness_now();
 
-	*late = 0;
+	*witness_late = 0;
 
-	while (holds_something(img, victim->client) && now() - dead < 20 * CALL_NS)
+	while (holds_something(img, victim->client) && witness_now() - dead < 20 * CALL_NS)
 		nanosleep(&look, NULL);
-	int64_t took = now() - dead;
+	int64_t took = witness_now() - dead;
 
 	child_check(!holds_something(img, victim->client));
 	close(end.fd);
@@ -136,7 +107,7 @@ static bool one_series(const struct shmi_image *img, unsigned number)
 	for (uint32_t i = 0; i < DEATHS; i++) {
 		child_check(read(to_observer[0], &victim, sizeof(victim)) == sizeof(victim));
 		took[i] = clean_up_time(img, &victim);
-		less[i] = took[i] - *late;
+		less[i] = took[i] - *witness_late;
 		child_check(write(to_test[1], "", 1) == 1);
 	}
 	qsort(took, DEATHS, sizeof(*took), by_size);
@@ -177,9 +148,7 @@ Test(latency, a_death_is_cleaned_up_within_ten_milliseconds)
 
 	cr_assert(pipe(to_observer) == 0 && pipe(to_test) == 0);
 	system_start(&d, NULL);
-	late = mmap(NULL, sizeof(*late), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	cr_assert_neq(late, MAP_FAILED);
-	pid_t witness = child_start(sleep_and_look, NULL), observer = child_start(watch_deaths, NULL);
+	pid_t witness = witness_start(), observer = child_start(watch_deaths, NULL);
 
 	for (uint32_t i = 0; i < SERIES * DEATHS; i++) {
 		pid_t pid = child_start(small_process, NULL);
@@ -188,8 +157,7 @@ Test(latency, a_death_is_cleaned_up_within_ten_milliseconds)
 		reap_killed(pid);
 	}
 	cr_expect_eq(child_join(observer), 0, "p50 or p95 was over 10 ms in each series");
-	kill(witness, SIGKILL);
-	reap_killed(witness);
+	witness_end(witness);
 	cr_expect_eq(test_ctl_check(&d), 0);
 	system_end(&d);
 }
@@ -231,7 +199,7 @@ static int64_t longest;
 
 static void timed(int64_t before)
 {
-	int64_t took = now() - before;
+	int64_t took = witness_now() - before;
 
 	longest = took > longest ? took : longest;
 }
@@ -242,24 +210,24 @@ static void call_a_lot(struct test_random *random)
 	void *block[CALLS];
 
 	for (uint32_t i = 0; i < CALLS; i++) {
-		int64_t before = now();
+		int64_t before = witness_now();
 
 		block[i] = shma_malloc(test_random_length(random, test_random_one_in(random, 100) ? 600000 : 8000));
 		timed(before);
 		child_check(block[i]);
 	}
 	for (uint32_t i = 0; i < CALLS; i++) {
-		int64_t before = now();
+		int64_t before = witness_now();
 
 		shma_free(block[i]);
 		timed(before);
 	}
-	int64_t before = now();
+	int64_t before = witness_now();
 
 	child_check(shma_trim(shma_default()) == 0);
 	timed(before);
 	block[0] = shma_malloc(1);
-	before = now();
+	before = witness_now();
 	child_check(shma_root_set(shma_default(), "here", block[0]) == 0);
 	timed(before);
 	shma_free(block[0]);
@@ -286,8 +254,8 @@ static int watch_standstills(void *arg)
 	child_check(shma_root_del(shma_default(), "here") == 0);
 	fprintf(stderr, "beside %u stopped and killed processes the longest of %u calls took %.2f ms\n", STANDSTILLS,
 	        STANDSTILLS * 2 * (2 * CALLS + 2), (double)longest / 1e6);
-	fprintf(stderr, "a process that only sleeps woke %.2f ms late at most\n", (double)*late / 1e6);
-	child_check(longest - *late <= CALL_NS);
+	fprintf(stderr, "a process that only sleeps woke %.2f ms late at most\n", (double)*witness_late / 1e6);
+	child_check(longest - *witness_late <= CALL_NS);
 	return 0;
 }
 
@@ -299,9 +267,7 @@ Test(latency, nobody_waits_for_the_stopped_or_the_dead)
 
 	cr_assert(pipe(to_observer) == 0 && pipe(to_test) == 0);
 	system_start(&d, NULL);
-	late = mmap(NULL, sizeof(*late), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	cr_assert_neq(late, MAP_FAILED);
-	pid_t witness = child_start(sleep_and_look, NULL), observer = child_start(watch_standstills, &random);
+	pid_t witness = witness_start(), observer = child_start(watch_standstills, &random);
 
 	for (uint32_t i = 0; i < STANDSTILLS; i++) {
 		pid_t pid = child_start(busy_process, &random);
@@ -311,8 +277,7 @@ Test(latency, nobody_waits_for_the_stopped_or_the_dead)
 		reap_killed(pid);
 	}
 	cr_expect_eq(child_join(observer), 0);
-	kill(witness, SIGKILL);
-	reap_killed(witness);
+	witness_end(witness);
 	cr_expect_eq(test_ctl_check(&d), 0);
 	system_end(&d);
 }
