@@ -36,7 +36,6 @@ static inline void run(const struct death_case *c)
 		return;
 	}
 	alarm(full ? 14400 : 600); /* not Criterion's own limit, which cannot depend on the environment */
-	deaths_heading();
 	cr_assert_eq(deaths_run(c, plan), 0);
 }
 

@@ -291,12 +291,6 @@ static void orphan(struct deaths *d, const struct stores *deed)
 	d->orphaned = false;
 }
 
-void deaths_heading(void)
-{
-	fprintf(stderr, "%-34s %8s %8s %8s %8s %8s %10s\n", "daemon killed during", "stores", "kills", "again",
-	        "thrice", "seconds", "violations");
-}
-
 uint64_t deaths_run(const struct death_case *c, const struct death_plan *plan)
 {
 	static struct deaths d;
@@ -311,9 +305,11 @@ uint64_t deaths_run(const struct death_case *c, const struct death_plan *plan)
 	if (plan->orphans && d.req.kind != WIRE_NONE && d.req.kind != WIRE_ATTACH)
 		orphan(&d, &deed);
 	world_deinit(&d.w);
-	fprintf(stderr, "%-34s %8zu %8llu %8llu %8llu %8.1f %10llu\n", c->name, deed.count,
-	        (unsigned long long)d.by_level[0], (unsigned long long)d.by_level[1], (unsigned long long)d.by_level[2],
-	        seconds() - begun, (unsigned long long)d.violations);
+	fprintf(stderr,
+	        "daemon killed during %s: %zu stores, injections %llu, of these again in recovery %llu, in the one "
+	        "after %llu; violations %llu, %.1f s\n",
+	        c->name, deed.count, (unsigned long long)d.kills, (unsigned long long)d.by_level[1],
+	        (unsigned long long)d.by_level[2], (unsigned long long)d.violations, seconds() - begun);
 	stores_deinit(&deed);
 	return d.violations;
 }

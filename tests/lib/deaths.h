@@ -73,11 +73,8 @@ struct deaths {
 	double told; /* when there was a line about it */
 };
 
-/* Goes through a case and prints a line of a table. Returns the violations, the first few of which it has described. */
+/* Goes through a case and prints a line of figures. Returns the violations, the first few of which it has described. */
 uint64_t deaths_run(const struct death_case *c, const struct death_plan *plan);
-
-/* The heading of the table. */
-void deaths_heading(void);
 
 /* ---- the judge ---- */
 
