@@ -226,19 +226,6 @@ uint32_t world_owner(uint64_t off)
 	return has ? has - 1u : NO_CLIENT;
 }
 
-void world_hand_over(uint32_t block)
-{
-	hook_fence();
-	world.box |= (uint8_t)(1u << block);
-}
-
-uint64_t world_receive(uint32_t block)
-{
-	(void)explore_wait(16 + block);
-	world_give(world.block[block], me());
-	return world.block[block];
-}
-
 void world_let_go(void)
 {
 	shmi_store(&parts.held[parts.scenario->client[1]][1].thread, 0);
@@ -262,12 +249,8 @@ static void body(uint32_t actor)
 
 static uint32_t choices(uint32_t actor)
 {
-	uint64_t what = explore_actor[actor].value;
-
 	if (actor == DAEMON)
 		return daemon_events();
-	if (what >= 16)
-		return world.box >> (what - 16) & 1;
 	return world.mail[actor].kind == MAIL_ANSWER;
 }
 

@@ -57,7 +57,6 @@ struct world {
 	bool in_reclaim; /* the daemon is at what it may be killed at */
 	bool adopts;
 	uint64_t block[BLOCKS]; /* offsets: who gets which is the scenario's business */
-	uint8_t box; /* bits: blocks that were handed over */
 };
 
 extern struct world world;
@@ -96,8 +95,6 @@ void world_send(void); /* tells the daemon what waits */
 void world_detach(void);
 void world_give(uint64_t off, uint32_t actor); /* the block is that actor's from here on */
 uint32_t world_owner(uint64_t off); /* which actor has it; NO_CLIENT: none */
-void world_hand_over(uint32_t block);
-uint64_t world_receive(uint32_t block);
 
 /* In `prepare`: nobody holds page 1 any more. */
 void world_let_go(void);
