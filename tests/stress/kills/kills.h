@@ -20,8 +20,9 @@
  *	MAILED      whoever takes it out of its place has it; in no place: it was on its way
  *
  * An audit finds each block that is allocated and that no entry knows: it must be one of those in doubt, or one of the at most one
- * per killed thread that nobody was told of, and then of a size that fits the thread's last request, or a slot that the daemon has written off. Then it is freed, so that the next
- * audit starts from nothing. So no block in doubt stays undecided, and the last audit finds an empty heap.
+ * per killed thread that nobody was told of, and then of a size that fits the thread's last request, or a slot that the daemon has
+ * written off. Then it is freed, so that the next audit starts from nothing. So no block in doubt stays undecided, and the last audit
+ * finds an empty heap.
  */
 #ifndef STRESS_KILLS_H
 #define STRESS_KILLS_H
