@@ -1,6 +1,6 @@
 /* The daemon is killed after every store of its requests, of growth and of scavenging, and of its own recovery (tests/lib/deaths.h
- * says how, and what must hold); test_deaths_clients has what makes and ends clients. Prints a table: deed, its stores, kills in
- * it, kills in the recovery from these, kills in the recovery from those.
+ * says how, and what must hold); test_deaths_clients has what makes and ends clients. Prints a line of figures for each deed: its
+ * stores, kills in it, in the recovery from these, and in the recovery from those.
  *
  * SHMALLOC_SOAK=1: every store of each deed instead of a sample, and of each recovery from it (from 80 of them, where the deed has more
  * stores), and some of the recoveries from those. */
