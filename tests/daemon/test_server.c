@@ -601,9 +601,10 @@ Test(server, killed_daemon)
 	struct test_daemon d;
 
 	start(&d, NULL);
-	int before = test_daemon_fds(&d), sock = attach(&d);
+	int before = test_daemon_fds(&d), sock = attach(&d), data = fcntl(fds[WIRE_FDS - 1], F_DUPFD_CLOEXEC, 0);
 	struct wire_attach_ok me = reply.u.attach_ok;
 
+	cr_assert_geq(data, 0); /* its lease: without one a client that nobody hears of is taken back after a second */
 	close_fds();
 	pid_t child = in_child(&d, hold_spans);
 
@@ -624,6 +625,7 @@ Test(server, killed_daemon)
 	cr_assert_eq(reply.u.attach_ok.thread, me.thread);
 	cr_assert_eq(reply.u.attach_ok.base, me.base);
 	close_fds();
+	close(data);
 	/* The answer to the last request was perhaps lost. */
 	req = last_req;
 	send_req(sock);

@@ -13,7 +13,7 @@
 #include "client/heap.h"
 #include "tests/lib/random.h"
 #include "tests/system/system.h"
-#include "tests/system/witness.h"
+#include "tests/lib/witness.h"
 
 #define DEATHS 100u /* of one series */
 #define SERIES 3u /* the best one counts; all are printed */

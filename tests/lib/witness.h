@@ -40,7 +40,13 @@ static inline int witness_sleeps(void *unused)
 	return 0;
 }
 
-/* To be called before the children are forked that look at it. */
+/* In milliseconds. */
+static inline long long witness_ms(void)
+{
+	return (long long)(*witness_late / 1000000);
+}
+
+/* To be called before the children are forked that look at it, and before this process attaches: a child would have its lease. */
 static inline pid_t witness_start(void)
 {
 	if (!witness_late)
