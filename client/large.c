@@ -115,6 +115,46 @@ static void note_miss(struct shma_heap *heap, uint32_t pages)
 	}
 }
 
+/* ---- what the daemon could not be told ---- */
+
+static void owe(struct shma_heap *heap, uint64_t entry)
+{
+	heap->env.held[(uint32_t)entry].generation = (uint32_t)(entry >> 32);
+	shmi_queue_append(heap->env.held, &heap->proc->owed, (uint32_t)entry, SHMI_HELD_OWED);
+	note(heap, entry);
+}
+
+/* Tells the daemon. Both locks held. Returns 0 or an errno. */
+static int pay(struct shma_heap *heap)
+{
+	struct shmi_queue *owed = &heap->proc->owed;
+	struct wire_free *body = &heap->buffers->request.u.free;
+	bool sent = true;
+	int error = 0;
+
+	while (owed->head && sent && !error) {
+		heap->buffers->request.kind = WIRE_FREE;
+		body->n_spans = 0;
+		for (uint32_t page = owed->head; page && body->n_spans < WIRE_BIGS; page = heap->env.held[page].next)
+			body->spans[body->n_spans++] = (struct wire_span){page, heap->env.held[page].generation};
+		error = shmi_channel_call(heap, &sent);
+		if (error == EFAULT)
+			shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){owed->head}).b);
+		for (uint32_t i = 0; sent && i < body->n_spans; i++)
+			shmi_queue_remove(heap->env.held, owed, owed->head);
+	}
+	forget_notes(heap);
+	return sent && error == EAGAIN ? 0 : error;
+}
+
+/* The daemon has just answered something else; the channel's lock held. */
+static void pay_when_it_answers(struct shma_heap *heap)
+{
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	(void)pay(heap);
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
+}
+
 /* ---- allocation ---- */
 
 /* The shortest kept span of this kind that is long enough and not more than an eighth too long, or 0. */
@@ -162,6 +202,8 @@ static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, stru
 	                      !shmi_image_page_ok(&heap->env.img, (shmi_page){b->reply.u.large_ok.page})))
 		error = EPROTO;
 	*ok = b->reply.u.large_ok;
+	if (!error)
+		pay_when_it_answers(heap);
 	shmi_channel_unlock(heap);
 	return error;
 }
@@ -202,38 +244,6 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 	void *block = (void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){ok.page}).b);
 
 	return flags & SHMA_ZERO && !ok.zeroed ? memset(block, 0, size) : block;
-}
-
-/* ---- what the daemon could not be told ---- */
-
-static void owe(struct shma_heap *heap, uint64_t entry)
-{
-	heap->env.held[(uint32_t)entry].generation = (uint32_t)(entry >> 32);
-	shmi_queue_append(heap->env.held, &heap->proc->owed, (uint32_t)entry, SHMI_HELD_OWED);
-	note(heap, entry);
-}
-
-/* Tells the daemon. Both locks held. Returns 0 or an errno. */
-static int pay(struct shma_heap *heap)
-{
-	struct shmi_queue *owed = &heap->proc->owed;
-	struct wire_free *body = &heap->buffers->request.u.free;
-	bool sent = true;
-	int error = 0;
-
-	while (owed->head && sent && !error) {
-		heap->buffers->request.kind = WIRE_FREE;
-		body->n_spans = 0;
-		for (uint32_t page = owed->head; page && body->n_spans < WIRE_BIGS; page = heap->env.held[page].next)
-			body->spans[body->n_spans++] = (struct wire_span){page, heap->env.held[page].generation};
-		error = shmi_channel_call(heap, &sent);
-		if (error == EFAULT)
-			shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){owed->head}).b);
-		for (uint32_t i = 0; sent && i < body->n_spans; i++)
-			shmi_queue_remove(heap->env.held, owed, owed->head);
-	}
-	forget_notes(heap);
-	return sent && error == EAGAIN ? 0 : error;
 }
 
 /* ---- free ---- */
@@ -306,24 +316,28 @@ static bool keep(struct shma_heap *heap, uint64_t entry, uint64_t bytes)
 	return true;
 }
 
-static bool is_kept(const struct shma_heap *heap, uint64_t entry)
+/* Whether it is free: kept, noted, or owed without a note. */
+static bool is_free(const struct shma_heap *heap, uint64_t entry)
 {
 	const struct shmi_bigmag *big = big_of(heap);
 
+	if (heap->env.held[(uint32_t)entry].queue == SHMI_HELD_OWED)
+		return true;
 	for (uint32_t i = 0; i < shmi_load(&big->top); i++)
 		if (shmi_load(&big->entry[i]) == entry)
 			return true;
 	return false;
 }
 
-/* The slow way into the cache: the daemon must be told about older spans, or about this one. False if it is a double free. */
+/* The slow way into the cache: the daemon must be told about older spans, or about this one. What it is owed already goes first:
+ * the notes of that take the room. False if it is a double free. */
 static bool make_room_and_keep(struct shma_heap *heap, uint64_t entry, uint64_t bytes)
 {
 	shmi_channel_lock(heap);
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
-	bool twice = is_kept(heap, entry);
+	bool twice = is_free(heap, entry);
 
-	if (!twice)
+	if (!twice && !pay(heap))
 		(void)free_oldest(heap, too_many(heap, bytes)); /* if the daemon is away, more is kept than should be */
 	if (!twice && !keep(heap, entry, bytes))
 		owe(heap, entry);
@@ -366,7 +380,7 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 	if (!attached || bytes > CACHE_SPAN_BYTES || foreign || span->flags & SHMI_SPAN_LAZY)
 		return free_now(heap, entry, attached) ? SHMI_FREED : SHMI_FREE_TWICE;
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
-	bool twice = is_kept(heap, entry);
+	bool twice = is_free(heap, entry);
 	bool kept = !twice && !too_many(heap, bytes) && keep(heap, entry, bytes);
 
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);

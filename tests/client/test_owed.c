@@ -113,3 +113,25 @@ Test(owed, the_daemon_comes_back, .init = start, .fini = end)
 		cr_expect_eq(test_ctl_check(&d), 0);
 	}
 }
+
+#define MANY 200
+
+/* More than there is room for notes. A process that neither refills nor trims tells the daemon with its next frees. */
+Test(owed, more_than_there_is_room_for, .init = start, .fini = end)
+{
+	static void *block[MANY];
+
+	for (size_t i = 0; i < MANY; i++)
+		cr_assert_not_null(block[i] = shma_malloc(300000));
+	test_daemon_kill(&d);
+	heap->timeout_ms = TIMEOUT_MS;
+	for (size_t i = 0; i < MANY - 5; i++)
+		shma_free(block[i]);
+	heap->timeout_ms = 10000;
+	cr_assert_eq(test_daemon_start_again(&d, NULL), 0);
+	cr_assert_eq(shma_root_set(heap, "a", block[MANY - 1]), 0, "the daemon is back, and we know it");
+	cr_assert_eq(shma_root_del(heap, "a"), 0);
+	for (size_t i = MANY - 5; i < MANY; i++)
+		shma_free(block[i]);
+	cr_expect_eq(live(), 0, "%llu bytes are left", (unsigned long long)live());
+}
