@@ -20,7 +20,7 @@ static void *fail(int error)
 static __attribute__((noinline)) void *small_slow(struct shma_heap *heap, shmi_sclass sclass)
 {
 	int error, keep = errno;
-	struct shmi_tcache *tc = shmi_thread_cache(heap, shmi_sclass_attrs(sclass), &error);
+	struct shmi_tcache *tc = shmi_thread_cache(heap, shmi_sclass_attrs(sclass), false, &error);
 	void *block = tc ? shmi_tcache_refill(tc, sclass, &error) : NULL;
 
 	if (!block)
@@ -34,7 +34,7 @@ static void *large(struct shma_heap *heap, size_t size, size_t alignment, unsign
 	int error = 0, keep = errno;
 
 	if (!shmi_load_acquire(&heap->proc->attached))
-		error = shmi_attach_again(heap);
+		error = shmi_attach_again(heap, false);
 	void *block = error ? NULL : shmi_large_alloc(heap, size, alignment, flags, &error);
 
 	if (!block)
@@ -133,7 +133,7 @@ static __attribute__((noinline)) void free_slow(void *block)
 		return;
 	if (!heap)
 		free_outside(block);
-	struct shmi_tcache *tc = shmi_thread_cache(heap, 0, &error);
+	struct shmi_tcache *tc = shmi_thread_cache(heap, 0, true, &error);
 	uint64_t off = (uint64_t)(uintptr_t)block - heap->env.base;
 	enum shmi_tc_free what = SHMI_FREED;
 

@@ -185,13 +185,16 @@ static int accept_place(struct shma_heap *heap, const int *fds, const struct wir
 	return shmi_heap_lease(heap, ok->client, fds[WIRE_FDS - 1]);
 }
 
-int shmi_attach_again(struct shma_heap *heap)
+int shmi_attach_again(struct shma_heap *heap, bool to_free)
 {
 	int fds[WIRE_FDS] = {-1, -1, -1};
 	struct wire_attach_ok ok;
 	int error = 0;
 
-	shmi_channel_lock(heap);
+	if (!to_free)
+		shmi_channel_lock(heap);
+	else if (!shmi_channel_try(heap))
+		return EAGAIN;
 	if (!heap->proc->attached) {
 		shmi_sock_close(&heap->last_sock); /* the parent's */
 		error = shmi_channel_open(heap, false, fds, &ok, heap->proc->deadline);

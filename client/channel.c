@@ -62,6 +62,23 @@ void shmi_channel_lock(struct shma_heap *heap)
 	heap->proc->deadline = deadline;
 }
 
+bool shmi_channel_try(struct shma_heap *heap)
+{
+	struct shmi_proc *proc = heap->proc;
+
+	shmi_channel_lock(heap);
+	if (!proc->look_ns)
+		return true;
+	int64_t now = shmi_chan_now_ns();
+
+	if (now >= proc->look_ns) {
+		proc->deadline = now + LOOK_NS;
+		return true;
+	}
+	shmi_channel_unlock(heap);
+	return false;
+}
+
 void shmi_channel_unlock(struct shma_heap *heap)
 {
 	(void)pthread_mutex_unlock(&heap->proc->lock);
@@ -214,6 +231,7 @@ int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire
 			if (!error) {
 				open_sock(&heap->last_sock, sock);
 				heap->proc->sock = sock;
+				heap->proc->look_ns = 0;
 				return 0;
 			}
 			(void)close(sock);
@@ -222,8 +240,14 @@ int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire
 			heap->proc->lost = 1;
 			return EIO;
 		}
-		if (!worth_waiting(error) || shmi_chan_now_ns() >= deadline)
+		if (!worth_waiting(error))
 			return error;
+		int64_t now = shmi_chan_now_ns();
+
+		if (now >= deadline) {
+			heap->proc->look_ns = now + LOOK_AGAIN_NS;
+			return error;
+		}
 		/* Nothing tells when a daemon will listen: look again, at first soon. */
 		(void)nanosleep(&pause, NULL);
 		if (pause.tv_nsec < 20000000)

@@ -98,6 +98,10 @@ struct shma_heap {
  *
  * The time for an answer counts from before the lock: who stood behind others that waited for the daemon does not wait anew. */
 void shmi_channel_lock(struct shma_heap *heap);
+
+/* The lock, for what can be done without the daemon: false, without the lock, if it was waited for in vain just now; and if that was
+ * a while ago, the wait for an answer is short. */
+bool shmi_channel_try(struct shma_heap *heap);
 int shmi_channel_call(struct shma_heap *heap, bool *sent);
 void shmi_channel_unlock(struct shma_heap *heap);
 
@@ -155,8 +159,8 @@ extern struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
 void shmi_heaps_hold(void);
 void shmi_heaps_release(void);
 
-/* In a child of a fork: becomes a client of its own. Returns 0 or an errno. */
-int shmi_attach_again(struct shma_heap *heap);
+/* In a child of a fork: becomes a client of its own. Returns 0 or an errno; `to_free`: a free wants it, which need not wait. */
+int shmi_attach_again(struct shma_heap *heap, bool to_free);
 
 /* The heap in whose address range `block` lies, or NULL. */
 struct shma_heap *shmi_heap_of(const void *block);
@@ -166,8 +170,9 @@ struct shma_heap *shmi_heap_of(const void *block);
 extern __thread struct shmi_tcache *shmi_tls[SHMI_MAX_HEAPS]
         __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* The calling thread's cache for this heap, made if need be; NULL and *error. `attrs` is what it is wanted for. */
-struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, int *error);
+/* The calling thread's cache for this heap, made if need be; NULL and *error. `attrs` is what it is wanted for; `to_free`: a free
+ * wants it, which can do without. */
+struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, bool to_free, int *error);
 
 /* The calling thread's cache is given up, as at thread exit. */
 void shmi_thread_leave(struct shma_heap *heap);

@@ -38,7 +38,7 @@ static int root_request(struct shma_heap *heap, enum wire_kind kind, const char 
 	struct wire_msg *msg = &heap->buffers->request;
 
 	if (!shmi_load_acquire(&heap->proc->attached)) {
-		int error = shmi_attach_again(heap);
+		int error = shmi_attach_again(heap, false);
 
 		if (error)
 			return error;
@@ -100,7 +100,7 @@ SHMA_API int shma_trim(struct shma_heap *heap)
 
 	if (!heap)
 		return fail(EINVAL);
-	struct shmi_tcache *tc = shmi_thread_cache(heap, 0, &error);
+	struct shmi_tcache *tc = shmi_thread_cache(heap, 0, false, &error);
 
 	if (!tc)
 		return fail(error);

@@ -374,7 +374,7 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 		return SHMI_FREE_NOTHING;
 	if (off % SHMI_PAGE_SIZE)
 		return SHMI_FREE_INSIDE;
-	bool attached = shmi_load_acquire(&heap->proc->attached) || shmi_attach_again(heap) == 0;
+	bool attached = shmi_load_acquire(&heap->proc->attached) || shmi_attach_again(heap, true) == 0;
 	bool foreign = shmi_sclass_scoped(word.sclass) && word.owner != heap->proc->client;
 
 	if (!attached || bytes > CACHE_SPAN_BYTES || foreign || span->flags & SHMI_SPAN_LAZY)

@@ -224,7 +224,10 @@ static int op_part(void *ctx, struct shmi_tcache *tc, uint32_t attrs)
 	struct shma_heap *heap = ctx;
 	struct shmi_buffers *b = heap->buffers;
 
-	shmi_channel_lock(heap);
+	if (!tc->to_free)
+		shmi_channel_lock(heap);
+	else if (!shmi_channel_try(heap))
+		return EAGAIN;
 	b->request.kind = WIRE_THREAD;
 	b->request.u.thread = (struct wire_thread){.thread = tc->thread, .parts = 1u << attrs};
 	int error = shmi_channel_call(heap, NULL);

@@ -66,7 +66,7 @@ struct shmi_tc_ops {
 	int (*refill)(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask);
 	/* Spans of `sclass` that the process holds and no thread: calls shmi_tcache_grant for some that have free slots. */
 	void (*pool)(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass);
-	/* Backs the magazines of one more attribute combination. */
+	/* Backs the magazines of one more attribute combination; not at any price if tc->to_free. */
 	int (*part)(void *ctx, struct shmi_tcache *tc, uint32_t attrs);
 };
 
@@ -108,6 +108,7 @@ struct shmi_tcache {
 	struct shmi_tc_ask ask; /* returns and reports that wait for the next message */
 	struct shmi_tcache *next; /* all caches of the process for this heap */
 	uint32_t idle; /* 1: its thread has ended */
+	bool to_free; /* a magazine is set up for a free, which can do without */
 	/* scratch of a put */
 	struct shmi_group groups[SHMI_SPILL_MAX];
 	uint16_t hash[SHMI_SPILL_MAX * 2]; /* group + 1; all zero between puts */

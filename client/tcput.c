@@ -213,6 +213,15 @@ static void push(struct shmi_tcache *tc, shmi_sclass sclass, uint64_t off)
 	shmi_store_release(&c->mag->top, top + 1);
 }
 
+static int set_up_to_free(struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	tc->to_free = true;
+	int error = shmi_tcache_set_up(tc, sclass);
+
+	tc->to_free = false;
+	return error;
+}
+
 enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off)
 {
 	const struct shmi_image *img = &tc->env->img;
@@ -236,8 +245,8 @@ enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off)
 	if (tc->env->harden && is_free(tc, &g, off))
 		return SHMI_FREE_TWICE;
 	shmi_tcache_catch_up(tc);
-	/* Where there is no memory for a magazine the block needs none. */
-	if ((shmi_sclass_scoped(sclass) && !own_scoped(tc, g.span)) || shmi_tcache_set_up(tc, sclass) != 0)
+	/* Where there is no memory for a magazine, or no daemon to ask, the block needs none. */
+	if ((shmi_sclass_scoped(sclass) && !own_scoped(tc, g.span)) || set_up_to_free(tc, sclass) != 0)
 		put_foreign(tc, &g, off);
 	else
 		push(tc, sclass, off);

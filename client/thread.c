@@ -111,11 +111,14 @@ static void enter(struct shma_heap *heap, struct shmi_tcache *tc)
 }
 
 /* Asks for a thread record, of which *parts are backed. Returns 0 or an errno. */
-static int new_record(struct shma_heap *heap, uint32_t *parts, uint32_t *thread)
+static int new_record(struct shma_heap *heap, bool to_free, uint32_t *parts, uint32_t *thread)
 {
 	struct shmi_buffers *b = heap->buffers;
 
-	shmi_channel_lock(heap);
+	if (!to_free)
+		shmi_channel_lock(heap);
+	else if (!shmi_channel_try(heap))
+		return EAGAIN;
 	if (heap->proc->n_spares) {
 		*thread = heap->proc->spares[--heap->proc->n_spares];
 		*parts = 0; /* of those that it has we know nothing */
@@ -133,7 +136,7 @@ static int new_record(struct shma_heap *heap, uint32_t *parts, uint32_t *thread)
 	return error == ENOSPC ? ENOMEM : error;
 }
 
-static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, int *error)
+static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, bool to_free, int *error)
 {
 	struct shmi_tcache *wiped = shmi_tls[heap->index], *tc = take_idle(heap);
 	uint32_t thread, parts = 1u << attrs;
@@ -142,7 +145,7 @@ static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, in
 		unmap_wiped(wiped);
 		return tc;
 	}
-	*error = new_record(heap, &parts, &thread);
+	*error = new_record(heap, to_free, &parts, &thread);
 	if (*error)
 		return NULL;
 	tc = wiped != NONE ? wiped : shmi_wiped_map(sizeof(*tc)); /* a child has its parent's, wiped */
@@ -155,7 +158,7 @@ static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, in
 	return tc;
 }
 
-struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, int *error)
+struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, bool to_free, int *error)
 {
 	struct shmi_tcache *tc = shmi_tls[heap->index];
 
@@ -164,12 +167,12 @@ struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, in
 		return tc;
 	(void)pthread_once(&exit_once, make_exit_key);
 	if (!shmi_load_acquire(&heap->proc->attached))
-		*error = shmi_attach_again(heap);
+		*error = shmi_attach_again(heap, to_free);
 	if (!*error)
 		*error = exit_key_error;
 	if (*error)
 		return NULL;
-	tc = make_cache(heap, attrs, error);
+	tc = make_cache(heap, attrs, to_free, error);
 	if (tc) {
 		tc->rec->tid = (uint32_t)syscall(SYS_gettid);
 		shmi_tls[heap->index] = tc;

@@ -1,6 +1,7 @@
 /* The control channel, seen from its callers. */
 #include "tests/client/api.h"
 
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,6 +44,93 @@ Test(channel, frees_wait_once)
 	cr_expect_eq(shma_trim(heap), 0);
 	cr_expect_eq(shma_detach(heap), 0);
 	api_end(&d);
+}
+
+#define EACH 20
+
+static void *some[3 * EACH];
+static struct test_daemon away;
+static shma_heap *its;
+
+/* Blocks of a class, blocks of one for which this thread has no magazines, and large ones: none of them waits anew. */
+static void *free_some(void *unused)
+{
+	long long began = test_now_ms();
+
+	for (size_t i = 0; i < 3 * EACH; i++)
+		shma_free(some[i]);
+	child_check(test_now_ms() - began < 10 * TIMEOUT_MS); /* twenty of each kind: else it were more */
+	return unused;
+}
+
+static int free_some_in_a_child(void *arg)
+{
+	return free_some(arg) != NULL;
+}
+
+static void *make_some(void *unused)
+{
+	for (size_t i = 0; i < EACH; i++) {
+		child_check(some[3 * i] = shma_heap_alloc(its, 1000, 0, 0));
+		child_check(some[3 * i + 1] = shma_heap_alloc(its, 1000, 0, SHMA_NOSCAN));
+		child_check(some[3 * i + 2] = shma_heap_alloc(its, 400000, 0, 0));
+	}
+	return unused;
+}
+
+static void attach_to_one(void)
+{
+	api_start(&away, NULL);
+	its = api_attach(&away, TIMEOUT_MS);
+	cr_assert_not_null(its);
+}
+
+static void daemon_is_back(void)
+{
+	its->timeout_ms = 10000;
+	cr_expect_eq(test_daemon_start_again(&away, NULL), 0);
+	cr_expect_eq(shma_trim(its), 0);
+	cr_expect_eq(shma_detach(its), 0);
+	api_end(&away);
+}
+
+static void in_a_thread(void *(*run)(void *unused))
+{
+	pthread_t thread;
+
+	cr_assert_eq(pthread_create(&thread, NULL, run, NULL), 0);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* Nor does a thread that has no cache yet: who only frees needs none. */
+Test(channel, frees_of_a_new_thread_wait_once)
+{
+	attach_to_one();
+	make_some(NULL);
+	test_daemon_kill(&away);
+	in_a_thread(free_some);
+	daemon_is_back();
+}
+
+/* A thread that has one, but not for these attributes. */
+Test(channel, frees_of_other_attributes_wait_once)
+{
+	attach_to_one();
+	shma_free(shma_heap_alloc(its, 1000, 0, 0)); /* with the daemon there: a cache for the one kind */
+	in_a_thread(make_some);
+	test_daemon_kill(&away);
+	free_some(NULL);
+	daemon_is_back();
+}
+
+/* Nor a child of a fork, which is no client yet. */
+Test(channel, frees_of_a_child_wait_once)
+{
+	attach_to_one();
+	make_some(NULL);
+	test_daemon_kill(&away);
+	cr_expect_eq(child_run(free_some_in_a_child, NULL), 0);
+	daemon_is_back();
 }
 
 /* A program closes what it does not know, and the number goes to a file of its own: that is left alone. */
