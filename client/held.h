@@ -9,7 +9,8 @@
  * Threads: `thread` may be read by any thread, everything else by the holder alone, or under the pool's lock while no thread
  * holds the span.
  *
- * A large span that was freed while the daemon was away waits in a queue of its own, under big_lock, until the daemon is told.
+ * A large span that was freed while the daemon was away waits in a queue of its own, under big_lock, until the daemon is told; it is
+ * marked whether it is another process's scoped one.
  */
 #ifndef CLIENT_HELD_H
 #define CLIENT_HELD_H
@@ -25,7 +26,14 @@ struct shmi_held {
 	uint8_t whole; /* 1: counted as wholly free */
 };
 
-enum shmi_held_queue { SHMI_HELD_NONE, SHMI_HELD_READY, SHMI_HELD_FULL, SHMI_HELD_POOL, SHMI_HELD_OWED };
+enum shmi_held_queue {
+	SHMI_HELD_NONE,
+	SHMI_HELD_READY,
+	SHMI_HELD_FULL,
+	SHMI_HELD_POOL,
+	SHMI_HELD_OWED,
+	SHMI_HELD_OWED_OTHERS
+};
 
 /* First pages; 0 is none. All zero is empty. */
 struct shmi_queue {

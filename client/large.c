@@ -117,27 +117,50 @@ static void note_miss(struct shma_heap *heap, uint32_t pages)
 
 /* ---- what the daemon could not be told ---- */
 
-static void owe(struct shma_heap *heap, uint64_t entry)
+static bool is_owed(const struct shma_heap *heap, uint64_t entry)
+{
+	uint8_t queue = heap->env.held[(uint32_t)entry].queue;
+
+	return queue == SHMI_HELD_OWED || queue == SHMI_HELD_OWED_OTHERS;
+}
+
+static void owe(struct shma_heap *heap, uint64_t entry, enum shmi_held_queue which)
 {
 	heap->env.held[(uint32_t)entry].generation = (uint32_t)(entry >> 32);
-	shmi_queue_append(heap->env.held, &heap->proc->owed, (uint32_t)entry, SHMI_HELD_OWED);
+	shmi_queue_append(heap->env.held, &heap->proc->owed, (uint32_t)entry, which);
 	note(heap, entry);
 }
 
-/* Tells the daemon. Both locks held. Returns 0 or an errno. */
+/* The oldest of them as a request, all of one kind. */
+static void fill_free(const struct shma_heap *heap, uint8_t kind)
+{
+	struct wire_msg *request = &heap->buffers->request;
+	struct wire_free *body = &request->u.free;
+
+	request->kind = WIRE_FREE;
+	body->n_spans = 0;
+	for (uint32_t page = heap->proc->owed.head;
+	        page && heap->env.held[page].queue == kind && body->n_spans < WIRE_BIGS;
+	        page = heap->env.held[page].next)
+		body->spans[body->n_spans++] = (struct wire_span){page, heap->env.held[page].generation};
+}
+
+/* Tells the daemon. What is another's scoped block may have gone with that process meanwhile: that is no double free. Both locks
+ * held. Returns 0 or an errno. */
 static int pay(struct shma_heap *heap)
 {
 	struct shmi_queue *owed = &heap->proc->owed;
-	struct wire_free *body = &heap->buffers->request.u.free;
+	const struct wire_free *body = &heap->buffers->request.u.free;
 	bool sent = true;
 	int error = 0;
 
 	while (owed->head && sent && !error) {
-		heap->buffers->request.kind = WIRE_FREE;
-		body->n_spans = 0;
-		for (uint32_t page = owed->head; page && body->n_spans < WIRE_BIGS; page = heap->env.held[page].next)
-			body->spans[body->n_spans++] = (struct wire_span){page, heap->env.held[page].generation};
+		uint8_t kind = heap->env.held[owed->head].queue;
+
+		fill_free(heap, kind);
 		error = shmi_channel_call(heap, &sent);
+		if (error == EFAULT && kind == SHMI_HELD_OWED_OTHERS)
+			error = 0;
 		if (error == EFAULT)
 			shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){owed->head}).b);
 		for (uint32_t i = 0; sent && i < body->n_spans; i++)
@@ -321,7 +344,7 @@ static bool is_free(const struct shma_heap *heap, uint64_t entry)
 {
 	const struct shmi_bigmag *big = big_of(heap);
 
-	if (heap->env.held[(uint32_t)entry].queue == SHMI_HELD_OWED)
+	if (is_owed(heap, entry))
 		return true;
 	for (uint32_t i = 0; i < shmi_load(&big->top); i++)
 		if (shmi_load(&big->entry[i]) == entry)
@@ -340,21 +363,21 @@ static bool make_room_and_keep(struct shma_heap *heap, uint64_t entry, uint64_t 
 	if (!twice && !pay(heap))
 		(void)free_oldest(heap, too_many(heap, bytes)); /* if the daemon is away, more is kept than should be */
 	if (!twice && !keep(heap, entry, bytes))
-		owe(heap, entry);
+		owe(heap, entry, SHMI_HELD_OWED);
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	shmi_channel_unlock(heap);
 	return !twice;
 }
 
 /* Without the cache. False if it is a double free. */
-static bool free_now(struct shma_heap *heap, uint64_t entry, bool attached)
+static bool free_now(struct shma_heap *heap, uint64_t entry, bool attached, bool others)
 {
 	shmi_channel_lock(heap);
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
-	bool twice = heap->env.held[(uint32_t)entry].queue == SHMI_HELD_OWED;
+	bool twice = is_owed(heap, entry);
 
 	if (!twice)
-		owe(heap, entry);
+		owe(heap, entry, others ? SHMI_HELD_OWED_OTHERS : SHMI_HELD_OWED);
 	if (attached)
 		(void)pay(heap);
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
@@ -375,10 +398,10 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 	if (off % SHMI_PAGE_SIZE)
 		return SHMI_FREE_INSIDE;
 	bool attached = shmi_load_acquire(&heap->proc->attached) || shmi_attach_again(heap, true) == 0;
-	bool foreign = shmi_sclass_scoped(word.sclass) && word.owner != heap->proc->client;
+	bool others = shmi_sclass_scoped(word.sclass) && (!attached || word.owner != heap->proc->client);
 
-	if (!attached || bytes > CACHE_SPAN_BYTES || foreign || span->flags & SHMI_SPAN_LAZY)
-		return free_now(heap, entry, attached) ? SHMI_FREED : SHMI_FREE_TWICE;
+	if (!attached || bytes > CACHE_SPAN_BYTES || others || span->flags & SHMI_SPAN_LAZY)
+		return free_now(heap, entry, attached, others) ? SHMI_FREED : SHMI_FREE_TWICE;
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	bool twice = is_free(heap, entry);
 	bool kept = !twice && !too_many(heap, bytes) && keep(heap, entry, bytes);

@@ -165,14 +165,19 @@ void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t
 	}
 }
 
-/* A block of another process's scoped span goes straight back: until the or it is allocated, after it free. If that process dies
- * meanwhile its span goes with it, and what is free already is another span's: that is no double free. */
+/* A block goes straight back: until the or it is allocated, after it free. True if it was free already. If the process whose scoped
+ * span it is dies meanwhile its span goes with it, and what is free already is another span's: that is no double free. */
+static bool put_straight(const struct shmi_tc_env *env, const struct shmi_group *g)
+{
+	uint32_t generation = shmi_span_word(&env->img, (shmi_page){g->span}).generation;
+
+	return shmi_slots_put(shmi_bitmap_at(&env->img, (shmi_page){g->span}), g->word, g->bits) &&
+	       shmi_span_word(&env->img, (shmi_page){g->span}).generation == generation;
+}
+
 static void put_foreign(struct shmi_tcache *tc, const struct shmi_group *g, uint64_t off)
 {
-	uint32_t generation = shmi_span_word(&tc->env->img, (shmi_page){g->span}).generation;
-
-	if (shmi_slots_put(shmi_bitmap_at(&tc->env->img, (shmi_page){g->span}), g->word, g->bits) &&
-	        shmi_span_word(&tc->env->img, (shmi_page){g->span}).generation == generation)
+	if (put_straight(tc->env, g))
 		shmi_misuse(tc->env, SHMI_FREE_TWICE, off);
 	shmi_fence(); /* P2 */
 	if (shmi_span_word(&tc->env->img, (shmi_page){g->span}).state == SHMI_SPAN_CENTRAL)
@@ -267,9 +272,7 @@ enum shmi_tc_free shmi_tcache_free_bare(struct shmi_tc_env *env, uint64_t off)
 		return shmi_sclass_is_large(sclass) ? SHMI_FREE_LARGE : SHMI_FREE_NOTHING;
 	enum shmi_tc_free what = locate(env, off, sclass.c, &g);
 
-	if (what == SHMI_FREED && shmi_slots_put(shmi_bitmap_at(&env->img, (shmi_page){g.span}), g.word, g.bits))
-		return SHMI_FREE_TWICE;
-	return what;
+	return what == SHMI_FREED && put_straight(env, &g) ? SHMI_FREE_TWICE : what;
 }
 
 /* ---- spans ---- */

@@ -135,3 +135,54 @@ Test(owed, more_than_there_is_room_for, .init = start, .fini = end)
 		shma_free(block[i]);
 	cr_expect_eq(live(), 0, "%llu bytes are left", (unsigned long long)live());
 }
+
+/* A process that has a scoped block, says where, and waits for its end. */
+static pid_t start_owner(size_t size, shma_off *off)
+{
+	int out[2];
+
+	cr_assert_eq(pipe(out), 0);
+	pid_t child = fork();
+
+	cr_assert_geq(child, 0);
+	if (!child) {
+		shma_heap *h = api_attach(&d, 10000);
+		void *block = h ? shma_heap_alloc(h, size, 0, SHMA_SCOPED) : NULL;
+		shma_off at = block ? shma_to_off(block) : 0;
+
+		if (write(out[1], &at, sizeof(at)) != sizeof(at))
+			_exit(1);
+		(void)pause();
+		_exit(0);
+	}
+	cr_assert_eq(read(out[0], off, sizeof(*off)), sizeof(*off));
+	cr_assert_neq(*off, 0);
+	close(out[0]);
+	close(out[1]);
+	return child;
+}
+
+/* Another's scoped block, freed without a daemon; before there is one again that process dies, and the block with it. Whoever had
+ * freed it does not notice. */
+Test(owed, the_owner_of_what_is_owed_dies, .init = start, .fini = end)
+{
+	shma_off off[2];
+	int status;
+	pid_t owner[2] = {start_owner(300000, &off[0]), start_owner(5 * MIB, &off[1])};
+	void *mine = shma_malloc(5 * MIB);
+
+	test_daemon_kill(&d);
+	heap->timeout_ms = TIMEOUT_MS;
+	shma_free(shma_from_off(heap, off[0]));
+	shma_free(mine);
+	shma_free(shma_from_off(heap, off[1]));
+	for (size_t i = 0; i < 2; i++) {
+		cr_assert_eq(kill(owner[i], SIGKILL), 0);
+		cr_assert_eq(waitpid(owner[i], &status, 0), owner[i]);
+	}
+	heap->timeout_ms = 10000;
+	cr_assert_eq(test_daemon_start_again(&d, NULL), 0);
+	cr_expect(api_settles(live() == 5 * MIB || live() == 0), "theirs are gone");
+	cr_expect_eq(shma_trim(heap), 0);
+	cr_expect_eq(live(), 0);
+}
