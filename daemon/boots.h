@@ -3,8 +3,9 @@
  * The count lies in the state object. A start is counted before anything else of the heap is looked at, and struck out when
  * the daemon serves: adopted, checked, in its loop. What kills a serving daemon from outside (SIGKILL, an operator, the OOM killer)
  * is not the heap's fault and does not count; a crash of its own does, and a loop that computes without end until the watchdog
- * ends it, until it has served for BOOTS_GOOD_MS: what clients ask for in the first moments may be what it dies of. A start that is refused in words, and a clean stop, do not count.
- * After BOOTS_MOST in a row the next start sets the heap aside (daemon/aside.h) and makes a new one.
+ * ends it, until it has served for BOOTS_GOOD_MS: what clients ask for in the first moments may be what it dies of. A start that
+ * is refused in words, and a clean stop, do not count. After BOOTS_MOST in a row the next start sets the heap aside
+ * (daemon/aside.h) and makes a new one.
  */
 #ifndef DAEMON_BOOTS_H
 #define DAEMON_BOOTS_H

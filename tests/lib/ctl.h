@@ -23,7 +23,7 @@ int test_ctl_check(const struct test_daemon *d);
 /* `trim`: 0 or -1. */
 int test_ctl_trim(const struct test_daemon *d);
 
-/* Waits until a number of `stats` lies in [low, high]. 0, or -1 after thirty seconds; *last is the last value. */
+/* Waits until a number of `stats` lies in [low, high]. 0, or -1 after ten seconds and some hundred looks; *last is the last value. */
 int test_ctl_settle(const struct test_daemon *d, const char *field, int64_t low, int64_t high, int64_t *last);
 
 #endif
