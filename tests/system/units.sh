@@ -22,6 +22,7 @@ StartLimitIntervalSec 0
 WatchdogSec 4
 User shmalloc
 OOMScoreAdjust -900
+LimitNOFILE 16384
 Requires shmallocd.socket
 ProtectSystem strict
 NoNewPrivileges yes'
@@ -31,6 +32,7 @@ RestartSec 0
 StartLimitIntervalSec 0
 WatchdogSec 4
 MemoryMax infinity
+LimitNOFILE 16384
 Requires shmallocd.socket
 NoNewPrivileges yes'
 socket_rules='TriggerLimitIntervalSec 0
