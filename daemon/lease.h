@@ -9,7 +9,8 @@
  *
  * A socket would not do: it ends with the daemon, and a program that becomes a daemon closes what it does not know.
  *
- * A client may drop its own lock, or lock other clients' bytes: see "Threats" in README.md.
+ * A client may drop its own lock, or lock other clients' bytes: see "Threats" in README.md. The daemon's own description of `data`
+ * is never handed out: locks that a client sets on that would not end with the client.
  */
 #ifndef DAEMON_LEASE_H
 #define DAEMON_LEASE_H

@@ -294,6 +294,18 @@ bool objects_exist(const struct objects *o)
 	return lstat(objects_path(o, "meta").text, &st) == 0;
 }
 
+/* How much of ctl is looked at. A client can make it longer than any address space: that is no reason to refuse the heap. */
+static uint64_t useful_bytes(const struct objects *o, enum heap_object i, uint64_t bytes)
+{
+	const struct shmi_super *super = o->map[HEAP_META];
+	struct shmi_geometry geo;
+
+	if (i != HEAP_CTL || super->geometry.limit_pages < 2 || super->geometry.limit_pages > SHMI_MAX_PAGES)
+		return bytes;
+	shmi_geometry_init(&geo, super->geometry.limit_pages);
+	return bytes < geo.ctl_bytes ? bytes : geo.ctl_bytes;
+}
+
 static int open_object(struct objects *o, enum heap_object i)
 {
 	struct object_name name = name_of(o, objects_suffix[i]);
@@ -309,7 +321,7 @@ static int open_object(struct objects *o, enum heap_object i)
 		        o, -EPROTO, "%s is not ours: it must be a file of uid %u with mode 0600", name.text, geteuid());
 	if (st.st_size < 4096)
 		return refuse(o, -EPROTO, "%s is cut short: it has %lld bytes", name.text, (long long)st.st_size);
-	o->bytes[i] = (uint64_t)st.st_size;
+	o->bytes[i] = useful_bytes(o, i, (uint64_t)st.st_size);
 	return map_object(o, i);
 }
 

@@ -51,7 +51,8 @@ static void listen_or_not(struct session *s)
 
 /* ---- sending ---- */
 
-/* A new client gets its own descriptor of `data`; who resumes has mapped one already, and any will do. */
+/* A new client gets its own descriptor of `data`. Who resumes has mapped one already, and closes what comes: any will do but the
+ * daemon's own of `data`, on which locks would outlive the client (daemon/lease.h). */
 static int try_send(struct session *s, const unsigned char *bytes, size_t len, bool descriptors)
 {
 	struct caller *caller = &s->dialogue.caller;
@@ -60,8 +61,8 @@ static int try_send(struct session *s, const unsigned char *bytes, size_t len, b
 	if (!descriptors)
 		return shmi_chan_send(s->sock, bytes, len, NULL, 0);
 	memcpy(fds, s->server->descriptors, sizeof(fds));
-	if (caller->lease >= 0)
-		fds[WIRE_FDS - 1] = caller->lease;
+	if (s->server->core.leases.give)
+		fds[WIRE_FDS - 1] = caller->lease >= 0 ? caller->lease : fds[0];
 	int error = shmi_chan_send(s->sock, bytes, len, fds, WIRE_FDS);
 
 	if (error != CHAN_E_AGAIN)

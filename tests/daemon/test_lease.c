@@ -363,6 +363,23 @@ Test(lease, outlives_the_daemon, .init = start_real, .fini = end_real)
 	leases_deinit(&next);
 }
 
+/* Whoever has `data` may lock whatever it likes there: the next daemon can tell about leases nevertheless. */
+Test(lease, locks_of_clients_do_not_turn_it_off, .init = start_real, .fini = end_real)
+{
+	struct flock all = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = LEASE_AT + 1024};
+	struct leases next;
+	int fd = leases_give(&leases, 3);
+
+	cr_assert_eq(fcntl(fd, F_OFD_SETLK, &all), 0);
+	cr_expect_eq(leases_init(&next, object), 0);
+	leases_deinit(&next);
+	all.l_type = F_WRLCK;
+	cr_assert_eq(fcntl(fd, F_OFD_SETLK, &all), 0);
+	cr_expect_eq(leases_init(&next, object), 0);
+	leases_deinit(&next);
+	close(fd);
+}
+
 /* When the pidfd of a killed process says so, its lease is free. */
 Test(lease, is_free_when_death_is_reported, .init = start_real, .fini = end_real)
 {

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/lease.h"
 #include "proto/chan.h"
 #include "proto/codec.h"
 #include "shm/image.h"
@@ -521,6 +522,64 @@ Test(server, a_cut_object_fences_the_heap)
 	cr_assert_eq(test_daemon_refused(&d, NULL, said, sizeof(said)), 1);
 	cr_assert(strstr(said, "shorter") && strstr(said, "--reset"), "%s", said);
 	cr_assert_eq(test_daemon_start_again(&d, &reset), 0);
+	end(&d, -1);
+}
+
+/* Longer than it has to be is not damage: a client alone could otherwise have the next daemon refuse the heap. */
+Test(server, an_object_that_is_too_long)
+{
+	struct test_daemon d;
+
+	start(&d, NULL);
+	int sock = attach(&d);
+
+	cr_assert_eq(refill(sock, 4, 3), 3);
+	cr_assert_eq(ftruncate(fds[1], (off_t)1 << 60), 0);
+	cr_assert_eq(ftruncate(fds[2], (off_t)1 << 60), 0);
+	close_fds();
+	cr_expect_eq(refill(sock, 4, 300), 192);
+	cr_expect_eq(stats(&d)->damaged, 0);
+	test_daemon_kill(&d);
+	close(sock);
+	cr_assert_eq(test_daemon_start_again(&d, NULL), 0);
+	is_clean(&d);
+	end(&d, -1);
+}
+
+static void lock_all_places(void)
+{
+	for (unsigned i = 0; i < n_fds; i++)
+		for (int64_t id = 0; id < 20; id++) {
+			struct flock lock = {
+			        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LEASE_AT + id, .l_len = 1};
+
+			(void)fcntl(fds[i], F_OFD_SETLK, &lock); /* those that have a lease cannot be locked */
+		}
+}
+
+/* Locks that a client sets on what it is given end with the client, also on what it is given when it resumes. */
+Test(server, locks_end_with_the_client)
+{
+	struct test_daemon d;
+
+	start(&d, NULL);
+	int sock = attach(&d);
+	struct wire_attach_ok me = reply.u.attach_ok;
+
+	lock_all_places();
+	close_fds();
+	close(sock);
+	sock = greet(&d);
+	req = (struct wire_msg){.kind = WIRE_ATTACH};
+	req.u.attach = (struct wire_attach){.heap = "default", .resume = true, .client = me.client, .nonce = me.nonce};
+	cr_assert_eq(ask(sock), WIRE_ATTACH_OK, "%s", reply.u.error.text);
+	lock_all_places();
+	close_fds();
+	int other = attach(&d); /* as nobody is there who could have a lock */
+
+	close_fds();
+	close(other);
+	close(sock);
 	end(&d, -1);
 }
 
