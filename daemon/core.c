@@ -22,6 +22,7 @@ int core_init(struct core *core, struct heap *heap, const struct core_hooks *hoo
 	core->hooks = *hooks;
 	core->client_limit = client_limit;
 	core->users.limit = user_limit;
+	core->looks = POLICY_LEASE_LOOKS;
 	core->copy = malloc(heap->img.geo.record_bytes);
 	TAILQ_INIT(&core->jobs);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)

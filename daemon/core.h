@@ -177,6 +177,7 @@ struct core {
 	struct damage damage;
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
+	uint32_t looks; /* leases to look at, at once */
 	struct client *copying; /* whose record is in `copy` */
 	struct shmi_threadrec *copy; /* snapshot of one thread record */
 	struct wire_msg reply;

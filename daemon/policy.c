@@ -24,6 +24,15 @@ bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own)
 	return uid == 0 || uid == daemon_uid || own < POLICY_CLIENTS_PER_USER;
 }
 
+uint32_t policy_looks(uint32_t looks, uint64_t took_ms)
+{
+	if (took_ms > 1)
+		looks = took_ms < looks ? looks / (uint32_t)took_ms : 1;
+	else
+		looks *= 2;
+	return looks < POLICY_LEASE_LOOKS ? looks : POLICY_LEASE_LOOKS;
+}
+
 uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages)
 {
 	uint64_t keep = used_pages / 32;

@@ -29,7 +29,8 @@
 #define POLICY_SCAVENGE_DELAY_MS 5000u
 
 /* How often leases are looked at: while scoped memory of the dead waits for the end of one, and while a living client has no
- * connection, of which an exec is one reason. And how many at a time, at two microseconds each when all clients have one. */
+ * connection, of which an exec is one reason. And how many at a time, at two microseconds each when all clients have one; fewer when
+ * they take long, since a client has set thousands of locks of its own. */
 #define POLICY_LEASE_MS 50
 #define POLICY_LEASE_DETACHED_MS 1000
 #define POLICY_LEASE_LOOKS 256u
@@ -58,6 +59,9 @@ bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all
 
 /* Whether a user who has `own` clients may have another. */
 bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own);
+
+/* How many leases to look at the next time, when `looks` took so long. */
+uint32_t policy_looks(uint32_t looks, uint64_t took_ms);
 
 /* How many pages the scavenger may return in this turn. Idle memory of a thirty-second of what is in use is kept: it is likely to be
  * wanted again. With nothing in use nothing is kept. */

@@ -267,7 +267,7 @@ int reaper_look(struct core *core)
 {
 	uint32_t looks = 0, detached = 0;
 
-	for (uint32_t n = 0; n < SHMI_MAX_CLIENTS && looks < POLICY_LEASE_LOOKS; n++) {
+	for (uint32_t n = 0; n < SHMI_MAX_CLIENTS && looks < core->looks; n++) {
 		core->looked = (core->looked + 1) % SHMI_MAX_CLIENTS;
 		struct client *client = &core->client[core->looked];
 		bool waits = client->state == CLIENT_LEAVING && client->reclaim.stage == RECLAIM_WAIT;

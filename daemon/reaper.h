@@ -23,7 +23,7 @@
 /* Begins the reclaim of a client. `dead`: its process is; else it has left, perhaps with request client->reclaim.serial. */
 void reaper_start(struct core *core, struct client *client, bool dead);
 
-/* Looks at leases, of POLICY_LEASE_LOOKS clients at most: queues those whose wait is over. In how many milliseconds it is due again;
+/* Looks at leases, of core->looks clients at most: queues those whose wait is over. In how many milliseconds it is due again;
  * -1: when a connection has ended or core->waiting is not 0. */
 int reaper_look(struct core *core);
 

@@ -103,6 +103,7 @@ static void on_look(void *ctx)
 	server->looks_soon = false;
 	int due = reaper_look(&server->core);
 
+	server->core.looks = policy_looks(server->core.looks, timer_now_ms() - server->core.now_ms);
 	if (due == POLICY_LEASE_MS)
 		look_soon(server);
 	else if (due >= 0)

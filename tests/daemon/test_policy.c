@@ -35,6 +35,18 @@ Test(policy, longest_refill_can_be_kept)
 	cr_assert_leq(len, SHMI_RESULT_MAX);
 }
 
+/* Looks that take long get fewer, down to one; and more again once they do not. */
+Test(policy, looks_at_leases)
+{
+	cr_assert_eq(policy_looks(POLICY_LEASE_LOOKS, 0), POLICY_LEASE_LOOKS);
+	cr_assert_eq(policy_looks(POLICY_LEASE_LOOKS, 1), POLICY_LEASE_LOOKS);
+	cr_assert_eq(policy_looks(POLICY_LEASE_LOOKS, 110), POLICY_LEASE_LOOKS / 110);
+	cr_assert_eq(policy_looks(2, 5), 1);
+	cr_assert_eq(policy_looks(1, UINT64_MAX), 1);
+	cr_assert_eq(policy_looks(1, 1), 2);
+	cr_assert_eq(policy_looks(POLICY_LEASE_LOOKS - 1, 0), POLICY_LEASE_LOOKS);
+}
+
 Test(policy, connections)
 {
 	cr_assert(policy_admits(1000, 5, POLICY_SESSIONS_PER_USER - 1, 600));
