@@ -52,7 +52,7 @@ struct oracle {
 /* The victim is at rest, at the first marker. */
 void oracle_begin(struct oracle *o, struct world *w, bool allocates);
 
-/* A death is about to be tried: notes what is in doubt. `id`: the victim by now. */
+/* A death is about to be tried: notes what is in doubt, and who the victim is by now. */
 void oracle_before(struct oracle *o);
 
 /* Slots that another client has taken since. */
