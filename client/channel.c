@@ -54,12 +54,15 @@ int64_t shmi_channel_deadline(const struct shma_heap *heap)
 	return heap->timeout_ms < 0 ? INT64_MAX : shmi_chan_now_ns() + heap->timeout_ms * (int64_t)1000000;
 }
 
-void shmi_channel_lock(struct shma_heap *heap)
+void shmi_channel_lock_until(struct shma_heap *heap, int64_t deadline)
 {
-	int64_t deadline = shmi_channel_deadline(heap);
-
 	(void)pthread_mutex_lock(&heap->proc->lock);
 	heap->proc->deadline = deadline;
+}
+
+void shmi_channel_lock(struct shma_heap *heap)
+{
+	shmi_channel_lock_until(heap, shmi_channel_deadline(heap));
 }
 
 bool shmi_channel_try(struct shma_heap *heap)

@@ -98,6 +98,7 @@ struct shma_heap {
  *
  * The time for an answer counts from before the lock: who stood behind others that waited for the daemon does not wait anew. */
 void shmi_channel_lock(struct shma_heap *heap);
+void shmi_channel_lock_until(struct shma_heap *heap, int64_t deadline); /* for who has waited for another lock before */
 
 /* The lock, for what can be done without the daemon: false, without the lock, if it was waited for in vain just now; and if that was
  * a while ago, the wait for an answer is short. */

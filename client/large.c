@@ -212,11 +212,11 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 	return entry;
 }
 
-static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, struct wire_large_ok *ok)
+static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, struct wire_large_ok *ok, int64_t deadline)
 {
 	struct shmi_buffers *b = heap->buffers;
 
-	shmi_channel_lock(heap);
+	shmi_channel_lock_until(heap, deadline);
 	b->request.kind = WIRE_LARGE;
 	b->request.u.large = *ask;
 	int error = shmi_channel_call(heap, NULL);
@@ -232,16 +232,16 @@ static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, stru
 }
 
 /* With memory short, what this process could do without goes back, and the daemon is asked once more. */
-static int ask_twice(struct shma_heap *heap, const struct wire_large *ask, struct wire_large_ok *ok)
+static int ask_twice(struct shma_heap *heap, const struct wire_large *ask, struct wire_large_ok *ok, int64_t deadline)
 {
-	int error = ask_daemon(heap, ask, ok);
+	int error = ask_daemon(heap, ask, ok, deadline);
 
 	if (error != ENOMEM)
 		return error;
 	error = shmi_large_trim(heap);
 	if (shmi_tls[heap->index]->env)
 		shmi_tcache_trim(shmi_tls[heap->index]);
-	return error ? error : ask_daemon(heap, ask, ok);
+	return error ? error : ask_daemon(heap, ask, ok, deadline);
 }
 
 void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment, unsigned flags, int *error)
@@ -257,11 +257,13 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 	        .attrs = flags & (SHMA_SCOPED | SHMA_NOSCAN),
 	        .lazy = flags & SHMA_LAZY};
 	struct wire_large_ok ok = {0};
+	int64_t deadline =
+	        shmi_channel_deadline(heap); /* who frees has the cache's lock while it waits for the daemon */
 	uint64_t entry = ask.lazy ? 0 : take_cached(heap, ask.pages, ask.align_pages, ask.attrs);
 
 	if (entry)
 		ok.page = (uint32_t)entry;
-	else if ((*error = ask_twice(heap, &ask, &ok)) != 0)
+	else if ((*error = ask_twice(heap, &ask, &ok, deadline)) != 0)
 		return NULL;
 	*error = 0;
 	void *block = (void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){ok.page}).b);

@@ -136,6 +136,38 @@ Test(away, many_threads_do_not_add_up_their_waiting, .init = start, .fini = end)
 	api_expect_empty(heap);
 }
 
+#define LONG_MS 2000
+
+/* Once the other thread has asked. */
+static void *want_a_large_block(void *messages)
+{
+	while (shmi_load(&heap->proc->messages) == *(uint64_t *)messages)
+		(void)poll(NULL, 0, STEP_MS);
+	long long began = test_now_ms();
+
+	child_check(shma_malloc(20 * MIB) == NULL && errno == EAGAIN);
+	child_check(test_now_ms() - began < LONG_MS * 3 / 2);
+	return NULL;
+}
+
+/* Nor does a large block wait anew that waited for the cache's lock, which a free has while it waits. */
+Test(away, a_free_and_a_large_block_wait_side_by_side, .init = start, .fini = end)
+{
+	void *block = shma_malloc(10 * MIB);
+	pthread_t thread;
+
+	shma_free(shma_malloc(100)); /* a cache: the first free asks for none */
+	heap->timeout_ms = LONG_MS;
+	uint64_t messages = shmi_load(&heap->proc->messages);
+
+	stop();
+	cr_assert_eq(pthread_create(&thread, NULL, want_a_large_block, &messages), 0);
+	shma_free(block);
+	cr_assert_eq(pthread_join(thread, NULL), 0);
+	cont();
+	api_expect_empty(heap);
+}
+
 /* A late reply brings spans, a large block or a thread record: whoever asked has given up. */
 Test(away, late_replies_are_not_lost, .init = start, .fini = end)
 {
