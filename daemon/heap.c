@@ -182,26 +182,36 @@ int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct h
 
 /* ---- pages ---- */
 
-/* All that is stale. How many pages that was; some of them may not have been backed. */
-static uint32_t drop_stale(struct heap *heap)
+/* Drops a part of what is stale. False when there is no more. */
+static bool drop_stale(struct heap *heap)
 {
 	uint32_t before = heap->stale.next;
 
-	while (stale_step(heap, POLICY_TURN_PAGES))
+	while (heap->stale.next - before < POLICY_STALE_PAGES && stale_step(heap, POLICY_TURN_PAGES))
 		;
-	return heap->stale.next - before;
+	return heap->stale.next != before;
+}
+
+/* Returns idle memory, of at least so many pages if there are. False if there was none. */
+static bool release_idle(struct heap *heap, uint32_t pages)
+{
+	uint32_t got = 0, now;
+
+	while (got < pages && (now = heap_release(heap, 0, POLICY_TURN_PAGES)) != 0)
+		got += now;
+	return got != 0;
 }
 
 int heap_commit(struct heap *heap, shmi_page first, shmi_npages pages)
 {
-	if (!shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages))
-		return 0;
-	/* The system is out of memory: what lies idle here is the next thing to use. */
-	uint32_t got = drop_stale(heap), now;
+	int error = shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages);
 
-	while (got < pages.n && (now = heap_release(heap, 0, POLICY_TURN_PAGES)) != 0)
-		got += now;
-	return got ? shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages) : SHMI_E_NOMEM;
+	/* The system is out of memory: what lies idle here is the next thing to use. */
+	while (error && drop_stale(heap))
+		error = shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages);
+	if (error && release_idle(heap, pages.n))
+		error = shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages);
+	return error;
 }
 
 int heap_decommit(struct heap *heap, shmi_page first, shmi_npages pages)
@@ -267,11 +277,16 @@ static int try_alloc(
 
 int heap_alloc(struct heap *heap, shmi_npages pages, shmi_npages align, bool lazy, struct shmi_run *run, bool *clean)
 {
-	if (!try_alloc(heap, pages, align, lazy, run, clean))
-		return 0;
-	if (!sweep_all(heap) && !drop_stale(heap) && !heap_release(heap, 0, POLICY_TURN_PAGES))
-		return SHMI_E_NOMEM;
-	return try_alloc(heap, pages, align, lazy, run, clean);
+	int error = try_alloc(heap, pages, align, lazy, run, clean);
+
+	/* What a sweep finds may be of no use here: slots of another class. */
+	if (error && sweep_all(heap))
+		error = try_alloc(heap, pages, align, lazy, run, clean);
+	while (error && drop_stale(heap))
+		error = try_alloc(heap, pages, align, lazy, run, clean);
+	if (error && release_idle(heap, pages.n < POLICY_TURN_PAGES ? pages.n : POLICY_TURN_PAGES))
+		error = try_alloc(heap, pages, align, lazy, run, clean);
+	return error;
 }
 
 void heap_put(struct heap *heap, struct shmi_run run)

@@ -24,6 +24,9 @@
 #define POLICY_TURN_SLOTS 4096u
 #define POLICY_TURN_SPANS 256u
 
+/* Stale pages that are dropped at once when the system is out of memory, before it is asked again: 64 MiB, 10 ms. */
+#define POLICY_STALE_PAGES 8192u
+
 /* How often the scavenger has a turn: with 2 MiB each, at most 100 MiB a second. */
 #define POLICY_SCAVENGE_MS 20
 #define POLICY_SCAVENGE_DELAY_MS 5000u

@@ -6,7 +6,7 @@
  *
  *	they are not clean: whoever gets them is not told that they are zero
  *	they are backed like any returned page before they are handed out, which costs nothing where memory is there
- *	when the system has no memory left, all of them are dropped at once
+ *	when the system has no memory left, they are dropped at once, as many as it takes
  *
  * A page that was handed out and comes back before its turn is dropped twice, which does no harm. What cannot be dropped stays as
  * it is, and so do all pages behind it: stale until the next start.

@@ -2,11 +2,13 @@
 #include "daemon/large.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <string.h>
 
 #include "daemon/clients.h"
 #include "daemon/policy.h"
 #include "daemon/scavenger.h"
+#include "shm/slots.h"
 #include "tests/lib/core.h"
 
 static uint64_t count(const shmi_a64 *pages)
@@ -136,6 +138,62 @@ Test(large, idle_memory_is_returned_for_it)
 	cr_assert_eq(test_core_large(t, d, 700, 0, false), 0);
 	cr_assert_lt(count(&t->heap.img.super->pages.free), 600, "it was tried");
 	t->fail_in = TEST_CORE_NEVER;
+	test_core_run(t);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+/* ---- a system with so much memory and no more ---- */
+
+static struct heap_floor roomy;
+static const struct test_core *small_system;
+static uint32_t most_pages;
+
+static int back_if_room(void *ctx, enum heap_object object, uint64_t off, uint64_t len)
+{
+	uint32_t first = (uint32_t)(off >> SHMI_PAGE_SHIFT), n = (uint32_t)(len >> SHMI_PAGE_SHIFT), backed = 0;
+
+	for (uint32_t i = 0; object == HEAP_DATA && i < 8192; i++)
+		backed += small_system->backed[i] || i - first < n;
+	return backed > most_pages ? -ENOSPC : roomy.back(ctx, object, off, len);
+}
+
+/* That a span has a free slot again is no reason not to return idle memory: other classes cannot use it. */
+Test(large, idle_memory_is_returned_whatever_a_sweep_finds)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *d = test_core_attach(t, 1000);
+	uint32_t idle[8], generation[8];
+
+	for (int i = 0; i < 8; i++) { /* scattered, none of them long enough */
+		idle[i] = test_core_large(t, d, 4, 0, false);
+		generation[i] = t->reply.u.large_ok.generation;
+		cr_assert_neq(test_core_large(t, d, 4, 0, false), 0);
+	}
+	cr_assert_eq(test_core_refill(t, d, 4 * SHMI_ATTRS, 1), 1);
+	const struct wire_grant grant = t->reply.u.refill_ok.grants[0];
+	shmi_a64 *bits = shmi_bitmap_at(&t->heap.img, (shmi_page){grant.page});
+
+	for (uint32_t w = 0; w < t->heap.img.classes[4].words; w++)
+		shmi_slots_take(bits, w, ~0ull);
+	t->req = (struct wire_msg){.kind = WIRE_REFILL};
+	t->req.u.refill.n_returns = 1;
+	t->req.u.refill.returns[0] = (struct wire_span){grant.page, grant.generation};
+	cr_assert_eq(test_core_ask(t, d), WIRE_REFILL_OK);
+	shmi_slots_put(bits, 0, 1);
+	while (count(&t->heap.img.super->pages.free))
+		cr_assert_neq(test_core_large(t, d, 1, 0, false), 0);
+	for (int i = 0; i < 8; i++)
+		cr_assert_eq(free_span(t, d, idle[i], generation[i]), 0);
+	small_system = t;
+	roomy = t->heap.floor;
+	t->heap.floor.back = back_if_room;
+	most_pages = 0;
+	for (uint32_t i = 0; i < 8192; i++)
+		most_pages += t->backed[i];
+	cr_expect_neq(test_core_large(t, d, 9, 0, false), 0, "%s", t->reply.u.error.text);
+	cr_expect_neq(test_core_large(t, d, 6, 0, false), 0, "%s", t->reply.u.error.text);
+	t->heap.floor = roomy;
 	test_core_run(t);
 	test_core_check(t);
 	test_core_free(t);
