@@ -20,6 +20,7 @@
 #include "client/heap.h"
 
 #define CACHE_SPAN_BYTES (4 * SHMI_MIB) /* a longer span is not kept */
+#define KEPT_MOST 60u /* entries; as many as one message can tell the daemon of */
 #define CACHE_LEAST (1 * SHMI_MIB) /* bounds of what may be kept, the newest span aside: bytes ... */
 #define CACHE_SHARE 16u /* ... and the part of what the process holds */
 #define IDLE_MESSAGES 8u /* refills without a large request in between, after which half of it goes back */
@@ -183,7 +184,7 @@ static void pay_when_it_answers(struct shma_heap *heap)
 /* The shortest kept span of this kind that is long enough and not more than an eighth too long, or 0. */
 static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t align_pages, uint32_t attrs)
 {
-	uint32_t best = SHMI_BIG_MAX, best_pages = pages + pages / 8 + 1;
+	uint32_t best = 0, best_pages = pages + pages / 8 + 1;
 	uint64_t entry = 0;
 
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
@@ -281,7 +282,7 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 	struct wire_free *body = &heap->buffers->request.u.free;
 	uint32_t at = heap->proc->big_noted;
 	uint64_t bytes = bytes_of(heap, big, at, n); /* now: once freed, their records are the daemon's to change */
-	uint32_t pages[SHMI_BIG_MAX];
+	uint32_t pages[KEPT_MOST];
 	bool sent;
 
 	if (!n)
@@ -319,7 +320,7 @@ static uint32_t kept(const struct shma_heap *heap)
 static uint32_t too_many(const struct shma_heap *heap, uint64_t bytes)
 {
 	const struct shmi_bigmag *big = big_of(heap);
-	uint32_t at = heap->proc->big_noted, have = kept(heap), n = have && at + have == SHMI_BIG_MAX;
+	uint32_t at = heap->proc->big_noted, have = kept(heap), n = have && (have >= KEPT_MOST || at + have == SHMI_BIG_MAX);
 	uint64_t left = heap->proc->big_bytes - bytes_of(heap, big, at, n);
 
 	for (; n < have && left + bytes > bound(heap); n++)
@@ -333,7 +334,7 @@ static bool keep(struct shma_heap *heap, uint64_t entry, uint64_t bytes)
 	struct shmi_bigmag *big = big_of(heap);
 	uint32_t top = shmi_load(&big->top);
 
-	if (top == SHMI_BIG_MAX)
+	if (top == SHMI_BIG_MAX || kept(heap) >= KEPT_MOST)
 		return false;
 	shmi_store(&big->entry[top], entry);
 	shmi_store_release(&big->top, top + 1);

@@ -114,7 +114,7 @@ Test(owed, the_daemon_comes_back, .init = start, .fini = end)
 	}
 }
 
-#define MANY 200
+#define MANY 560
 
 /* More than there is room for notes. A process that neither refills nor trims tells the daemon with its next frees. */
 Test(owed, more_than_there_is_room_for, .init = start, .fini = end)

@@ -99,9 +99,9 @@ Test(layout, ctl)
 	AT(shmi_intent, op, 24);
 	SIZE(struct shmi_magazine, 8);
 	AT(shmi_magazine, entry, 8);
-	SIZE(struct shmi_bigmag, 488);
+	SIZE(struct shmi_bigmag, 3848);
 	AT(shmi_bigmag, entry, 8);
-	SIZE(struct shmi_threadrec, 12992);
+	SIZE(struct shmi_threadrec, 16384);
 	AT(shmi_threadrec, client, 0);
 	AT(shmi_threadrec, tid, 4);
 	AT(shmi_threadrec, intent, 64);

@@ -123,6 +123,14 @@ static void mark_cached(struct finder *f, uint64_t off)
 		f->marks.cached[p.word] |= p.bit;
 }
 
+/* The daemon has freed it already, in a request whose answer the client has not seen (I21). */
+static bool is_void(const struct finder *f, uint64_t entry)
+{
+	struct shmi_word word = shmi_span_word(f->img, (shmi_page){(uint32_t)entry});
+
+	return word.state != SHMI_SPAN_LARGE || word.generation != entry >> 32;
+}
+
 static void mark_record(struct finder *f, uint32_t thread, uint32_t parts)
 {
 	struct shmi_threadrec *rec = shmi_threadrec_at(f->img, thread);
@@ -138,8 +146,12 @@ static void mark_record(struct finder *f, uint32_t thread, uint32_t parts)
 		}
 	if (shmi_load(&rec->intent.op) || shmi_load(&rec->spill_top))
 		violation("thread record %u has an intent or a spill at rest", thread);
-	for (uint32_t i = 0; i < shmi_load(&rec->big.top) && i < SHMI_BIG_MAX; i++)
-		mark_cached(f, shmi_page_off((shmi_page){(uint32_t)shmi_load(&rec->big.entry[i])}).b);
+	for (uint32_t i = 0; i < shmi_load(&rec->big.top) && i < SHMI_BIG_MAX; i++) {
+		uint64_t entry = shmi_load(&rec->big.entry[i]);
+
+		if (!is_void(f, entry))
+			mark_cached(f, shmi_page_off((shmi_page){(uint32_t)entry}).b);
+	}
 }
 
 static void mark_caches(struct finder *f)
