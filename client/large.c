@@ -320,7 +320,8 @@ static uint32_t kept(const struct shma_heap *heap)
 static uint32_t too_many(const struct shma_heap *heap, uint64_t bytes)
 {
 	const struct shmi_bigmag *big = big_of(heap);
-	uint32_t at = heap->proc->big_noted, have = kept(heap), n = have && (have >= KEPT_MOST || at + have == SHMI_BIG_MAX);
+	uint32_t at = heap->proc->big_noted, have = kept(heap),
+	         n = have && (have >= KEPT_MOST || at + have == SHMI_BIG_MAX);
 	uint64_t left = heap->proc->big_bytes - bytes_of(heap, big, at, n);
 
 	for (; n < have && left + bytes > bound(heap); n++)

@@ -32,7 +32,8 @@
 #define SHMI_MAX_PAGES (1u << 28) /* 2 TiB of address space */
 #define SHMI_EXACT_PAGES 128u /* runs up to this length have a list per length: 1 MiB */
 #define SHMI_SPILL_MAX 512u /* groups of one put */
-#define SHMI_BIG_MAX 480u /* entries of the big cache: freed large spans, and notes of those that the daemon is to be told of */
+#define SHMI_BIG_MAX                                                                                                   \
+	480u /* entries of the big cache: freed large spans, and notes of those that the daemon is to be told of */
 #define SHMI_BITMAP_BYTES_PER_PAGE 64u /* a page of 16-byte slots has 512 */
 #define SHMI_THREAD_HEAD_BYTES 16384u /* thread record without its magazines */
 #define SHMI_NO_THREAD 0xffffffffu

@@ -248,8 +248,7 @@ static bool in_doubt(uint64_t off)
 	for (uint32_t i = 0; i < b->n_doubts; i++)
 		if (b->doubt[i].size && b->doubt[i].off == off) {
 			b->doubt[i].size = 0;
-			b->owed += b->doubt[i].owed;
-			b->undone += !b->doubt[i].owed;
+			b->undone++;
 			return true;
 		}
 	return false;

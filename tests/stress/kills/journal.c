@@ -116,13 +116,6 @@ static void note_given_up(struct worker *w, uint32_t size)
 		w->slot->given_up[w->slot->n_given_up++ % GIVEN_UP] = size;
 }
 
-/* A free in vain to tell the daemon is a debt, which the library keeps in its own memory. */
-static void note_owed(struct worker *w, uint64_t off, uint32_t size)
-{
-	if (w->number / 2 == HASTY && size > LARGE)
-		w->slot->owed[w->slot->n_owed++ % OWED] = off;
-}
-
 void journal_alloc(struct worker *w, uint32_t number, uint32_t size, uint32_t alignment, unsigned flags)
 {
 	struct entry *e = begin(w, number);
@@ -168,7 +161,6 @@ void journal_realloc(struct worker *w, uint32_t number, uint32_t size)
 		violation("slot %u: block %llx of %u bytes was changed", w->number, (unsigned long long)off, old);
 	if (!size)
 		size = 1;
-	note_owed(w, off, old);
 	set(w, e, E_RESIZING, scoped, off);
 	e->size = size;
 	e->seq = 0;
@@ -203,7 +195,6 @@ void journal_free(struct worker *w, uint32_t number)
 	if (!sound(w, e, block, e->size))
 		violation("slot %u: block %llx of %u bytes, entry %u, was changed", w->number, (unsigned long long)off,
 		        e->size, number);
-	note_owed(w, off, e->size);
 	set(w, e, E_FREEING, entry_scoped(word), off);
 	int64_t before = call_begin(w, &stops);
 
@@ -244,12 +235,12 @@ uint32_t journal_take(struct worker *w, uint32_t place)
 
 /* ---- deaths ---- */
 
-static void doubt(uint64_t off, uint32_t size, uint32_t alignment, bool owed)
+static void doubt(uint64_t off, uint32_t size, uint32_t alignment)
 {
 	struct board *b = campaign.board;
 
 	if (b->n_doubts < DOUBTS)
-		b->doubt[b->n_doubts++] = (struct doubt){off, size ? size : 1, alignment, owed};
+		b->doubt[b->n_doubts++] = (struct doubt){off, size ? size : 1, alignment};
 	else
 		violation("more blocks in doubt than there is room for");
 }
@@ -266,9 +257,9 @@ static void bury_current(uint32_t slot)
 		return;
 	if (!entry_scoped(word)) {
 		if (state != E_FREEING)
-			doubt(0, e->size, e->seq, false);
+			doubt(0, e->size, e->seq);
 		if (state != E_ALLOCATING)
-			doubt(entry_off(word), 1, 0, false);
+			doubt(entry_off(word), 1, 0);
 	}
 	atomic_store(&e->word, 0);
 }
@@ -281,10 +272,8 @@ void journal_bury(uint32_t slot)
 
 	bury_current(slot);
 	for (uint32_t i = 0; i < GIVEN_UP && i < b->slot[slot].n_given_up; i++)
-		doubt(0, b->slot[slot].given_up[i], 0, false);
-	for (uint32_t i = 0; i < OWED && i < b->slot[slot].n_owed; i++)
-		doubt(b->slot[slot].owed[i], 1, 0, true);
-	b->slot[slot].n_given_up = b->slot[slot].n_owed = 0;
+		doubt(0, b->slot[slot].given_up[i], 0);
+	b->slot[slot].n_given_up = 0;
 	atomic_store(&b->slot[slot].parked, 0);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t word = atomic_load_explicit(&region[i].word, memory_order_relaxed);

@@ -48,7 +48,6 @@
 #define HASTY (CLIENTS - 1) /* but for this one, which gives up soon: EAGAIN is what it may get */
 #define HASTY_MS 10
 #define GIVEN_UP 256u /* the request under way is the first of those that gave up behind it */
-#define OWED 256u
 
 enum entry_state { E_EMPTY, E_ALLOCATING, E_FILLING, E_LIVE, E_FREEING, E_RESIZING, E_MAILED };
 
@@ -96,9 +95,6 @@ struct slot {
 	uint64_t calls, checked, gave_up;
 	uint32_t given_up[GIVEN_UP]; /* the last large sizes: one may be granted, for nobody, when it dies */
 	uint32_t n_given_up;
-	uint64_t owed
-	        [OWED]; /* the last large blocks that it freed, and of which the daemon may not have heard when it dies */
-	uint32_t n_owed;
 };
 
 #define SLOW_NS 100000000ll
@@ -110,7 +106,6 @@ enum command { DO_NOTHING, DO_PROBE, DO_AUDIT, DO_CLOSE };
 struct doubt {
 	uint64_t off;
 	uint32_t size, alignment; /* size 0: settled */
-	bool owed;
 };
 
 struct board {
@@ -129,7 +124,7 @@ struct board {
 	uint32_t n_doubts;
 	struct doubt doubt[DOUBTS];
 	/* found by audits; [W auditor] */
-	uint64_t audits, audited, lost, undone, owed, written_off, written_off_counter, orphans, most_live;
+	uint64_t audits, audited, lost, undone, written_off, written_off_counter, orphans, most_live;
 	_Atomic uint32_t place[PLACES]; /* entry + 1 */
 	struct slot slot[SLOTS];
 	struct entry entry[SLOTS * REGION];

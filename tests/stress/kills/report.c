@@ -75,9 +75,9 @@ void report(double seconds)
 	printf("calls %" PRIu64 " (gave up %" PRIu64 "), blocks checked %" PRIu64 ", audits %" PRIu64
 	       ", most live blocks %" PRIu64 "\n",
 	        calls, gave_up, checked, b->audits, b->most_live);
-	printf("blocks lost (nobody was told) %" PRIu64 ", frees undone %" PRIu64 ", frees owed and lost %" PRIu64
-	       ", slots written off %" PRIu64 ", found in transit %" PRIu64 "\n",
-	        b->lost, b->undone, b->owed, b->written_off, b->orphans);
+	printf("blocks lost (nobody was told) %" PRIu64 ", frees undone %" PRIu64 ", slots written off %" PRIu64
+	       ", found in transit %" PRIu64 "\n",
+	        b->lost, b->undone, b->written_off, b->orphans);
 	printf("kills under load: injections %u, violations %u, %.0f s\n",
 	        tally[0].client_kills + tally[0].daemon_kills + tally[1].client_kills + tally[1].daemon_kills +
 	                tally[2].client_kills + tally[2].daemon_kills,
