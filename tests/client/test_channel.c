@@ -1,7 +1,10 @@
 /* The control channel, seen from its callers. */
 #include "tests/client/api.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -154,6 +157,37 @@ Test(channel, a_descriptor_that_is_another_file)
 	cr_expect_eq(send(pair[1], "x", 1, MSG_NOSIGNAL), 1, "it was closed");
 	cr_expect_eq(shma_detach(heap), 0);
 	cr_expect_eq(send(pair[1], "x", 1, MSG_NOSIGNAL), 1, "it was closed");
+	api_end(&d);
+}
+
+/* The connection is gone when the answer has been sent and not yet read: the request is repeated under its number, and what it brought the
+ * first time is what the repeated one brings. */
+Test(channel, a_repeated_request_is_carried_out_once)
+{
+	static struct test_daemon d;
+
+	api_start(&d, NULL);
+	shma_heap *heap = shma_attach(NULL);
+
+	cr_assert_not_null(heap);
+	shmi_a64 *granted = &heap->env.img.super->counters.large_granted;
+	uint64_t before = shmi_load(granted);
+
+	heap->timeout_ms = 50;
+	cr_assert_eq(kill(d.pid, SIGSTOP), 0);
+	cr_expect_null(shma_heap_alloc(heap, MIB, 0, 0));
+	cr_assert_eq(kill(d.pid, SIGCONT), 0);
+	heap->timeout_ms = 20000;
+	struct pollfd answer = {.fd = heap->proc->sock, .events = POLLIN};
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	cr_assert_eq(poll(&answer, 1, 20000), 1);
+	cr_assert_eq(dup2(null, answer.fd), answer.fd);
+	(void)close(null);
+	cr_expect_not_null(shma_heap_alloc(heap, MIB, 0, 0));
+	cr_expect_eq(shmi_load(granted) - before, 2);
+	cr_expect_eq(shma_detach(heap), 0);
+	(void)close(answer.fd);
 	api_end(&d);
 }
 

@@ -421,6 +421,18 @@ Test(tcache, double_free_is_seen_at_the_put, .exit_code = 40 + SHMI_FREE_TWICE)
 	shmi_tcache_trim(tc);
 }
 
+Test(tcache, double_free_of_what_was_put_back_is_seen_at_the_put, .exit_code = 40 + SHMI_FREE_TWICE)
+{
+	struct shmi_tcache *tc = cache_new(ground_new(test_image_new(TEST_MALLOC, PAGES)), 0);
+	void *block = get(tc, 64, 0), *other = get(tc, 64, 0);
+
+	cr_assert_not_null(other); /* the span stays */
+	give(tc, block);
+	shmi_tcache_trim(tc);
+	give(tc, block);
+	shmi_tcache_trim(tc);
+}
+
 Test(tcache, an_inner_pointer_is_seen_at_the_put, .exit_code = 40 + SHMI_FREE_INSIDE)
 {
 	struct shmi_tcache *tc = cache_new(ground_new(test_image_new(TEST_MALLOC, PAGES)), 0);

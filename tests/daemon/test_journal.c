@@ -366,9 +366,7 @@ Test(journal, an_open_note_is_carried_out_once)
 	note->written_off = 8;
 	note->counter = 8;
 	shmi_store(&note->open, 1);
-	span->written_off = 8; /* as far as it came: it is not counted yet */
-	span->written_off_word = 1;
-	span->written_off_bits = 0xff;
+	span->written_off = 8; /* as far as it came: it is not said yet which they are */
 	restart(t);
 	test_core_run(t);
 	cr_assert_eq(shmi_load(&note->open), 0);

@@ -351,6 +351,12 @@ Test(requests, resume_needs_the_nonce_and_the_process)
 	}
 	t->req = (struct wire_msg){.kind = WIRE_ATTACH, .u.attach = good};
 	cr_assert_eq(test_core_fails(t, other), WIRE_E_NOT_FOUND, "a forked child knows the nonce");
+	struct dialogue *later = test_core_again(t, d);
+
+	later->caller.peer.inode++;
+	t->req = (struct wire_msg){.kind = WIRE_ATTACH, .u.attach = good};
+	cr_assert_eq(test_core_fails(t, later), WIRE_E_NOT_FOUND, "a pid may be used again");
+	t->req = (struct wire_msg){.kind = WIRE_ATTACH, .u.attach = good};
 	cr_assert_eq(test_core_ask(t, again), WIRE_ATTACH_OK);
 	test_core_free(t);
 }

@@ -128,6 +128,10 @@ static void judge_knowledge(struct deaths *d, const struct digest *is)
 	if (d->reply.kind == WIRE_THREAD_OK &&
 	        shmi_thread_slot_at(&d->t->heap.img, d->reply.u.thread_ok.thread)->client != d->asker.id)
 		deaths_violation(d, "record %u is not the client's", d->reply.u.thread_ok.thread);
+	const struct wire_attach_ok *as = &d->reply.u.attach_ok;
+
+	if (d->reply.kind == WIRE_ATTACH_OK && shmi_thread_slot_at(&d->t->heap.img, as->thread)->client != as->client)
+		deaths_violation(d, "record %u is not that of client %u", as->thread, as->client);
 }
 
 /* A client that attaches may come to have another id and another record than without the death, as it was told. */
