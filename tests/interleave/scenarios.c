@@ -1,6 +1,7 @@
 /* The scenarios, and what their actors do. Actor 0 is the daemon; the span on page 1 belongs to actor 1's client at the start.
  *
- * SHMALLOC_SOAK=1 adds the larger ones. An argument, or INTERLEAVE in the environment, picks those whose names contain it.
+ * SHMALLOC_SOAK=1 adds the larger ones. An argument, or INTERLEAVE in the environment, picks the one of
+ * that name, or those whose names contain it.
  * Everything is tried, so there is no seed. */
 #include "tests/interleave/world.h"
 
@@ -471,11 +472,21 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+static bool is_name(const char *only)
+{
+	for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+		if (strcmp(scenarios[i].name, only) == 0)
+			return true;
+	return false;
+}
+
 static bool wanted(const struct scenario *s, const char *only)
 {
 	const char *soak = getenv("SHMALLOC_SOAK");
 
-	return only ? strstr(s->name, only) != NULL : !s->soak || (soak && *soak);
+	if (!only || !*only)
+		return !s->soak || (soak && *soak);
+	return is_name(only) ? strcmp(s->name, only) == 0 : strstr(s->name, only) != NULL;
 }
 
 static bool run(const struct scenario *s)
