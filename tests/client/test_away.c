@@ -444,6 +444,19 @@ Test(away, a_daemon_that_stops_well_keeps_the_heap, .init = start_patiently, .fi
 	api_expect_empty(heap);
 }
 
+/* Nothing is allocated, but somebody lives who may be about to. */
+Test(away, a_daemon_that_stops_well_keeps_the_heap_of_the_living, .init = start_patiently, .fini = end)
+{
+	cr_assert_eq(shma_trim(heap), 0);
+	cr_assert_eq(test_daemon_stop(&d), 0);
+	cr_assert_eq(test_daemon_start_again(&d, NULL), 0);
+	void *block = shma_malloc(MIB);
+
+	cr_expect_not_null(block);
+	shma_free(block);
+	api_expect_empty(heap);
+}
+
 /* A thread works all the while; the daemon is killed again and again. */
 static shmi_a32 done;
 
