@@ -20,10 +20,12 @@
 #include "client/heap.h"
 
 #define CACHE_SPAN_BYTES (4 * SHMI_MIB) /* a longer span is not kept */
-#define KEPT_MOST 60u /* entries; as many as one message can tell the daemon of */
+#define KEPT_MOST 60u /* entries */
 #define CACHE_LEAST (1 * SHMI_MIB) /* bounds of what may be kept, the newest span aside: bytes ... */
 #define CACHE_SHARE 16u /* ... and the part of what the process holds */
 #define IDLE_MESSAGES 8u /* refills without a large request in between, after which half of it goes back */
+
+_Static_assert(KEPT_MOST <= WIRE_BIGS, "one message can tell the daemon of all that is kept");
 
 static struct shmi_bigmag *big_of(const struct shma_heap *heap)
 {

@@ -117,12 +117,10 @@ struct reclaim {
 	struct job job;
 	enum reclaim_stage stage;
 	bool dead; /* else it has asked for it, or has become another program */
-	bool in_record; /* `record` has begun */
 	uint32_t thread; /* next thread record to look at */
 	uint32_t cursor; /* span to go on with */
 	uint64_t pages; /* taken from it so far */
 	uint64_t serial; /* of the request to detach */
-	struct shmi_reclaim record;
 };
 
 struct client {
@@ -178,7 +176,8 @@ struct core {
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
 	uint32_t looks; /* leases to look at, at once */
-	struct client *copying; /* whose record is in `copy` */
+	struct client *copying; /* whose record is being reclaimed: one at a time; NULL: nobody's */
+	struct shmi_reclaim record; /* how far that is */
 	struct shmi_threadrec *copy; /* snapshot of one thread record */
 	struct wire_msg reply;
 	struct codec_scratch scratch;

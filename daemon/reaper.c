@@ -45,9 +45,8 @@ static bool next_record(struct core *core, struct client *client)
 			core_fence(core);
 			return false;
 		}
-		shmi_reclaim_init(&r->record, r->thread, client->id, slot->parts);
-		r->record.write_off = &core->heap->state->write_off;
-		r->in_record = true;
+		shmi_reclaim_init(&core->record, r->thread, client->id, slot->parts);
+		core->record.write_off = &core->heap->state->write_off;
 		core->copying = client;
 		return true;
 	}
@@ -58,32 +57,29 @@ static void end_record(struct core *core, struct client *client)
 {
 	struct reclaim *r = &client->reclaim;
 
-	for (uint32_t i = 0; i < r->record.big_count; i++) {
-		struct wire_span span = {(uint32_t)r->record.big[i], (uint32_t)(r->record.big[i] >> 32)};
+	for (uint32_t i = 0; i < core->record.big_count; i++) {
+		struct wire_span span = {(uint32_t)core->record.big[i], (uint32_t)(core->record.big[i] >> 32)};
 
 		/* Many turns may have passed since the record was looked at: another client may have freed it as well. */
 		(void)large_free_one(core, span);
 	}
-	shmi_bump(&core->heap->img.super->counters.bad_words, r->record.bad);
-	if (r->record.bad)
+	shmi_bump(&core->heap->img.super->counters.bad_words, core->record.bad);
+	if (core->record.bad)
 		log_limited(LEVEL_WARN, LOG_DEATH,
 		        "client %u (pid %d) left %u words in its thread record that made no sense", client->id,
-		        client->peer.pid, r->record.bad);
+		        client->peer.pid, core->record.bad);
 	clients_drop_record(core, client, r->thread++);
-	r->in_record = false;
 	core->copying = NULL;
 }
 
 /* True when there are no more records. */
 static bool step_records(struct core *core, struct client *client)
 {
-	struct reclaim *r = &client->reclaim;
-
 	if (core->copying && core->copying != client)
 		return false;
-	if (!r->in_record && !next_record(core, client))
+	if (!core->copying && !next_record(core, client))
 		return true;
-	if (shmi_reclaim_step(&core->heap->img, &r->record, core->copy, POLICY_TURN_SLOTS))
+	if (shmi_reclaim_step(&core->heap->img, &core->record, core->copy, POLICY_TURN_SLOTS))
 		end_record(core, client);
 	return false;
 }

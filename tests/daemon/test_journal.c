@@ -21,22 +21,6 @@ static struct shmi_word word(struct test_core *t, uint32_t page)
 	return shmi_span_word(&t->heap.img, (shmi_page){page});
 }
 
-/* Another daemon takes over; whoever was connected is not any more. */
-static void restart(struct test_core *t)
-{
-	const struct core_hooks hooks = t->core.hooks;
-	const struct heap_floor floor = t->heap.floor;
-	const uint64_t data = (uint64_t)t->heap.img.geo.limit_pages << SHMI_PAGE_SHIFT;
-	const char *why = "";
-
-	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		t->core.client[i].state = CLIENT_FREE;
-	core_deinit(&t->core);
-	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, data, &why), 0, "%s", why);
-	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
-	clients_adopt(&t->core);
-}
-
 static struct shmi_client_state *entry(struct test_core *t, uint32_t client)
 {
 	return &t->heap.state->clients[client];
@@ -90,7 +74,7 @@ static struct dialogue *resume(struct test_core *t, uint32_t id)
 static void cut(struct test_core *t, uint32_t id)
 {
 	shmi_store(&entry(t, id)->last_serial, shmi_load(&entry(t, id)->begun_serial) - 1);
-	restart(t);
+	test_core_restart(t);
 }
 
 Test(journal, central_spans_that_were_granted)
@@ -287,7 +271,7 @@ Test(journal, a_detach_goes_on)
 	t->req = (struct wire_msg){.kind = WIRE_DETACH, .serial = ++t->serial};
 	cr_assert_eq(test_core_send(t, d), WIRE_NONE);
 	cr_assert(core_turn(&t->core));
-	restart(t);
+	test_core_restart(t);
 	test_core_run(t);
 	cr_assert_eq(t->core.client[0].state, CLIENT_FREE);
 	cr_assert_eq(shmi_load(&entry(t, 0)->in_use), 0);
@@ -324,7 +308,7 @@ Test(journal, an_attach_is_repeated)
 
 	for (int round = 0; round < 3; round++) {
 		if (round == 1)
-			restart(t);
+			test_core_restart(t);
 		d = reconnect(t);
 		cr_assert_eq(attach_with(t, d, 4711), WIRE_ATTACH_OK);
 		cr_assert_eq(t->reply.u.attach_ok.client, 0);
@@ -367,7 +351,7 @@ Test(journal, an_open_note_is_carried_out_once)
 	note->counter = 8;
 	shmi_store(&note->open, 1);
 	span->written_off = 8; /* as far as it came: it is not said yet which they are */
-	restart(t);
+	test_core_restart(t);
 	test_core_run(t);
 	cr_assert_eq(shmi_load(&note->open), 0);
 	cr_assert_eq(span->written_off, 8);

@@ -237,18 +237,7 @@ Test(lease, no_client_without_a_lease, .init = start, .fini = end)
 
 static void restart(void)
 {
-	const struct core_hooks hooks = t->core.hooks;
-	const struct heap_floor floor = t->heap.floor;
-	const uint64_t data = (uint64_t)t->heap.img.geo.limit_pages << SHMI_PAGE_SHIFT;
-	const char *why = "";
-
-	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		t->core.client[i].state = CLIENT_FREE;
-	core_deinit(&t->core);
-	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, data, &why), 0, "%s", why);
-	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
-	t->core.leases = test_core_leases(t);
-	clients_adopt(&t->core);
+	test_core_restart(t);
 	test_core_run(t);
 }
 

@@ -284,7 +284,7 @@ Test(reaper, a_cached_large_block_that_another_one_frees)
 		test_core_hang_up(t, d);
 		do
 			cr_assert(core_turn(&t->core));
-		while (!t->core.copying || !t->core.copying->reclaim.record.big_count);
+		while (!t->core.copying || !t->core.record.big_count);
 		t->req.serial = ++t->serial;
 		cr_assert_eq(test_core_send(t, other), WIRE_OK);
 		if (again)
@@ -315,21 +315,9 @@ Test(reaper, hostile_records)
 
 /* ---- the next daemon ---- */
 
-/* The daemon is killed and another one takes over; whoever was connected is not any more. */
 static void restart(struct test_core *t)
 {
-	const struct core_hooks hooks = t->core.hooks;
-	const struct heap_floor floor = t->heap.floor;
-	const uint64_t data = (uint64_t)t->heap.img.geo.limit_pages << SHMI_PAGE_SHIFT;
-	const char *why = "";
-
-	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		t->core.client[i].state = CLIENT_FREE;
-	core_deinit(&t->core);
-	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, data, &why), 0, "%s", why);
-	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
-	t->core.leases = test_core_leases(t);
-	clients_adopt(&t->core);
+	test_core_restart(t);
 	test_core_run(t);
 	test_core_check(t);
 }

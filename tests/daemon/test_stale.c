@@ -10,19 +10,6 @@
 
 #define LIMIT 8192u
 
-/* The daemon is killed and another one takes over. */
-static void restart(struct test_core *t)
-{
-	const struct core_hooks hooks = t->core.hooks;
-	const struct heap_floor floor = t->heap.floor;
-	const char *why = "";
-
-	core_deinit(&t->core);
-	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, UINT64_MAX, &why), 0, "%s", why);
-	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
-	clients_adopt(&t->core);
-}
-
 static uint32_t backed(const struct test_core *t, uint32_t from, uint32_t pages)
 {
 	uint32_t n = 0;
@@ -47,7 +34,7 @@ static struct test_core *left_behind(uint32_t *kept, uint32_t *gone)
 	*gone = test_core_large(t, d, 2000, 0, false);
 	free_large(t, *gone);
 	cr_assert_eq(backed(t, *gone, 2000), 2000);
-	restart(t);
+	test_core_restart(t);
 	return t;
 }
 

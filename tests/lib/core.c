@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "daemon/clients.h"
 #include "daemon/log.h"
 #include "daemon/requests.h"
 #include "shm/check.h"
@@ -446,4 +447,21 @@ void test_core_check(struct test_core *t)
 const char *test_core_wrong_meta(struct test_core *t)
 {
 	return wrong(t, false);
+}
+
+void test_core_restart(struct test_core *t)
+{
+	const struct core_hooks hooks = t->core.hooks;
+	const struct core_leases leases = t->core.leases;
+	const struct heap_floor floor = t->heap.floor;
+	const uint64_t data = (uint64_t)t->heap.img.geo.limit_pages << SHMI_PAGE_SHIFT;
+	const char *why = "";
+
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		t->core.client[i].state = CLIENT_FREE;
+	core_deinit(&t->core);
+	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, data, &why), 0, "%s", why);
+	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	t->core.leases = leases;
+	clients_adopt(&t->core);
 }

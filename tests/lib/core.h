@@ -97,6 +97,9 @@ uint32_t test_core_large(struct test_core *t, struct dialogue *d, uint32_t pages
 /* Fails the test unless every page of spans in use is backed and the heap's check finds nothing. */
 void test_core_check(struct test_core *t);
 
+/* The daemon is killed and another one takes over; whoever was connected is not any more. Runs no jobs. */
+void test_core_restart(struct test_core *t);
+
 /* The same, but for what stands in ctl: of a heap whose clients are hostile. NULL, or what is wrong, in a static buffer. */
 const char *test_core_wrong_meta(struct test_core *t);
 
