@@ -67,9 +67,9 @@ static void *alloc_aligned(struct shma_heap *heap, size_t size, size_t alignment
 	if (c == SHMI_CLASS_LARGE)
 		return large(heap, size ? size : 1, alignment, flags);
 	shmi_sclass sclass = shmi_sclass_make(c, flags & (SHMI_SCOPED | SHMI_NOSCAN));
-	void *block = shmi_tcache_pop(shmi_tls[heap->index], sclass);
+	void *block;
 
-	if (!block)
+	if (!shmi_tcache_pop(shmi_tls[heap->index], sclass, &block))
 		block = small_slow(heap, sclass);
 	return block && flags & SHMA_ZERO ? memset(block, 0, size) : block;
 }
@@ -90,11 +90,12 @@ static __attribute__((noinline)) void *malloc_slow(size_t size, unsigned flags)
 
 SHMA_API void *shma_malloc(size_t size)
 {
-	if (__builtin_expect(size > SHMI_SMALL_MAX, 0))
-		return malloc_slow(size, 0);
-	void *block = shmi_tcache_pop(shmi_tls[0], shmi_sclass_make(shmi_class_of(size), 0));
+	void *block;
 
-	return __builtin_expect(block != NULL, 1) ? block : malloc_slow(size, 0);
+	/* A large block's class has no magazine. */
+	if (__builtin_expect(!shmi_tcache_pop(shmi_tls[0], shmi_sclass_of(size), &block), 0))
+		return malloc_slow(size, 0);
+	return block;
 }
 
 SHMA_API void *shma_calloc(size_t count, size_t size)

@@ -29,10 +29,9 @@ void shmi_tcache_init(struct shmi_tcache *tc, struct shmi_tc_env *env, uint32_t 
 int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass)
 {
 	const struct shmi_class *class = class_of(tc, sclass);
-	struct shmi_tc_class *c = &tc->cls[sclass.c];
 	uint32_t attrs = shmi_sclass_attrs(sclass), limit = 4096 / class->size;
 
-	if (c->mag)
+	if (tc->mag[sclass.c])
 		return 0;
 	if (!(tc->parts & 1u << attrs)) {
 		int error = tc->env->ops->part(tc->env->ctx, tc, attrs);
@@ -41,22 +40,22 @@ int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass)
 			return error;
 		tc->parts |= 1u << attrs;
 	}
-	c->mag = shmi_magazine_at(&tc->env->img, tc->rec, sclass);
-	c->limit = limit > 64 ? 64 : limit ? limit : 1;
-	tc->limit_bytes += c->limit * class->size;
+	limit = limit > 64 ? 64 : limit ? limit : 1;
+	tc->mag[sclass.c] = shmi_magazine_at(&tc->env->img, tc->rec, sclass);
+	tc->limit[sclass.c] = limit;
+	tc->limit_bytes += limit * class->size;
 	return 0;
 }
 
 static void shrink(struct shmi_tcache *tc, uint32_t index)
 {
-	struct shmi_tc_class *c = &tc->cls[index];
 	shmi_sclass sclass = {(uint16_t)index};
-	uint32_t limit = c->limit / 2, top = shmi_load(&c->mag->top);
+	uint32_t limit = tc->limit[index] / 2, top = shmi_load(&tc->mag[index]->top);
 
 	if (top > limit)
 		shmi_tcache_put_oldest(tc, sclass, top - limit);
-	tc->limit_bytes -= (c->limit - limit) * class_of(tc, sclass)->size;
-	c->limit = limit;
+	tc->limit_bytes -= (tc->limit[index] - limit) * class_of(tc, sclass)->size;
+	tc->limit[index] = limit;
 }
 
 /* Takes room from classes that were not used since the clock last came by: a few steps of it at a time, so that a thread
@@ -64,11 +63,11 @@ static void shrink(struct shmi_tcache *tc, uint32_t index)
 static bool make_room(struct shmi_tcache *tc, uint32_t bytes, uint32_t except)
 {
 	for (uint32_t step = 0; step < CLOCK_STEPS && tc->limit_bytes + bytes > SHMI_TC_BUDGET; step++) {
-		struct shmi_tc_class *c = &tc->cls[tc->clock];
+		uint32_t c = tc->clock;
 
-		if (c->mag && !c->used && tc->clock != except && c->limit > 1)
-			shrink(tc, tc->clock);
-		c->used = 0;
+		if (tc->mag[c] && !tc->cls[c].used && c != except && tc->limit[c] > 1)
+			shrink(tc, c);
+		tc->cls[c].used = 0;
 		tc->clock = (tc->clock + 1) % SHMI_SPAN_CLASSES;
 	}
 	return tc->limit_bytes + bytes <= SHMI_TC_BUDGET;
@@ -84,16 +83,14 @@ static uint32_t share(uint32_t size)
 void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass)
 {
 	const struct shmi_class *class = class_of(tc, sclass);
-	struct shmi_tc_class *c = &tc->cls[sclass.c];
-	uint32_t more = c->limit;
+	uint32_t limit = tc->limit[sclass.c], more = limit;
 
-	c->used = 1;
-	if (c->limit + more > class->mag_cap)
-		more = class->mag_cap - c->limit;
-	if (!more || (c->limit + more) * class->size > share(class->size) ||
-	        !make_room(tc, more * class->size, sclass.c))
+	tc->cls[sclass.c].used = 1;
+	if (limit + more > class->mag_cap)
+		more = class->mag_cap - limit;
+	if (!more || (limit + more) * class->size > share(class->size) || !make_room(tc, more * class->size, sclass.c))
 		return;
-	c->limit += more;
+	tc->limit[sclass.c] = limit + more;
 	tc->limit_bytes += more * class->size;
 }
 
@@ -126,7 +123,7 @@ static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t p
 			break;
 		if (!bits)
 			continue;
-		got += shmi_threadrec_take(&tc->env->img, tc->rec, tc->cls[sclass.c].mag,
+		got += shmi_threadrec_take(&tc->env->img, tc->rec, tc->mag[sclass.c],
 		        &(struct shmi_group){.bits = bits,
 		                .span = page,
 		                .generation = node->generation,
@@ -263,7 +260,7 @@ static void want_others(struct shmi_tcache *tc, shmi_sclass but)
 		bool dry = c->dry;
 
 		c->dry = 0;
-		if (dry && i != but.c && !tc->ready[i].head && shmi_load(&c->mag->top) <= c->limit / 4)
+		if (dry && i != but.c && !tc->ready[i].head && shmi_load(&tc->mag[i]->top) <= tc->limit[i] / 4)
 			want_spans(tc, (shmi_sclass){(uint16_t)i}, ask_size(tc, (shmi_sclass){(uint16_t)i}));
 	}
 }
@@ -328,11 +325,11 @@ void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error)
 	if ((*error = shmi_tcache_set_up(tc, sclass)) != 0)
 		return NULL;
 	shmi_tcache_catch_up(tc);
-	if (shmi_load(&c->mag->top) == 0) {
+	if (shmi_load(&tc->mag[sclass.c]->top) == 0) {
 		c->active = 1;
 		shmi_tcache_age(tc);
 		shmi_tcache_grow(tc, sclass);
-		want = c->limit / 2 ? c->limit / 2 : 1;
+		want = tc->limit[sclass.c] / 2 ? tc->limit[sclass.c] / 2 : 1;
 		if (!fill_ready(tc, sclass, want)) {
 			c->dry = 1;
 			if (!sweep(tc, sclass, want) && !take_back(tc, sclass))
@@ -342,9 +339,9 @@ void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error)
 			fill_ready(tc, sclass, want);
 		}
 	}
-	void *block = shmi_tcache_pop(tc, sclass);
+	void *block = NULL;
 
-	if (!block)
+	if (!shmi_tcache_pop(tc, sclass, &block))
 		*error = EAGAIN; /* somebody wrote wildly into our bitmaps */
 	return block;
 }

@@ -34,8 +34,6 @@
 #define SHMI_TC_REPORTS 64u
 
 struct shmi_tc_class {
-	struct shmi_magazine *mag; /* NULL: nothing is cached yet */
-	uint32_t limit; /* entries that it may hold just now */
 	uint8_t used; /* 1: ran empty or over since the budget's clock came by */
 	uint8_t dry; /* 1: ran out of slots since the last message */
 	uint8_t asks; /* messages that asked for this class since it last gave a span back, up to 7 */
@@ -83,13 +81,17 @@ struct shmi_tc_env {
 };
 
 struct shmi_tcache {
-	/* read by every malloc and free */
+	/* Read by every malloc and free. Arrays of their own, as an index then needs no arithmetic; and first, as the struct begins at
+	 * a page: a block that begins at one is written to there first, and a processor that compares addresses by their low 12
+	 * bits holds back what is loaded from there until it has seen where that store goes. The first entries are no class's. */
+	struct shmi_magazine *mag[SHMI_SPAN_CLASSES]; /* NULL: nothing is cached yet */
+	uint32_t limit[SHMI_SPAN_CLASSES]; /* entries that it may hold just now */
 	uint64_t base;
 	uint64_t bytes; /* of the heap that are published, as last seen; 0: take the slow path */
 	const shmi_a16 *page_class;
 	struct shmi_tc_env *env;
-	struct shmi_tc_class cls[SHMI_SPAN_CLASSES];
 	/* slow paths */
+	struct shmi_tc_class cls[SHMI_SPAN_CLASSES];
 	struct shmi_threadrec *rec;
 	uint32_t thread, parts;
 	uint32_t limit_bytes; /* all limits, in bytes of blocks */
@@ -120,21 +122,22 @@ extern struct shmi_tcache shmi_tcache_none;
 /* Makes a zeroed cache usable; `thread` is its record, of which `parts` are backed and whose magazines are empty. */
 void shmi_tcache_init(struct shmi_tcache *tc, struct shmi_tc_env *env, uint32_t thread, uint32_t parts);
 
-/* A block of a small span class, or NULL: slow path. */
-static inline void *shmi_tcache_pop(struct shmi_tcache *tc, shmi_sclass sclass)
+/* A block of a span class. False: slow path. */
+static inline bool shmi_tcache_pop(struct shmi_tcache *tc, shmi_sclass sclass, void **block)
 {
-	struct shmi_magazine *mag = tc->cls[sclass.c].mag;
+	struct shmi_magazine *mag = tc->mag[sclass.c];
 
 	if (__builtin_expect(!mag, 0))
-		return NULL;
+		return false;
 	uint32_t top = shmi_load(&mag->top);
 
 	if (__builtin_expect(!top, 0))
-		return NULL;
+		return false;
 	uint64_t entry = shmi_load(&mag->entry[top - 1]);
 
 	shmi_store_release(&mag->top, top - 1);
-	return (void *)(uintptr_t)(tc->base + entry);
+	*block = (void *)(uintptr_t)(tc->base + entry);
+	return true;
 }
 
 /* Caches a block. False: slow path. */
@@ -144,19 +147,18 @@ static inline bool shmi_tcache_push(struct shmi_tcache *tc, const void *block)
 
 	if (__builtin_expect(off >= tc->bytes, 0))
 		return false;
-	uint32_t sclass = shmi_load(&tc->page_class[off >> SHMI_PAGE_SHIFT]);
+	uint16_t sclass = shmi_load(&tc->page_class[off >> SHMI_PAGE_SHIFT]);
 
 	if (__builtin_expect(sclass & SHMI_SCOPED, 0) &&
 	        !(shmi_load(&tc->env->own_scoped[off >> (SHMI_PAGE_SHIFT + 6)]) >> (off >> SHMI_PAGE_SHIFT & 63) & 1))
 		return false;
-	struct shmi_tc_class *class = &tc->cls[sclass];
-	struct shmi_magazine *mag = class->mag;
+	struct shmi_magazine *mag = tc->mag[sclass];
 
 	if (__builtin_expect(!mag, 0))
 		return false;
 	uint32_t top = shmi_load(&mag->top);
 
-	if (__builtin_expect(top >= class->limit, 0))
+	if (__builtin_expect(top >= tc->limit[sclass], 0))
 		return false;
 	shmi_store(&mag->entry[top], off);
 	shmi_store_release(&mag->top, top + 1);

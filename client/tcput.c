@@ -72,7 +72,7 @@ static void clear_hash(struct shmi_tcache *tc, uint32_t count)
  * the number of groups. */
 static uint32_t group_oldest(struct shmi_tcache *tc, uint32_t sclass, uint32_t *entries)
 {
-	struct shmi_magazine *mag = tc->cls[sclass].mag;
+	struct shmi_magazine *mag = tc->mag[sclass];
 	struct shmi_group *last = NULL;
 	uint32_t count = 0, i = 0;
 
@@ -147,7 +147,7 @@ static uint64_t first_block(const struct shmi_tcache *tc, const struct shmi_grou
 
 void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t entries)
 {
-	struct shmi_magazine *mag = tc->cls[sclass.c].mag;
+	struct shmi_magazine *mag = tc->mag[sclass.c];
 
 	while (entries) {
 		uint32_t n = entries, count = group_oldest(tc, sclass.c, &n);
@@ -192,7 +192,7 @@ static bool own_scoped(const struct shmi_tcache *tc, uint32_t page)
 /* With SHMALLOC_HARDEN every free looks whether the block is free already: in its bitmap or in this thread's magazine. */
 static bool is_free(const struct shmi_tcache *tc, const struct shmi_group *g, uint64_t off)
 {
-	struct shmi_magazine *mag = tc->cls[g->sclass].mag;
+	struct shmi_magazine *mag = tc->mag[g->sclass];
 	shmi_a64 *bitmap = shmi_bitmap_at(&tc->env->img, (shmi_page){g->span});
 
 	if (shmi_load_acquire(&bitmap[g->word]) & g->bits)
@@ -206,16 +206,16 @@ static bool is_free(const struct shmi_tcache *tc, const struct shmi_group *g, ui
 /* Pushes; a magazine at its limit may hold more from now on, or puts its older half back. */
 static void push(struct shmi_tcache *tc, shmi_sclass sclass, uint64_t off)
 {
-	struct shmi_tc_class *c = &tc->cls[sclass.c];
+	struct shmi_magazine *mag = tc->mag[sclass.c];
 
-	if (shmi_load(&c->mag->top) >= c->limit)
+	if (shmi_load(&mag->top) >= tc->limit[sclass.c])
 		shmi_tcache_grow(tc, sclass);
-	if (shmi_load(&c->mag->top) >= c->limit)
-		shmi_tcache_put_oldest(tc, sclass, (shmi_load(&c->mag->top) + 1) / 2);
-	uint32_t top = shmi_load(&c->mag->top);
+	if (shmi_load(&mag->top) >= tc->limit[sclass.c])
+		shmi_tcache_put_oldest(tc, sclass, (shmi_load(&mag->top) + 1) / 2);
+	uint32_t top = shmi_load(&mag->top);
 
-	shmi_store(&c->mag->entry[top], off);
-	shmi_store_release(&c->mag->top, top + 1);
+	shmi_store(&mag->entry[top], off);
+	shmi_store_release(&mag->top, top + 1);
 }
 
 static int set_up_to_free(struct shmi_tcache *tc, shmi_sclass sclass)
@@ -357,7 +357,7 @@ void shmi_tcache_reap(struct shmi_tcache *tc, uint32_t looks)
 /* A class that was not used for a round of the clock: half of what it caches goes back, and it keeps half as much. */
 static void age_class(struct shmi_tcache *tc, uint32_t c)
 {
-	uint32_t top = tc->cls[c].mag ? shmi_load(&tc->cls[c].mag->top) : 0, whole, next;
+	uint32_t top = tc->mag[c] ? shmi_load(&tc->mag[c]->top) : 0, whole, next;
 
 	shmi_tcache_keep_less(tc, c, (tc->keep[c] + 1u) / 2);
 	shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)c}, (top + 1) / 2);
@@ -377,7 +377,7 @@ void shmi_tcache_age(struct shmi_tcache *tc)
 	uint32_t c = tc->age_clock;
 
 	tc->age_clock = (c + 1) % SHMI_SPAN_CLASSES;
-	if (!tc->cls[c].active && tc->cls[c].mag)
+	if (!tc->cls[c].active && tc->mag[c])
 		age_class(tc, c);
 	else
 		shmi_tcache_keep_less(tc, c, tc->keep[c] / 8u);
@@ -387,8 +387,8 @@ void shmi_tcache_age(struct shmi_tcache *tc)
 static void empty_magazines(struct shmi_tcache *tc)
 {
 	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++)
-		if (tc->cls[i].mag)
-			shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)i}, shmi_load(&tc->cls[i].mag->top));
+		if (tc->mag[i])
+			shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)i}, shmi_load(&tc->mag[i]->top));
 }
 
 void shmi_tcache_trim(struct shmi_tcache *tc)

@@ -43,22 +43,32 @@ void shmi_class_table(struct shmi_class table[SHMI_CLASSES]);
 /* Bytes of one part of a thread record: the magazines of one attribute combination. A multiple of 4 KiB. */
 uint32_t shmi_class_part_bytes(const struct shmi_class table[SHMI_CLASSES]);
 
-extern const uint8_t shmi_class_small[65]; /* size class by (size + 15) / 16, up to 1024 bytes */
+#define SHMI_TINY_MAX 1024u /* bytes: up to here the class is looked up, above it is computed */
+
+extern const uint8_t shmi_sclass_tiny[65]; /* span class without attributes by (size + 15) / 16 */
 extern const uint8_t shmi_class_sixteenths[16]; /* step within a doubling by the sixteenth that holds size - 1 */
-
-/* The size class of a block of `size` bytes, 0 <= size <= SHMI_SMALL_MAX. A size of 0 gets the smallest block. */
-static inline uint32_t shmi_class_of(uint64_t size)
-{
-	if (__builtin_expect(size <= 1024, 1))
-		return shmi_class_small[(size + 15) >> 4];
-	uint32_t lg = 63u - (uint32_t)__builtin_clzll(size - 1);
-
-	return 15u + 6 * (lg - 8) + shmi_class_sixteenths[((size - 1) >> (lg - 4)) & 15];
-}
 
 static inline shmi_sclass shmi_sclass_make(uint32_t size_class, uint32_t attrs)
 {
 	return (shmi_sclass){(uint16_t)(size_class * SHMI_ATTRS + attrs)};
+}
+
+/* The span class of a block of any size, without attributes. A size of 0 gets the smallest block. */
+static inline shmi_sclass shmi_sclass_of(uint64_t size)
+{
+	if (__builtin_expect(size <= SHMI_TINY_MAX, 1))
+		return (shmi_sclass){shmi_sclass_tiny[(size + 15) >> 4]};
+	if (__builtin_expect(size > SHMI_SMALL_MAX, 0))
+		return shmi_sclass_make(SHMI_CLASS_LARGE, 0);
+	uint32_t lg = 63u ^ (uint32_t)__builtin_clzll(size - 1);
+
+	return shmi_sclass_make(15u + 6 * (lg - 8) + shmi_class_sixteenths[((size - 1) >> (lg - 4)) & 15], 0);
+}
+
+/* The size class of a block. */
+static inline uint32_t shmi_class_of(uint64_t size)
+{
+	return shmi_sclass_of(size).c / SHMI_ATTRS;
 }
 
 static inline uint32_t shmi_sclass_size_class(shmi_sclass sclass)

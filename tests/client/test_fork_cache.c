@@ -61,8 +61,8 @@ static uint64_t print_of_magazines(const shma_heap *h)
 	uint64_t print = 0;
 
 	for (uint32_t c = 0; c < SHMI_SPAN_CLASSES; c++)
-		for (uint32_t i = 0; tc->cls[c].mag && i < shmi_load(&tc->cls[c].mag->top); i++)
-			print = print * 31 + shmi_load(&tc->cls[c].mag->entry[i]) + c;
+		for (uint32_t i = 0; tc->mag[c] && i < shmi_load(&tc->mag[c]->top); i++)
+			print = print * 31 + shmi_load(&tc->mag[c]->entry[i]) + c;
 	return print;
 }
 

@@ -111,10 +111,10 @@ static struct shmi_tcache *cache_new(struct ground *g, uint32_t thread)
 static void *get(struct shmi_tcache *tc, uint32_t size, uint32_t attrs)
 {
 	shmi_sclass sclass = shmi_sclass_make(shmi_class_of(size), attrs);
-	void *block = shmi_tcache_pop(tc, sclass);
+	void *block;
 	int error;
 
-	return block ? block : shmi_tcache_refill(tc, sclass, &error);
+	return shmi_tcache_pop(tc, sclass, &block) ? block : shmi_tcache_refill(tc, sclass, &error);
 }
 
 static enum shmi_tc_free verdict(struct shmi_tcache *tc, void *block)
@@ -347,17 +347,17 @@ TEST_ON_IMAGES(tcache, foreign_scoped_blocks_go_straight_back, PAGES)
 	struct ground *g = ground_new(t);
 	struct shmi_tcache *tc = cache_new(g, 0);
 	shmi_page page = test_image_span(t, 64, SHMI_SCOPED, CLIENT + 1);
-	struct shmi_tc_class *c = &tc->cls[shmi_sclass_make(shmi_class_of(64), SHMI_SCOPED).c];
 	void *own = get(tc, 64, SHMI_SCOPED);
-	uint32_t top = shmi_load(&c->mag->top);
+	struct shmi_magazine *mag = tc->mag[shmi_sclass_make(shmi_class_of(64), SHMI_SCOPED).c];
+	uint32_t top = shmi_load(&mag->top);
 
 	cr_assert_eq(g->parts, 1u << SHMI_SCOPED, "the part was asked for");
 	shmi_slots_take(shmi_bitmap_at(&t->img, page), 0, 0x6);
 	give(tc, (void *)(uintptr_t)(g->env.base + shmi_page_off(page).b + 64));
 	cr_assert_eq(shmi_load(shmi_bitmap_at(&t->img, page)), ~0x4ull);
-	cr_assert_eq(shmi_load(&c->mag->top), top);
+	cr_assert_eq(shmi_load(&mag->top), top);
 	give(tc, own);
-	cr_assert_eq(shmi_load(&c->mag->top), top + 1);
+	cr_assert_eq(shmi_load(&mag->top), top + 1);
 	free(tc);
 	ground_free(g);
 }
@@ -384,8 +384,9 @@ TEST_ON_IMAGES(tcache, a_put_to_a_central_span_is_reported, PAGES)
 Test(tcache, a_wiped_cache_declines)
 {
 	static struct shmi_tcache wiped;
+	void *block;
 
-	cr_assert_null(shmi_tcache_pop(&wiped, shmi_sclass_make(5, 0)));
+	cr_assert_not(shmi_tcache_pop(&wiped, shmi_sclass_make(5, 0), &block));
 	cr_assert_not(shmi_tcache_push(&wiped, (void *)0x100000002000));
 	cr_assert_not(shmi_tcache_push(&wiped, NULL));
 }

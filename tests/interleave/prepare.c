@@ -64,7 +64,7 @@ static void new_thread(uint32_t a)
 	shmi_threadrec_init(&parts.img, a, c, part);
 	shmi_tcache_init(&parts.caches[a], &parts.envs[c], a, part);
 	(void)shmi_tcache_set_up(&parts.caches[a], parts.sclass);
-	parts.caches[a].cls[parts.sclass.c].limit = parts.scenario->limit;
+	parts.caches[a].limit[parts.sclass.c] = parts.scenario->limit;
 	parts.caches[a].limit_bytes = SHMI_TC_BUDGET; /* magazines do not grow */
 }
 
@@ -89,7 +89,9 @@ static void cache_regions(uint32_t a)
 	struct shmi_tcache *tc = &parts.caches[a];
 	uint32_t owner = parts.scenario->client[a], s = parts.sclass.c;
 
-	explore_region(tc, offsetof(struct shmi_tcache, cls), owner, true);
+	REGION(tc->mag[s], owner);
+	REGION(tc->limit[s], owner);
+	explore_region(&tc->base, offsetof(struct shmi_tcache, cls) - offsetof(struct shmi_tcache, base), owner, true);
 	REGION(tc->cls[s], owner);
 	explore_region(&tc->rec, offsetof(struct shmi_tcache, whole) - offsetof(struct shmi_tcache, rec), owner, true);
 	REGION(tc->whole[s], owner);

@@ -136,9 +136,9 @@ uint64_t world_malloc(void)
 {
 	struct shmi_tcache *tc = &parts.caches[me()];
 	int error = 0;
-	char *block = shmi_tcache_pop(tc, parts.sclass);
+	void *block;
 
-	if (!block)
+	if (!shmi_tcache_pop(tc, parts.sclass, &block))
 		block = shmi_tcache_refill(tc, parts.sclass, &error);
 	if (!block) {
 		if (error != ENOMEM)
@@ -184,7 +184,7 @@ void world_put(uint32_t entries)
 
 void world_flush(void)
 {
-	world_put(shmi_load(&parts.caches[me()].cls[parts.sclass.c].mag->top));
+	world_put(shmi_load(&parts.caches[me()].mag[parts.sclass.c]->top));
 }
 
 void world_trim(void)

@@ -30,7 +30,7 @@ static shmi_sclass sclass_of(const struct variant *v)
 
 static uint32_t top_of(const struct variant *v)
 {
-	const struct shmi_magazine *mag = cache()->cls[sclass_of(v).c].mag;
+	const struct shmi_magazine *mag = cache()->mag[sclass_of(v).c];
 
 	return mag ? shmi_load(&mag->top) : 0;
 }
@@ -136,7 +136,7 @@ static void fill_up(const struct variant *v, unsigned way)
 {
 	prepare_keep_all(v);
 	no_growth();
-	uint32_t limit = cache()->cls[sclass_of(v).c].limit;
+	uint32_t limit = cache()->limit[sclass_of(v).c];
 
 	while (me.n_blocks < limit + 2)
 		keep(v, v->size);
@@ -160,10 +160,10 @@ void prepare_fill_grown(const struct variant *v)
 {
 	while (me.n_blocks < 1400)
 		keep(v, v->size);
-	for (uint32_t i = 0; cache()->cls[sclass_of(v).c].limit < 1024; i++)
+	for (uint32_t i = 0; cache()->limit[sclass_of(v).c] < 1024; i++)
 		give_up(i * 7 % me.n_blocks);
 	no_growth();
-	uint32_t limit = cache()->cls[sclass_of(v).c].limit;
+	uint32_t limit = cache()->limit[sclass_of(v).c];
 
 	while (me.n_blocks < limit + 2)
 		keep(v, v->size);
