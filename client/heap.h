@@ -76,7 +76,6 @@ struct shma_heap {
 	struct shmi_tc_env env; /* with the image; env.ctx is this heap */
 	struct shmi_proc *proc;
 	struct shmi_buffers *buffers;
-	shmi_a64 *populated; /* bit per page: mapped here by us already */
 	uint32_t index; /* in the table of heaps */
 	uint32_t refs;
 	bool debug;
@@ -141,6 +140,10 @@ struct shma_heap *shmi_heap_new(const struct shmi_target *t, uint32_t index);
 
 /* Maps meta, ctl and data, in this order in `fds`. Returns 0 or an errno; either way shmi_heap_drop undoes it. */
 int shmi_heap_map(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok);
+
+/* Maps pages that the daemon has granted here, before they are used. What is backed and zeroed the system maps by 64 KiB when it is read,
+ * but page by page when it is written first, at five times the cost. */
+void shmi_heap_meet(const struct shma_heap *heap, uint32_t page, uint32_t pages);
 
 /* In a child of a fork that is client `client` now: maps its lease, a descriptor of data. Returns 0 or ENOMEM. */
 int shmi_heap_lease(struct shma_heap *heap, uint32_t client, int fd);

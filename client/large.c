@@ -21,6 +21,8 @@
 
 #define CACHE_SPAN_BYTES (4 * SHMI_MIB) /* a longer span is not kept */
 #define KEPT_MOST 60u /* entries */
+#define MEET_MOST                                                                                                      \
+	512u /* pages of a block that are mapped at once: the first use of more costs more than a few faults anyway */
 #define CACHE_LEAST (1 * SHMI_MIB) /* bounds of what may be kept, the newest span aside: bytes ... */
 #define CACHE_SHARE 16u /* ... and the part of what the process holds */
 #define IDLE_MESSAGES 8u /* refills without a large request in between, after which half of it goes back */
@@ -268,6 +270,8 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 		ok.page = (uint32_t)entry;
 	else if ((*error = ask_twice(heap, &ask, &ok, deadline)) != 0)
 		return NULL;
+	else if (!ask.lazy)
+		shmi_heap_meet(heap, ok.page, ask.pages < MEET_MOST ? ask.pages : MEET_MOST);
 	*error = 0;
 	void *block = (void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){ok.page}).b);
 

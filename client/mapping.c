@@ -7,6 +7,8 @@
 
 #include "client/heap.h"
 
+#define AROUND 65536u /* bytes that the system maps around a page that is read: the usual setting */
+
 void *shmi_wiped_map(size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -124,11 +126,16 @@ static int map_private(struct shma_heap *heap)
 {
 	heap->env.held = shmi_wiped_map(held_bytes(heap));
 	heap->env.own_scoped = shmi_wiped_map(bitmap_bytes(heap));
-	heap->populated = mmap(
-	        NULL, bitmap_bytes(heap), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (heap->populated == MAP_FAILED)
-		heap->populated = NULL;
-	return heap->env.held && heap->env.own_scoped && heap->populated ? 0 : ENOMEM;
+	return heap->env.held && heap->env.own_scoped ? 0 : ENOMEM;
+}
+
+void shmi_heap_meet(const struct shma_heap *heap, uint32_t page, uint32_t pages)
+{
+	uint64_t at = heap->env.base + shmi_page_off((shmi_page){page}).b,
+	         end = at + shmi_npages_bytes((shmi_npages){pages});
+
+	for (; at < end; at = (at | (AROUND - 1)) + 1)
+		(void)*(const volatile char *)(uintptr_t)at;
 }
 
 int shmi_heap_map(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok)
@@ -182,7 +189,6 @@ void shmi_heap_drop(struct shma_heap *heap)
 	shmi_heap_unlease(heap);
 	unmap(heap->env.held, held_bytes(heap));
 	unmap(heap->env.own_scoped, bitmap_bytes(heap));
-	unmap(heap->populated, bitmap_bytes(heap));
 	unmap(heap->env.img.ctl, heap->env.img.geo.ctl_bytes);
 	unmap(heap->env.img.meta, heap->env.img.geo.meta_bytes);
 	shmi_sock_close(&heap->last_sock);

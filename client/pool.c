@@ -1,18 +1,12 @@
 /* Between the thread caches and the daemon: the process's own pool of spans, and the messages that move spans. */
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "client/heap.h"
 
 #define POOL_LOOKS 16u /* spans of the pool that one refill looks at */
 #define POOL_REAPS 64u /* spans that one message looks at, for such as have become wholly free */
 #define POOL_TAKES 4u /* and takes at most */
-#define POPULATE_RUNS 16u /* runs of one refill that are touched at once */
-#define POPULATE_LEAST 2u /* pages: fewer are left to be touched one by one */
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
+#define MEET_RUNS 64u /* runs of one refill that are mapped at once */
 
 /* ---- the pool ---- */
 
@@ -122,39 +116,30 @@ void shmi_pool_late(struct shma_heap *heap, const struct wire_refill_ok *ok)
 	}
 }
 
-/* Pages that this process has not touched yet, as runs. */
-struct untouched {
+/* Pages that were granted, as runs. */
+struct granted {
 	uint32_t n;
 	struct {
 		uint32_t first, pages;
-	} run[POPULATE_RUNS];
+	} run[MEET_RUNS];
 };
 
-static void add_untouched(struct untouched *u, uint32_t first, uint32_t pages)
+static void add_granted(struct granted *granted, uint32_t first, uint32_t pages)
 {
-	if (u->n && u->run[u->n - 1].first + u->run[u->n - 1].pages == first) {
-		u->run[u->n - 1].pages += pages;
-	} else if (u->n < POPULATE_RUNS) {
-		u->run[u->n].first = first;
-		u->run[u->n++].pages = pages;
+	uint32_t n = granted->n;
+
+	if (n && granted->run[n - 1].first + granted->run[n - 1].pages == first) {
+		granted->run[n - 1].pages += pages;
+	} else if (n < MEET_RUNS) {
+		granted->run[n].first = first;
+		granted->run[granted->n++].pages = pages;
 	}
 }
 
-/* First touch in one call for pages that lie together, at a third of the cost of touching them one by one. */
-static void populate(const struct shma_heap *heap, const struct untouched *u)
+static void meet_all(const struct shma_heap *heap, const struct granted *granted)
 {
-	for (uint32_t i = 0; i < u->n; i++)
-		if (u->run[i].pages >= POPULATE_LEAST)
-			(void)madvise(
-			        (void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){u->run[i].first}).b),
-			        shmi_npages_bytes((shmi_npages){u->run[i].pages}), MADV_POPULATE_WRITE);
-}
-
-static bool first_sight(struct shma_heap *heap, uint32_t page)
-{
-	uint64_t bit = 1ull << page % 64;
-
-	return !(shmi_fetch_or(&heap->populated[page / 64], bit) & bit);
+	for (uint32_t i = 0; i < granted->n; i++)
+		shmi_heap_meet(heap, granted->run[i].first, granted->run[i].pages);
 }
 
 static bool is_whole(const struct shma_heap *heap, uint32_t page, shmi_sclass sclass)
@@ -165,7 +150,7 @@ static bool is_whole(const struct shma_heap *heap, uint32_t page, shmi_sclass sc
 }
 
 static void grant_all(
-        struct shma_heap *heap, struct shmi_tcache *tc, const struct wire_refill_ok *ok, struct untouched *untouched)
+        struct shma_heap *heap, struct shmi_tcache *tc, const struct wire_refill_ok *ok, struct granted *granted)
 {
 	for (uint32_t i = 0; i < ok->n_grants; i++) {
 		const struct wire_grant *g = &ok->grants[i];
@@ -173,8 +158,7 @@ static void grant_all(
 
 		if (!grant_ok(heap, g))
 			continue;
-		if (first_sight(heap, g->page))
-			add_untouched(untouched, g->page, heap->env.img.classes[shmi_sclass_size_class(sclass)].pages);
+		add_granted(granted, g->page, heap->env.img.classes[shmi_sclass_size_class(sclass)].pages);
 		shmi_tcache_grant(tc, g->page, g->generation, sclass, is_whole(heap, g->page, sclass));
 	}
 }
@@ -198,7 +182,7 @@ static void fill_refill(struct wire_msg *msg, const struct shmi_tc_ask *ask)
 static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
 {
 	struct shma_heap *heap = ctx;
-	struct untouched untouched = {0};
+	struct granted granted = {0};
 	bool sent;
 
 	return_some(heap, tc);
@@ -209,13 +193,13 @@ static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
 	if (sent)
 		ask->n_returns = ask->n_reports = 0;
 	if (!error && heap->buffers->reply.kind == WIRE_REFILL_OK)
-		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok, &untouched);
+		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok, &granted);
 	else if (!error)
 		error = EPROTO;
 	if (!error)
 		shmi_large_idle(heap);
 	shmi_channel_unlock(heap);
-	populate(heap, &untouched); /* outside the lock: it can take a millisecond */
+	meet_all(heap, &granted); /* outside the lock: it can take a tenth of a millisecond */
 	return error;
 }
 

@@ -141,14 +141,25 @@ int objects_lock(struct objects *o)
 /* ---- floor ---- */
 
 /* The length stays as it is: an object that a client has cut short must be seen to be short. */
-static int back(void *ctx, enum heap_object object, uint64_t off, uint64_t len)
+static int back_once(int fd, uint64_t off, uint64_t len)
 {
-	struct objects *o = ctx;
 	int error;
 
 	do
-		error = fallocate(o->fd[object], FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) ? -errno : 0;
+		error = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) ? -errno : 0;
 	while (error == -EINTR);
+	return error;
+}
+
+/* A tmpfs leaves a page that was allocated ahead to be zeroed by whoever touches it first, one fault for each; a second call zeroes them
+ * all, at a third of the cost of the first. Then one fault of a reader maps 64 KiB (shmi_heap_meet). */
+static int back(void *ctx, enum heap_object object, uint64_t off, uint64_t len)
+{
+	struct objects *o = ctx;
+	int error = back_once(o->fd[object], off, len);
+
+	if (!error && object == HEAP_DATA)
+		(void)back_once(o->fd[object], off, len); /* it is backed, zeroed or not */
 	return error;
 }
 
