@@ -54,7 +54,8 @@ CLIENT_SHM_O := $(patsubst %,$(BUILD)/shm/%.o,image sizeclass slots threadrec ro
 SO := libshmalloc.so.0
 PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/$(SO) $(BUILD)/libshmalloc.a
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
-BENCH    := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c)) $(BUILD)/bench/replay
+BENCHES  := $(patsubst %,$(BUILD)/bench/%,replay pageheap micro-malloc micro-shmalloc)
+MICRO    := $(patsubst tests/bench/micro/%.c,%,$(wildcard tests/bench/micro/*.c))
 REPLAY_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/replay/*.c))
 STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stress/*.c))
 KILLS_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/kills/*.c)) $(BUILD)/tests/bench/replay/trace.o
@@ -72,7 +73,7 @@ SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c 
 .PHONY: all help programs suites stress everything clean
 
 all: programs ## build the daemon, the library and the tools
-programs: $(PROGRAMS) $(EXAMPLES) $(BENCH)
+programs: $(PROGRAMS) $(EXAMPLES) $(BENCHES)
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -120,22 +121,70 @@ $(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libs
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LF) $^ $(LIBS_CTL) -pie -o $@
 
-# Examples and benchmarks are built as a user would: against the installed header and the shared library.
+# Examples are built as a user would: against the installed header and the shared library.
 $(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc $(LIBS_EXAMPLE) -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 $(BUILD)/examples/pipeline: LIBS_EXAMPLE := -lzstd
 
-$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/$(SO)
-	@mkdir -p $(@D)
-	$(call say,LD,$@)
-	$(Q)$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
-
 $(BUILD)/bench/replay: $(REPLAY_O) $(BUILD)/libtest.a $(BUILD)/$(SO)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LF) $(filter %.o %.a,$^) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -lzstd -pthread -o $@
+
+# The rows of micro, compiled for each kind of heap that there is (tests/bench/micro/heap.h).
+define micro_rule
+$(BUILD)/bench/$(1)/%.o: tests/bench/micro/%.c
+	@mkdir -p $$(@D)
+	$$(call say,CC,$$@)
+	$$(Q)$$(CC) $$(CF) $$(WARN) -fno-builtin -DHEAP_$(1) -c $$< -o $$@
+MICRO_$(1) := $$(patsubst %,$(BUILD)/bench/$(1)/%.o,$$(MICRO))
+endef
+$(foreach h,MALLOC SHMA PEER,$(eval $(call micro_rule,$(h))))
+
+$(BUILD)/bench/micro-malloc: $(MICRO_MALLOC) $(BUILD)/tests/bench/heaps/malloc.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LF) $^ -pthread -o $@
+
+$(BUILD)/bench/micro-shmalloc: $(MICRO_SHMA) $(BUILD)/tests/bench/heaps/shmalloc.o $(BUILD)/libtest.a $(BUILD)/$(SO)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LF) $(filter %.o %.a,$^) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
+
+$(BUILD)/bench/pageheap: $(BUILD)/tests/bench/pageheap.o $(BUILD)/bench/MALLOC/measure.o $(BUILD)/libtest.a $(BUILD)/libshm.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LF) $^ -o $@
+
+# Other allocators for shared memory: those whose headers are there (make bench-deps). What they need besides is named after them.
+peer = $(if $(wildcard $(1)),$(2))
+PEERS := $(call peer,/usr/include/boost/interprocess/managed_shared_memory.hpp,boost-rbtree boost-seqfit) \
+	$(call peer,/usr/include/mm.h,mm) $(call peer,/usr/include/apr-1.0/apr_rmm.h,apr) \
+	$(call peer,/usr/include/iceoryx/v2.0.3/iceoryx_posh,iceoryx) $(call peer,/usr/include/libpmemobj.h,pmemobj)
+PEER_FLAGS_boost-seqfit := -DBOOST_SEQ_FIT
+PEER_FLAGS_apr := -isystem /usr/include/apr-1.0
+PEER_FLAGS_iceoryx := -isystem /usr/include/iceoryx/v2.0.3
+PEER_LIBS_mm := -lmm
+PEER_LIBS_apr := -laprutil-1 -lapr-1
+PEER_LIBS_iceoryx := -liceoryx_posh -liceoryx_hoofs -liceoryx_platform
+PEER_LIBS_pmemobj := -lpmemobj
+PEER_PROGRAMS := $(patsubst %,$(BUILD)/bench/micro-%,$(PEERS))
+
+$(BUILD)/bench/peers/%.o: tests/bench/heaps/%.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(CF) $(WARN) $(PEER_FLAGS_$*) -c $< -o $@
+$(BUILD)/bench/peers/boost-rbtree.o $(BUILD)/bench/peers/boost-seqfit.o: $(BUILD)/bench/peers/boost-%.o: tests/bench/heaps/boost.cpp
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)
+	$(Q)$(CXX) $(filter-out -std=%,$(BASE)) -O2 -Wall -Wextra $(PEER_FLAGS_boost-$*) -c $< -o $@
+$(BUILD)/bench/peers/%.o: tests/bench/heaps/%.cpp
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)
+	$(Q)$(CXX) $(filter-out -std=%,$(BASE)) -O2 -Wall -Wextra $(PEER_FLAGS_$*) -c $< -o $@
+
+$(PEER_PROGRAMS): $(BUILD)/bench/micro-%: $(BUILD)/bench/peers/%.o $(MICRO_PEER)
+	$(call say,LD,$@)
+	$(Q)$(CXX) $(LF) $^ $(PEER_LIBS_$*) -pthread -o $@
 
 $(BUILD)/stress/% : tests/stress/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
 	@mkdir -p $(@D)
@@ -204,17 +253,17 @@ $(BUILD)/tests/system/test_replay_check: $(BUILD)/tests/bench/replay/check.o
 
 suites: $(SUITES)
 stress: $(STRESS)
-everything: $(PROGRAMS) $(EXAMPLES) $(BENCH) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE)
+everything: $(PROGRAMS) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-.PHONY: deps check soak mutants demo bench lint format asan tsan coverage install uninstall
+.PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
 	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/units.sh \
-		tests/system/systemd.sh tests/mutants/run.sh
+		tests/system/systemd.sh tests/bench/instructions.sh tests/mutants/run.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -275,25 +324,34 @@ demo: ## what it is for, shown: three processes, one heap, real traces
 	@$(MAKE) --no-print-directory programs
 	@BUILD=$(BUILD) tests/system/demo.sh
 
-bench: $(BUILD)/bench/replay $(PROGRAMS) ## replay the traces on this heap and on malloc
-	@BUILD=$(BUILD) tests/bench/bench.sh
+# `make bench BENCH="pair set"` runs these sections alone: tests/bench/README.md
+BENCH_ENV = BUILD=$(BUILD) PEERS="$(PEERS)"
+bench: $(BENCHES) $(PEER_PROGRAMS) $(PROGRAMS) ## this heap against others: a table, in less than ten minutes; on an idle machine
+	@$(BENCH_ENV) tests/bench/run.sh $(BENCH)
+
+bench-report: bench ## the same, with plots
+	@BUILD=$(BUILD) tests/bench/plots.sh
 
 lint: $(PROGRAMS) ## formatting, include graph, exported symbols, compiler and static analysis
 	@BUILD=$(BUILD) tests/lint.sh
 
 format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
-	@git ls-files '*.c' '*.h' | xargs clang-format -i
+	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
 
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container
+DEPS_TEST := systemd systemd-container valgrind
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
+DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
+	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always
 deps: ## install what building, testing and linting needs (Debian; asks for root)
 	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_LINT)
 deps-if-missing:
 	@tests/deps.sh $(DEPS)
+bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
+	@tests/deps.sh $(DEPS_BENCH)
 
 # ---- install: one list drives install and uninstall: mode, built file, place ----
 

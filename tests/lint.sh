@@ -82,13 +82,14 @@ grep -ohE '\b(shma_[a-z_]+|SHMA(LLOC)?_[A-Z]+)' client/libshmalloc.3 | sort -u |
 	grep -qw "$name" client/shmalloc.h || echo "$name is not in client/shmalloc.h"
 done | complain 'names in client/libshmalloc.3'
 
-sources '*.c' '*.h' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
+sources '*.c' '*.h' '*.cpp' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
 
 # shellcheck disable=SC2086
 flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -I. -Iclient -I$BUILD"
 code=$(sources 'shm/*.c' 'proto/*.c' 'daemon/*.c' 'client/*.c')
 for cc in gcc clang; do
-	for f in $code $(sources 'tests/*.c'); do
+	# the adapters of other allocators need their headers, which make deps does not install
+	for f in $code $(sources 'tests/*.c' ':!tests/bench/heaps/' tests/bench/heaps/malloc.c tests/bench/heaps/shmalloc.c); do
 		$cc $flags -O1 -Wall -Wextra -Wundef -Wshadow -Wconversion -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes \
 			-Wvla -Wformat=2 -Wno-format-nonliteral -fsyntax-only "$f" 2>&1
 	done
