@@ -12,7 +12,7 @@
 #include "tests/lib/image.h"
 #include "tests/lib/random.h"
 
-TestSuite(reclaim, .timeout = 120);
+TestSuite(reclaim, .timeout = 3600); /* the larger counts of a soak */
 
 #define PAGES 9000u
 #define OWN 2u /* spans 0 and 1 are the dead client's, the others a living one's */
