@@ -3,13 +3,16 @@
 #
 #	tests/bench/run.sh [SECTION...]		all sections, or those named: what they are is in README.md
 #
-# A section is repeated REPS times (7); within a repetition each allocator takes its turn, in a process of its own. A figure is one line of
-# $BUILD/bench/results.tsv: NAME ALLOCATOR VALUE UNIT REPETITION. A section that is run again replaces its own figures there and leaves
-# the others. What is not installed is left out; what takes too long once is not tried again, and has a dash in the table.
+# A section is repeated REPS times (7; REPS=4-7 adds these repetitions to those that were made before); within a repetition each allocator
+# takes its turn, in a process of its own. A figure is one line of $BUILD/bench/results.tsv: NAME ALLOCATOR VALUE UNIT REPETITION. A section
+# that is run again replaces its own figures there and leaves the others. What is not installed is left out; what takes too long once is
+# not tried again, and has a dash in the table.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=${BUILD:-build/plain}
 reps=${REPS:-7}
+first=1
+[[ $reps == *-* ]] && first=${reps%-*} reps=${reps#*-}
 bin=$BUILD/bench
 parts=$bin/results
 log=$bin/log
@@ -38,9 +41,6 @@ for peer in jemalloc:libjemalloc.so.2 tcmalloc:libtcmalloc_minimal.so.4 mimalloc
 	fi
 done
 read -ra shared <<<"${PEERS:-}"
-for peer in boost-rbtree boost-seqfit mm apr iceoryx pmemobj; do
-	[[ " ${PEERS:-} " == *" $peer "* ]] || say "without $peer: not installed (make bench-deps)"
-done
 
 traces=()
 for t in cc1-sqlite ffmpeg-x264 git-pack gs-png jq-json mariadb-oltp perl-text python-json redis-mixed sqlite-mix; do
@@ -85,9 +85,16 @@ in_turn() { # row...
 
 # What replay reports as JSON, in lines like those of micro.
 from_replay() {
-	sed -nE 's/^.*"trace": "([^"]*)".*"allocator": "([^"]*)".*"events": ([0-9]+).*"ns_per_event": ([0-9.]+).*"memory_ratio": ([0-9.]+), "messages": ([0-9]+).*$/\1 \2 \3 \4 \5 \6/p' |
-		awk '{print "trace_" $1, $4, "ns"; print "peak_" $1, $5, "ratio"}
-			$2 == "shma" {print "messages_" $1, $6 / $3 * 10000, "per-10000"}'
+	tr -d '{}" ' | awk -F, '{
+		for (i = 1; i <= NF; i++) {
+			split($i, pair, ":")
+			of[pair[1]] = pair[2]
+		}
+		print "trace_" of["trace"], of["ns_per_event"], "ns"
+		print "peak_" of["trace"], of["memory_ratio"], "ratio"
+		if (of["allocator"] == "shma")
+			print "messages_" of["trace"], of["messages"] / of["events"] * 10000, "per-10000"
+	}'
 }
 
 # ---- sections: one repetition of each ----
@@ -104,6 +111,10 @@ section_daemon() { micro shmalloc 20 requests; }
 
 section_shared() {
 	local allocator suffix=/shared
+	for allocator in boost-rbtree boost-seqfit mm apr iceoryx pmemobj; do
+		[[ $rep -gt $first || " ${shared[*]} " == *" $allocator "* ]] ||
+			say "without $allocator: it is not installed (make bench-deps)"
+	done
 	for allocator in "${shared[@]}" shmalloc; do micro "$allocator" 4 pair batch set processes; done
 }
 
@@ -151,6 +162,10 @@ section_pageheap() {
 
 # ---- the run ----
 
+# In ticks: what the processors did, what was taken from a virtual machine among it, and what of it was ours.
+all_ticks() { awk '$1 == "cpu" {print $2 + $3 + $4 + $7 + $8 + $9}' /proc/stat; }
+own_ticks() { awk '{print $14 + $15 + $16 + $17}' /proc/$$/stat; }
+
 all=(pair set two burst large touch start messages instructions shared traces daemon clients size pageheap live)
 
 [ $# -gt 0 ] || set -- "${all[@]}"
@@ -159,20 +174,27 @@ for section in "$@"; do
 done
 [ ${#traces[@]} -ge 10 ] || say "${#traces[@]} traces are at hand: SHMALLOC_TRACES names a directory of others"
 row=
+ticks=$(all_ticks)
+started=$SECONDS
 for section in "$@"; do
 	part=$parts/.$section
 	: >"$part"
+	[ "$first" -gt 1 ] && cat "$parts/$section.tsv" >"$part" 2>/dev/null
 	began=$SECONDS
-	for ((rep = 1; rep <= reps; rep++)); do
-		printf '\rbench: %-12s %d/%d %s' "$section" "$rep" "$reps" "$([ -t 2 ] || echo $'\n')" >&2
+	for ((rep = first; rep <= reps; rep++)); do
+		[ -t 2 ] && printf '\rbench: %-12s %d of %d' "$section" "$rep" "$reps" >&2
 		"section_$section"
 	done
-	printf '\rbench: %-12s %d s   \n' "$section" $((SECONDS - began)) >&2
+	[ -t 2 ] && printf '\r' >&2
+	printf 'bench: %-12s %d s     \n' "$section" $((SECONDS - began)) >&2
 	mv "$part" "$parts/$section.tsv"
 done
+others=$(($(all_ticks) - ticks - $(own_ticks)))
+others=$((others * 100 / (($(getconf CLK_TCK) * $(nproc)) * (SECONDS - started + 1))))
+[ "$others" -lt 3 ] || say "the machine was not idle: other programs had $others % of the processors' time"
 for section in "${all[@]}"; do cat "$parts/$section.tsv" 2>/dev/null; done >"$bin/results.tsv"
 {
-	echo "$(uname -sr), $(nproc) processors, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(date -u +%F)"
+	echo "$(uname -sr), $(nproc) processors, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(date -u +%F); other programs had $others % of the processors"
 	echo
 	awk -f tests/bench/table.awk "$bin/results.tsv"
 } | tee "$bin/results.md"

@@ -1,5 +1,6 @@
 # Figures (NAME ALLOCATOR VALUE UNIT REPETITION, separated by tabs) to Markdown: what was to be reached, then all medians. A dash is a
-# figure that was not taken. Ratios are this heap's figure by the best of the others; of rates, more is better.
+# figure that was not taken. Ratios are this heap's figure by the best of the others; of rates, more is better. With -v medians=1 prints
+# NAME ALLOCATOR MEDIAN UNIT instead, for plots.
 BEGIN {
 	FS = "\t"
 	own = "shmalloc"
@@ -20,8 +21,16 @@ END {
 	for (key in count)
 		middle[key] = median(key)
 	means()
+	if (medians) {
+		for (key in middle) {
+			split(key, part, SUBSEP)
+			print part[1] FS part[2] FS middle[key] FS unit[part[1]]
+		}
+		exit
+	}
 	goals()
-	pivot("One process, in-process allocators", "^(pair|batch|set100k|burst|large|touch|ring|instructions)[^@/]*$", n_private, private)
+	pivot("One process, in-process allocators", "^(pair|batch|set100k|burst|large|touch|ring|instructions)[^@/]*$", n_private,
+		private)
 	pivot("Allocators for shared memory", "/shared$", n_shared, shared)
 	pivot("Traces: ns per event", "^trace_", n_private, private)
 	pivot("Traces: peak memory / peak live bytes", "^peak_", n_private, private)
@@ -209,11 +218,19 @@ function starts(    glibc, d) {
 		"<", "2 ms", verdict(d, "<", 2))
 }
 
+# Names of figures for each power of ten.
+function powers(what, prefix, from, to, suffix,    n) {
+	n = 0
+	for (; from <= to; from *= 10)
+		what[++n] = prefix sprintf("%d", from) suffix
+	return n
+}
+
 function growth(    what, n) {
-	split("live_beside_10000 live_beside_100000 live_beside_1000000 live_beside_10000000", what, " ")
-	flat("10,000 to 10,000,000 live blocks, others come and go", 4, what, 1.2)
-	split("live_replace_10000 live_replace_100000 live_replace_1000000 live_replace_10000000", what, " ")
-	flat("10,000 to 10,000,000 live blocks, these replaced at random", 4, what, 1.2)
+	n = powers(what, "live_beside_", 10000, 10000000, "")
+	flat("10,000 to 10,000,000 live blocks, others come and go", n, what, 1.2)
+	n = powers(what, "live_replace_", 10000, 10000000, "")
+	flat("10,000 to 10,000,000 live blocks, these replaced at random", n, what, 1.2)
 	split("set100k@1 set100k@8 set100k@64", what, " ")
 	flat("1 to 64 clients, working set", 3, what, 1.2)
 	split("request_cpu@1 request_cpu@8 request_cpu@64", what, " ")
@@ -225,9 +242,9 @@ function growth(    what, n) {
 	plain("requests to the daemon, one client", "requests")
 	plain("the daemon's CPU per MiB granted, in blocks of 64 B", "grant_cpu_64")
 	plain("the daemon's CPU per MiB granted, in blocks of 2 MiB", "grant_cpu_2M")
-	n = split("pageheap_spans_1000_instructions pageheap_spans_10000_instructions pageheap_spans_100000_instructions pageheap_spans_1000000_instructions", what, " ")
+	n = powers(what, "pageheap_spans_", 1000, 1000000, "_instructions")
 	flat("page heap, 1,000 to 1,000,000 spans, instructions (O(log n))", n, what, "2.0")
-	n = split("pageheap_runs_100_instructions pageheap_runs_1000_instructions pageheap_runs_10000_instructions", what, " ")
+	n = powers(what, "pageheap_runs_", 100, 10000, "_instructions")
 	flat("page heap, 100 to 10,000 long free runs, instructions (O(log n))", n, what, "2.0")
 }
 

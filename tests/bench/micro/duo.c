@@ -136,7 +136,6 @@ static void work(struct stage *stage, unsigned who)
 	} while ((now = now_ns()) - begin < RUN_MS * 1000000ll);
 	stage->rate[who] = (double)done * 1e9 / (double)(now - begin);
 	pthread_barrier_wait(&stage->start);
-	set_close(&set);
 }
 
 /* ---- from one to the other ---- */

@@ -74,7 +74,6 @@ void row_messages(void)
 
 	set_replace(&set, WARM_OPS);
 	say("messages_warm", (double)(heap_messages() - before), "messages");
-	set_close(&set);
 }
 
 #ifdef HEAP_SHMA
