@@ -1,5 +1,5 @@
 #!/bin/bash
-# Instructions of a pair of malloc and free, counted by callgrind: the same on every machine and in every run.
+# Instructions of a pair of malloc and free, counted by callgrind: of one build the same on every machine and in every run.
 #
 #	tests/bench/instructions.sh		the guard: fails if a pair of this heap takes more than is written down below
 #	tests/bench/instructions.sh PROGRAM	prints what PROGRAM counts when it is given the argument "instructions"

@@ -1,9 +1,12 @@
 #!/bin/bash
-# Draws what run.sh measured: $BUILD/bench/plots/*.svg, from the medians.
+# Draws what run.sh measured: $BUILD/bench/plots/*.svg, from the medians; with FORMAT=png, PNG.
 set -eu
 cd "$(dirname "$0")/../.."
 bin=${BUILD:-build/plain}/bench
 command -v gnuplot >/dev/null || { echo 'plots: gnuplot is not installed (make bench-deps)'; exit 1; }
+format=${FORMAT:-svg}
+terminal=$format
+[ "$format" = png ] && terminal=pngcairo
 mkdir -p "$bin/plots"
 medians=$(mktemp)
 data=$(mktemp)
@@ -12,30 +15,32 @@ awk -v medians=1 -f tests/bench/table.awk "$bin/results.tsv" >"$medians"
 private=(glibc jemalloc tcmalloc mimalloc shmalloc)
 shared=(boost-rbtree boost-seqfit mm apr iceoryx pmemobj shmalloc)
 
-# A row for each figure, with a column for each allocator ("?": no such figure). What is cut off the name is not shown.
+# A row for each figure, with a column for each allocator that has any of them ("?": not this one). What is cut off the name is not shown.
 rows() { # what to cut off, allocators, figures...
-	local cut=$1 allocators=$2 name
-	shift 2
-	echo "figure $allocators"
-	for name in "$@"; do
-		awk -F'\t' -v name="$name" -v cut="$cut" -v allocators="$allocators" '
-			$1 == name {value[$2] = $3; any = 1}
-			END {
-				if (!any)
-					exit
-				n = split(allocators, who, " ")
-				label = name
-				gsub(cut, "", label)
-				line = label
+	awk -F'\t' -v cut="$1" -v allocators="$2" -v figures="${*:3}" '
+		{value[$1, $2] = $3}
+		END {
+			n = split(allocators, who, " ")
+			m = split(figures, name, " ")
+			for (i = 1; i <= n; i++)
+				for (j = 1; j <= m; j++)
+					if ((name[j], who[i]) in value)
+						there[who[i]] = seen[name[j]] = 1
+			for (j = 0; j <= m; j++) {
+				if (j && !(name[j] in seen))
+					continue
+				line = j ? name[j] : "figure"
+				gsub(cut, "", line)
 				for (i = 1; i <= n; i++)
-					line = line " " (who[i] in value ? value[who[i]] : "?")
+					if (who[i] in there)
+						line = line " " (j ? ((name[j], who[i]) in value ? value[name[j], who[i]] : "?") : who[i])
 				print line
-			}' "$medians"
-	done
+			}
+		}' "$medians"
 }
 
 drawable() { # file
-	[ "$(wc -l <"$data")" -gt 1 ] || { echo "plots: no figures for $1"; rm -f "$bin/plots/$1.svg"; return 1; }
+	[ "$(wc -l <"$data")" -gt 1 ] || { echo "plots: no figures for $1"; rm -f "$bin/plots/$1.$format"; return 1; }
 }
 
 named() { cut -f 1 "$medians" | grep -E "$1" | sort -u; } # those that there are, by pattern
@@ -45,8 +50,8 @@ bars() { # file, title, axis, what to cut off, allocators, figures...
 	rows "$4" "${@:5}" >"$data"
 	drawable "$file" || return 0
 	gnuplot <<-END
-		set terminal svg size 1100,500 background "white"
-		set output "$bin/plots/$file.svg"
+		set terminal $terminal size 1100,500 background "white"
+		set output "$bin/plots/$file.$format"
 		set title "$title"
 		set ylabel "$axis"
 		set logscale y
@@ -68,8 +73,8 @@ lines() { # file, title, axis of x, axis of y, what to cut off, allocators, figu
 	rows "$5" "${@:6}" | sort -n >"$data"
 	drawable "$file" || return 0
 	gnuplot <<-END
-		set terminal svg size 900,500 background "white"
-		set output "$bin/plots/$file.svg"
+		set terminal $terminal size 900,500 background "white"
+		set output "$bin/plots/$file.$format"
 		set title "$title"
 		set xlabel "$x"
 		set ylabel "$y"

@@ -52,14 +52,15 @@ done
 # ---- one process of one allocator ----
 
 declare -A hopeless
+section='' row='' part='' suffix='' filter=cat
 
 # Runs `command` with what `allocator` preloads; takes the lines "NAME VALUE UNIT" that it prints.
 take() { # allocator, seconds, command...
 	local allocator=$1 limit=$2 key="$section $1 $row" status
 	shift 2
 	[ -z "${hopeless[$key]:-}" ] || return 0
-	timeout -k 1 "$limit" env LD_PRELOAD="${preload[$allocator]:-}" "$@" 2>>"$log" | "${filter:-cat}" |
-		awk -v allocator="$allocator" -v rep="$rep" -v suffix="${suffix:-}" \
+	timeout -k 1 "$limit" env LD_PRELOAD="${preload[$allocator]:-}" "$@" 2>>"$log" | "$filter" |
+		awk -v allocator="$allocator" -v rep="$rep" -v suffix="$suffix" \
 			'BEGIN {OFS = "\t"} NF == 3 {print $1 suffix, allocator, $2, $3, rep}' >>"$part"
 	status=${PIPESTATUS[0]}
 	if [ "$status" = 124 ] || [ "$status" = 137 ]; then
@@ -168,19 +169,20 @@ own_ticks() { awk '{print $14 + $15 + $16 + $17}' /proc/$$/stat; }
 
 all=(pair set two burst large touch start messages instructions shared traces daemon clients size pageheap live)
 
-[ $# -gt 0 ] || set -- "${all[@]}"
-for section in "$@"; do
-	[[ " ${all[*]} " == *" $section "* ]] || { say "no section $section; there are: ${all[*]}"; exit 2; }
-done
-[ ${#traces[@]} -ge 10 ] || say "${#traces[@]} traces are at hand: SHMALLOC_TRACES names a directory of others"
-row=
-ticks=$(all_ticks)
-started=$SECONDS
-for section in "$@"; do
-	part=$parts/.$section
+check_sections() { # section...
+	local section
+	for section in "$@"; do
+		[[ " ${all[*]} " == *" $section "* ]] || { say "no section $section; there are: ${all[*]}"; exit 2; }
+		[[ $section != traces ]] || [ ${#traces[@]} -ge 10 ] ||
+			say "${#traces[@]} traces are at hand: SHMALLOC_TRACES names a directory of others"
+	done
+}
+
+run_section() { # section
+	local began=$SECONDS
+	section=$1 part=$parts/.$1
 	: >"$part"
 	[ "$first" -gt 1 ] && cat "$parts/$section.tsv" >"$part" 2>/dev/null
-	began=$SECONDS
 	for ((rep = first; rep <= reps; rep++)); do
 		[ -t 2 ] && printf '\rbench: %-12s %d of %d' "$section" "$rep" "$reps" >&2
 		"section_$section"
@@ -188,14 +190,25 @@ for section in "$@"; do
 	[ -t 2 ] && printf '\r' >&2
 	printf 'bench: %-12s %d s     \n' "$section" $((SECONDS - began)) >&2
 	mv "$part" "$parts/$section.tsv"
-done
-others=$(($(all_ticks) - ticks - $(own_ticks)))
-others=$((others * 100 / (($(getconf CLK_TCK) * $(nproc)) * (SECONDS - started + 1))))
-[ "$others" -lt 3 ] || say "the machine was not idle: other programs had $others % of the processors' time"
-for section in "${all[@]}"; do cat "$parts/$section.tsv" 2>/dev/null; done >"$bin/results.tsv"
-{
-	echo "$(uname -sr), $(nproc) processors, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(date -u +%F); other programs had $others % of the processors"
-	echo
-	awk -f tests/bench/table.awk "$bin/results.tsv"
-} | tee "$bin/results.md"
-say "figures: $bin/results.tsv; this table: $bin/results.md; what went wrong: $log"
+}
+
+main() { # section...
+	local ticks others began=$SECONDS name
+	[ $# -gt 0 ] || set -- "${all[@]}"
+	check_sections "$@"
+	ticks=$(all_ticks)
+	for name in "$@"; do run_section "$name"; done
+	others=$((($(all_ticks) - ticks - $(own_ticks)) * 100 / ($(getconf CLK_TCK) * $(nproc) * (SECONDS - began + 1))))
+	[ "$others" -lt 3 ] || say "the machine was not idle: other programs had $others % of the processors' time"
+	for name in "${all[@]}"; do cat "$parts/$name.tsv" 2>/dev/null; done >"$bin/results.tsv"
+	{
+		echo "$(uname -sr), $(nproc) processors, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(date -u +%F);" \
+			"other programs had $others % of the processors"
+		echo
+		awk -f tests/bench/table.awk "$bin/results.tsv"
+	} | tee "$bin/results.md"
+	say "figures: $bin/results.tsv; this table: $bin/results.md; what went wrong: $log"
+	exit
+}
+
+main "$@"
