@@ -50,6 +50,8 @@ struct shmi_proc {
 	pthread_mutex_t big_lock;
 	uint64_t big_bytes; /* in the cache of freed large spans */
 	uint32_t big_noted; /* the first entries of it: the daemon is to be told, or has been and owes an answer */
+	uint32_t n_named; /* the last of these: named in the request under way ... */
+	uint32_t named[WIRE_BIGS]; /* ... and their pages */
 	uint64_t big_bound; /* how much it may keep */
 	uint32_t big_idle; /* refills since the last large request */
 	struct shmi_queue owed; /* large spans that the daemon has yet to be told are free */
@@ -208,8 +210,9 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 /* Frees the large block at page-aligned `off`. SHMI_FREED or what is wrong with it. */
 enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off);
 
-/* After a refill, with the channel's lock held: spans that have been kept in vain for long go back. */
-void shmi_large_idle(struct shma_heap *heap);
+/* Around a request for memory, with the channel's lock held: names in it what is to go back with it, and deals with the answer. */
+void shmi_large_name(struct shma_heap *heap, struct wire_free *body);
+void shmi_large_named(struct shma_heap *heap, bool sent, int error);
 
 /* Gives back all freed large spans that are kept. Returns 0 or an errno. */
 int shmi_large_trim(struct shma_heap *heap);

@@ -13,6 +13,10 @@
  * remembered, and a request that one of them would have served raises the bound by its size; each span that is given back
  * lowers it a little. So a program that frees and allocates the same frames keeps them all, and a buffer that grows by
  * realloc does not leave a trail of shorter ones. The newest span is always kept.
+ *
+ * What is over that bound goes back with the next request for memory, whatever it asks for: it is in nobody's way until then, as the
+ * heap does not grow but by requests, and it may be used again meanwhile. Only when several times as much is kept is the daemon
+ * told of it for its own sake: other processes may want it.
  */
 #include <errno.h>
 #include <string.h>
@@ -25,6 +29,8 @@
 	512u /* pages of a block that are mapped at once: the first use of more costs more than a few faults anyway */
 #define CACHE_LEAST (1 * SHMI_MIB) /* bounds of what may be kept, the newest span aside: bytes ... */
 #define CACHE_SHARE 16u /* ... and the part of what the process holds */
+#define WAIT_LEAST (4 * SHMI_MIB) /* bounds of what may be kept until the next request for memory: bytes ... */
+#define WAIT_SHARE 8u /* ... and the part of what the process holds */
 #define IDLE_MESSAGES 8u /* refills without a large request in between, after which half of it goes back */
 
 _Static_assert(KEPT_MOST <= WIRE_BIGS, "one message can tell the daemon of all that is kept");
@@ -89,13 +95,25 @@ static void forget_notes(struct shma_heap *heap)
 	heap->proc->big_noted = 0;
 }
 
+/* A part of what the process holds. */
+static uint64_t share(const struct shma_heap *heap, uint32_t part)
+{
+	return shmi_npages_bytes((shmi_npages){shmi_owner_at(&heap->env.img, heap->proc->client)->pages}) / part;
+}
+
 static uint64_t bound(const struct shma_heap *heap)
 {
-	uint64_t most = shmi_npages_bytes((shmi_npages){shmi_owner_at(&heap->env.img, heap->proc->client)->pages}) /
-	                CACHE_SHARE;
+	uint64_t most = share(heap, CACHE_SHARE);
 	uint64_t learned = heap->proc->big_bound < most ? heap->proc->big_bound : most;
 
 	return learned < CACHE_LEAST ? CACHE_LEAST : learned;
+}
+
+static uint64_t bound_of_waiting(const struct shma_heap *heap)
+{
+	uint64_t most = share(heap, WAIT_SHARE);
+
+	return most < WAIT_LEAST ? WAIT_LEAST : most;
 }
 
 static void note_given_back(struct shma_heap *heap, uint32_t pages)
@@ -175,11 +193,106 @@ static int pay(struct shma_heap *heap)
 	return sent && error == EAGAIN ? 0 : error;
 }
 
-/* The daemon has just answered something else; the channel's lock held. */
-static void pay_when_it_answers(struct shma_heap *heap)
+/* ---- what the daemon is told of ---- */
+
+/* How many entries may be used again, or told to the daemon. */
+static uint32_t kept(const struct shma_heap *heap)
+{
+	return shmi_load(&big_of(heap)->top) - heap->proc->big_noted;
+}
+
+/* How many of the oldest entries must go so that what is kept is within `most`, the newest aside: that is one of `bytes` to be kept
+ * as well, unless it is 0. */
+static uint32_t too_many(const struct shma_heap *heap, uint64_t bytes, uint64_t most)
+{
+	const struct shmi_bigmag *big = big_of(heap);
+	uint32_t at = heap->proc->big_noted, have = kept(heap),
+	         n = have && bytes && (have >= KEPT_MOST || at + have == SHMI_BIG_MAX);
+	uint64_t left = heap->proc->big_bytes - bytes_of(heap, big, at, n);
+
+	for (; n + !bytes < have && left + bytes > most; n++)
+		left -= bytes_of(heap, big, at + n, 1);
+	return n;
+}
+
+/* Names the oldest `n` entries in a request: they are notes from here on. Both locks held; until the answer has been dealt with the
+ * channel's must be. */
+static void name_oldest(struct shma_heap *heap, uint32_t n, struct wire_free *body)
+{
+	struct shmi_bigmag *big = big_of(heap);
+	uint32_t at = heap->proc->big_noted;
+
+	heap->proc->big_bytes -=
+	        bytes_of(heap, big, at, n); /* now: once freed, their records are the daemon's to change */
+	heap->proc->big_noted += n;
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t entry = shmi_load(&big->entry[at + i]);
+
+		body->spans[i] = (struct wire_span){(uint32_t)entry, (uint32_t)(entry >> 32)};
+		heap->proc->named[i] = span_pages(heap, entry);
+	}
+	body->n_spans = n;
+	heap->proc->n_named = n;
+}
+
+/* After the request: what was named is free, or, if it was not sent, kept as before. Both locks held. */
+static void was_named(struct shma_heap *heap, bool sent, int error)
+{
+	struct shmi_proc *proc = heap->proc;
+	uint32_t n = proc->n_named;
+
+	proc->n_named = 0;
+	if (sent) {
+		if (error == EFAULT && n)
+			shmi_misuse(&heap->env, SHMI_FREE_TWICE,
+			        shmi_page_off(
+			                (shmi_page){(uint32_t)shmi_load(&big_of(heap)->entry[proc->big_noted - n])})
+			                .b);
+		for (uint32_t i = 0; i < n; i++)
+			note_given_back(heap, proc->named[i]);
+	} else {
+		proc->big_noted -= n;
+		proc->big_bytes += bytes_of(heap, big_of(heap), proc->big_noted, n);
+	}
+	forget_notes(heap);
+}
+
+/* Tells the daemon that the oldest `n` entries are free, and removes them; they stay as notes until it has answered. Both locks
+ * held. Returns 0 or an errno. */
+static int free_oldest(struct shma_heap *heap, uint32_t n)
+{
+	bool sent;
+
+	if (!n)
+		return 0;
+	heap->buffers->request.kind = WIRE_FREE;
+	name_oldest(heap, n, &heap->buffers->request.u.free);
+	int error = shmi_channel_call(heap, &sent);
+
+	was_named(heap, sent, error);
+	return sent && error == EAGAIN ? 0 : error;
+}
+
+/* With a request for memory what is over the bound goes back, and half of it all if that has been kept in vain for long. */
+void shmi_large_name(struct shma_heap *heap, struct wire_free *body)
 {
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
-	(void)pay(heap);
+	uint32_t have = kept(heap), n = too_many(heap, 0, bound(heap));
+
+	if (have && ++heap->proc->big_idle > IDLE_MESSAGES) {
+		heap->proc->big_idle = 0;
+		n = n > (have + 1) / 2 ? n : (have + 1) / 2;
+	}
+	name_oldest(heap, n, body);
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
+}
+
+void shmi_large_named(struct shma_heap *heap, bool sent, int error)
+{
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	was_named(heap, sent, error);
+	if (!error)
+		(void)pay(heap); /* it answers */
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }
 
@@ -220,18 +333,19 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, struct wire_large_ok *ok, int64_t deadline)
 {
 	struct shmi_buffers *b = heap->buffers;
+	bool sent;
 
 	shmi_channel_lock_until(heap, deadline);
 	b->request.kind = WIRE_LARGE;
 	b->request.u.large = *ask;
-	int error = shmi_channel_call(heap, NULL);
+	shmi_large_name(heap, &b->request.u.large.freed);
+	int error = shmi_channel_call(heap, &sent);
 
 	if (!error && (b->reply.kind != WIRE_LARGE_OK ||
 	                      !shmi_image_page_ok(&heap->env.img, (shmi_page){b->reply.u.large_ok.page})))
 		error = EPROTO;
 	*ok = b->reply.u.large_ok;
-	if (!error)
-		pay_when_it_answers(heap);
+	shmi_large_named(heap, sent, error);
 	shmi_channel_unlock(heap);
 	return error;
 }
@@ -280,61 +394,6 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 
 /* ---- free ---- */
 
-/* Tells the daemon that the oldest `n` entries are free, and removes them; they stay as notes until it has answered. Both locks
- * held. Returns 0 or an errno. */
-static int free_oldest(struct shma_heap *heap, uint32_t n)
-{
-	struct shmi_bigmag *big = big_of(heap);
-	struct wire_free *body = &heap->buffers->request.u.free;
-	uint32_t at = heap->proc->big_noted;
-	uint64_t bytes = bytes_of(heap, big, at, n); /* now: once freed, their records are the daemon's to change */
-	uint32_t pages[KEPT_MOST];
-	bool sent;
-
-	if (!n)
-		return 0;
-	heap->buffers->request.kind = WIRE_FREE;
-	body->n_spans = n;
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t entry = shmi_load(&big->entry[at + i]);
-
-		body->spans[i] = (struct wire_span){(uint32_t)entry, (uint32_t)(entry >> 32)};
-		pages[i] = span_pages(heap, entry);
-	}
-	int error = shmi_channel_call(heap, &sent);
-
-	if (error == EFAULT)
-		shmi_misuse(&heap->env, SHMI_FREE_TWICE,
-		        shmi_page_off((shmi_page){(uint32_t)shmi_load(&big->entry[at])}).b);
-	for (uint32_t i = 0; sent && i < n; i++)
-		note_given_back(heap, pages[i]);
-	if (sent) {
-		heap->proc->big_bytes -= bytes;
-		heap->proc->big_noted += n;
-	}
-	forget_notes(heap);
-	return sent && error == EAGAIN ? 0 : error;
-}
-
-/* How many entries may be used again, or told to the daemon. */
-static uint32_t kept(const struct shma_heap *heap)
-{
-	return shmi_load(&big_of(heap)->top) - heap->proc->big_noted;
-}
-
-/* How many of the oldest entries must go for `bytes` more. */
-static uint32_t too_many(const struct shma_heap *heap, uint64_t bytes)
-{
-	const struct shmi_bigmag *big = big_of(heap);
-	uint32_t at = heap->proc->big_noted, have = kept(heap),
-	         n = have && (have >= KEPT_MOST || at + have == SHMI_BIG_MAX);
-	uint64_t left = heap->proc->big_bytes - bytes_of(heap, big, at, n);
-
-	for (; n < have && left + bytes > bound(heap); n++)
-		left -= bytes_of(heap, big, at + n, 1);
-	return n;
-}
-
 /* Adds an entry if there is room for it; big_lock held. */
 static bool keep(struct shma_heap *heap, uint64_t entry, uint64_t bytes)
 {
@@ -371,7 +430,7 @@ static bool make_room_and_keep(struct shma_heap *heap, uint64_t entry, uint64_t 
 	bool twice = is_free(heap, entry);
 
 	if (!twice && !pay(heap))
-		(void)free_oldest(heap, too_many(heap, bytes)); /* if the daemon is away, more is kept than should be */
+		(void)free_oldest(heap, too_many(heap, bytes, bound(heap))); /* if the daemon is away, more is kept */
 	if (!twice && !keep(heap, entry, bytes))
 		owe(heap, entry, SHMI_HELD_OWED);
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
@@ -414,23 +473,12 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off)
 		return free_now(heap, entry, attached, others) ? SHMI_FREED : SHMI_FREE_TWICE;
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
 	bool twice = is_free(heap, entry);
-	bool kept = !twice && !too_many(heap, bytes) && keep(heap, entry, bytes);
+	bool kept = !twice && !too_many(heap, bytes, bound_of_waiting(heap)) && keep(heap, entry, bytes);
 
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 	if (twice)
 		return SHMI_FREE_TWICE;
 	return kept || make_room_and_keep(heap, entry, bytes) ? SHMI_FREED : SHMI_FREE_TWICE;
-}
-
-void shmi_large_idle(struct shma_heap *heap)
-{
-	(void)pthread_mutex_lock(&heap->proc->big_lock);
-	(void)pay(heap);
-	if (kept(heap) && ++heap->proc->big_idle > IDLE_MESSAGES) {
-		heap->proc->big_idle = 0;
-		(void)free_oldest(heap, (kept(heap) + 1) / 2);
-	}
-	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }
 
 int shmi_large_trim(struct shma_heap *heap)

@@ -188,6 +188,7 @@ static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
 	return_some(heap, tc);
 	shmi_channel_lock(heap);
 	fill_refill(&heap->buffers->request, ask);
+	shmi_large_name(heap, &heap->buffers->request.u.refill.freed);
 	int error = shmi_channel_call(heap, &sent);
 
 	if (sent)
@@ -196,8 +197,7 @@ static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
 		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok, &granted);
 	else if (!error)
 		error = EPROTO;
-	if (!error)
-		shmi_large_idle(heap);
+	shmi_large_named(heap, sent, error);
 	shmi_channel_unlock(heap);
 	meet_all(heap, &granted); /* outside the lock: it can take a tenth of a millisecond */
 	return error;

@@ -99,7 +99,48 @@ void large_abort(struct core *core, struct client *client)
 	undo(core, &client->large);
 }
 
-/* ---- requests ---- */
+/* ---- freeing ---- */
+
+bool large_free_one(struct core *core, struct wire_span span)
+{
+	const struct shmi_image *img = &core->heap->img;
+	shmi_page page = {span.page};
+
+	if (!shmi_image_page_ok(img, page))
+		return false;
+	struct shmi_word word = shmi_span_word(img, page);
+
+	if (word.state != SHMI_SPAN_LARGE || word.generation != span.generation)
+		return false;
+	core_free_large(core, page);
+	return true;
+}
+
+bool large_free_all(struct core *core, const struct caller *caller, const struct wire_free *want, uint64_t serial)
+{
+	uint32_t bad = 0, first_bad = 0;
+
+	for (uint32_t i = 0; i < want->n_spans; i++)
+		if (!large_free_one(core, want->spans[i]) && !bad++)
+			first_bad = want->spans[i].page;
+	if (!bad || caller->client->redo == serial) /* freed before we were killed */
+		return true;
+	log_limited(LEVEL_WARN, LOG_CLIENT,
+	        "client %u (pid %d) freed %u large blocks that are none, the first at page %u", caller->client->id,
+	        caller->client->peer.pid, bad, first_bad);
+	core_fail(core, WIRE_E_BAD_FREE, "%u of %u were not large blocks, the first at page %u: freed twice?", bad,
+	        want->n_spans, first_bad);
+	return false;
+}
+
+enum outcome large_free(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	core->reply.kind = WIRE_OK;
+	(void)large_free_all(core, caller, &req->u.free, req->serial);
+	return OUTCOME_ANSWERED;
+}
+
+/* ---- allocation ---- */
 
 enum outcome large_alloc(struct core *core, struct caller *caller, const struct wire_msg *req)
 {
@@ -110,6 +151,8 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 	if (!is_legal(core, want))
 		return core_fail(core, WIRE_E_INVALID, "a large block of %llu bytes in %u pages is not possible here",
 		        (unsigned long long)want->bytes, want->pages);
+	if (!large_free_all(core, caller, &want->freed, req->serial))
+		return OUTCOME_ANSWERED;
 	struct large large = {.active = true, .serial = req->serial, .want = *want, .job.step = step_large};
 
 	if (charge_take(&large.charge, &client->account, want->pages)) {
@@ -131,37 +174,4 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 	client->large = large;
 	core_queue(core, &client->large.job);
 	return OUTCOME_LATER;
-}
-
-bool large_free_one(struct core *core, struct wire_span span)
-{
-	const struct shmi_image *img = &core->heap->img;
-	shmi_page page = {span.page};
-
-	if (!shmi_image_page_ok(img, page))
-		return false;
-	struct shmi_word word = shmi_span_word(img, page);
-
-	if (word.state != SHMI_SPAN_LARGE || word.generation != span.generation)
-		return false;
-	core_free_large(core, page);
-	return true;
-}
-
-enum outcome large_free(struct core *core, struct caller *caller, const struct wire_msg *req)
-{
-	const struct wire_free *want = &req->u.free;
-	uint32_t bad = 0, first_bad = 0;
-
-	for (uint32_t i = 0; i < want->n_spans; i++)
-		if (!large_free_one(core, want->spans[i]) && !bad++)
-			first_bad = want->spans[i].page;
-	core->reply.kind = WIRE_OK;
-	if (!bad || caller->client->redo == req->serial) /* freed before we were killed */
-		return OUTCOME_ANSWERED;
-	log_limited(LEVEL_WARN, LOG_CLIENT,
-	        "client %u (pid %d) freed %u large blocks that are none, the first at page %u", caller->client->id,
-	        caller->client->peer.pid, bad, first_bad);
-	return core_fail(core, WIRE_E_BAD_FREE, "%u of %u were not large blocks, the first at page %u: freed twice?",
-	        bad, want->n_spans, first_bad);
 }

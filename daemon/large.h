@@ -15,6 +15,10 @@ enum outcome large_free(struct core *core, struct caller *caller, const struct w
 /* True if it was a large span of that generation and has been freed. */
 bool large_free_one(struct core *core, struct wire_span span);
 
+/* Frees what the request `serial` names. False, with the error as the reply, if something was no large span, and the client has not
+ * asked for it before. */
+bool large_free_all(struct core *core, const struct caller *caller, const struct wire_free *want, uint64_t serial);
+
 /* Gives up the block that is being backed for this client, if there is one. */
 void large_abort(struct core *core, struct client *client);
 

@@ -2,6 +2,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/journal.h"
+#include "daemon/large.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/scavenger.h"
@@ -159,9 +160,13 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 	bool good = take_returns(core, client, refill, client->redo == req->serial);
 
 	take_reports(core, refill);
+	bool all_large = large_free_all(core, caller, &refill->freed, req->serial);
+
 	clients_settle(core, client->id);
 	if (!good)
 		return core_fail(core, WIRE_E_INVALID, "a span that was given back is not client %u's", client->id);
+	if (!all_large)
+		return OUTCOME_ANSWERED;
 	for (uint32_t i = 0; i < refill->n_wants && !why; i++) {
 		why = grant(
 		        core, client, (shmi_sclass){(uint16_t)refill->wants[i].sclass}, refill->wants[i].spans, &pages);

@@ -38,6 +38,25 @@ static void spans_unpack(struct wire_span *spans, const uint64_t *from, size_t n
 		spans[i] = (struct wire_span){(uint32_t)from[i], (uint32_t)(from[i] >> 32)};
 }
 
+/* A column of large spans: `freed` of two requests, and all that a third one has. */
+static bool freed_put(uint64_t **to, size_t *n_to, const struct wire_free *from, struct arena *arena)
+{
+	if (from->n_spans > WIRE_BIGS)
+		return false;
+	*n_to = from->n_spans;
+	*to = spans_pack(from->spans, from->n_spans, arena);
+	return *to;
+}
+
+static bool freed_get(struct wire_free *to, const uint64_t *from, size_t n)
+{
+	if (n > WIRE_BIGS)
+		return false;
+	to->n_spans = (uint32_t)n;
+	spans_unpack(to->spans, from, n);
+	return true;
+}
+
 static bool refill_put(void *pb, const void *wire, struct arena *arena)
 {
 	ShmiPb__Refill *p = pb;
@@ -60,7 +79,7 @@ static bool refill_put(void *pb, const void *wire, struct arena *arena)
 	p->n_returns = w->n_returns;
 	p->n_reports = w->n_reports;
 	p->reports = shmi_at(w->reports, 0);
-	return true;
+	return freed_put(&p->freed, &p->n_freed, &w->freed, arena);
 }
 
 static bool refill_get(void *wire, const void *pb)
@@ -82,7 +101,7 @@ static bool refill_get(void *wire, const void *pb)
 	w->n_wants = (uint32_t)p->n_want_sclass;
 	w->n_returns = (uint32_t)p->n_returns;
 	w->n_reports = (uint32_t)p->n_reports;
-	return true;
+	return freed_get(&w->freed, p->freed, p->n_freed);
 }
 
 static bool refill_ok_put(void *pb, const void *wire, struct arena *arena)
@@ -134,25 +153,32 @@ static bool refill_ok_get(void *wire, const void *pb)
 static bool free_put(void *pb, const void *wire, struct arena *arena)
 {
 	ShmiPb__Free *p = pb;
-	const struct wire_free *w = wire;
 
-	if (w->n_spans > WIRE_BIGS)
-		return false;
-	p->n_spans = w->n_spans;
-	p->spans = spans_pack(w->spans, w->n_spans, arena);
-	return p->spans;
+	return freed_put(&p->spans, &p->n_spans, wire, arena);
 }
 
 static bool free_get(void *wire, const void *pb)
 {
-	struct wire_free *w = wire;
 	const ShmiPb__Free *p = pb;
 
-	if (p->n_spans > WIRE_BIGS)
-		return false;
-	w->n_spans = (uint32_t)p->n_spans;
-	spans_unpack(w->spans, p->spans, p->n_spans);
-	return true;
+	return freed_get(wire, p->spans, p->n_spans);
+}
+
+/* Beside the fields of its table. */
+static bool large_put(void *pb, const void *wire, struct arena *arena)
+{
+	ShmiPb__Large *p = pb;
+	const struct wire_large *w = wire;
+
+	return freed_put(&p->freed, &p->n_freed, &w->freed, arena);
+}
+
+static bool large_get(void *wire, const void *pb)
+{
+	const ShmiPb__Large *p = pb;
+	struct wire_large *w = wire;
+
+	return freed_get(&w->freed, p->freed, p->n_freed);
 }
 
 /* ---- the messages ---- */
@@ -183,8 +209,11 @@ static bool free_get(void *wire, const void *pb)
 #define MAP(m, M)                                                                                                      \
 	typedef ShmiPb__##M pb_##m;                                                                                    \
 	static const struct map map_##m
-#define MESSAGE(m, M, ...)                                                                                             \
+#define MESSAGE(m, M, ...) MESSAGE_AND(m, M, NULL, NULL, __VA_ARGS__)
+#define MESSAGE_AND(m, M, put_more, get_more, ...)                                                                     \
 	MAP(m, M) = {.pb = &shmi_pb__##m##__descriptor,                                                                \
+	        .put = (put_more),                                                                                     \
+	        .get = (get_more),                                                                                     \
 	        .wire_bytes = sizeof(struct wire_##m),                                                                 \
 	        .n_fields = sizeof((struct field[]){__VA_ARGS__}) / sizeof(struct field),                              \
 	        .fields = (const struct field[]){__VA_ARGS__}}
@@ -203,7 +232,7 @@ MESSAGE(attach_ok, AttachOk, U32(attach_ok, client), U32(attach_ok, thread), U64
 	U64(attach_ok, meta_bytes), U64(attach_ok, ctl_bytes), U64(attach_ok, data_bytes));
 MESSAGE(thread, Thread, U32(thread, thread), RANGE(thread, parts, 0, (1u << WIRE_ATTRS) - 1));
 MESSAGE(thread_ok, ThreadOk, U32(thread_ok, thread));
-MESSAGE(large, Large, U64(large, bytes), U32(large, pages), POW2(large, align_pages),
+MESSAGE_AND(large, Large, large_put, large_get, U64(large, bytes), U32(large, pages), POW2(large, align_pages),
 	RANGE(large, attrs, 0, WIRE_ATTRS - 1), BOOL(large, lazy));
 MESSAGE(large_ok, LargeOk, U32(large_ok, page), U32(large_ok, generation), BOOL(large_ok, zeroed));
 MESSAGE(root, Root, TEXT(root, name), U64(root, off), U32(root, client));

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WIRE_PROTOCOL 2u
+#define WIRE_PROTOCOL 3u
 #define WIRE_MAX 65536u /* bytes of a message */
 #define WIRE_FDS 3u /* descriptors of a message: meta, ctl, data */
 #define WIRE_WANTS 64u /* span classes of one refill */
@@ -116,11 +116,18 @@ struct wire_span {
 	uint32_t generation;
 };
 
+/* Large spans. A refill and a request for a large block may bring some along: they are freed before anything is granted. */
+struct wire_free {
+	uint32_t n_spans;
+	struct wire_span spans[WIRE_BIGS];
+};
+
 struct wire_refill {
 	uint32_t n_wants, n_returns, n_reports;
 	struct wire_want wants[WIRE_WANTS];
 	struct wire_span returns[WIRE_SPANS]; /* spans of blocks that the client holds no longer */
 	uint32_t reports[WIRE_REPORTS]; /* first pages of spans that had slots put back while nobody held them */
+	struct wire_free freed;
 };
 
 /* As many of what was asked for as there was memory for; none at all is WIRE_E_NO_MEMORY or WIRE_E_LIMIT, unless nothing
@@ -143,17 +150,13 @@ struct wire_large {
 	uint32_t align_pages; /* power of two, 1 for any */
 	uint32_t attrs; /* SHMI_SCOPED | SHMI_NOSCAN */
 	bool lazy;
+	struct wire_free freed;
 };
 
 struct wire_large_ok {
 	uint32_t page;
 	uint32_t generation;
 	bool zeroed; /* the pages are fresh from the system */
-};
-
-struct wire_free {
-	uint32_t n_spans;
-	struct wire_span spans[WIRE_BIGS];
 };
 
 struct wire_root {

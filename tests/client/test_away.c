@@ -220,6 +220,28 @@ static void *free_all(void *blocks)
 }
 
 /* A thread that has no cache, and cannot get one, frees all the same. */
+/* What was to go back with a request that was never sent is kept as before, and serves. */
+Test(away, what_could_not_go_back_is_kept, .init = start, .fini = end)
+{
+	static const size_t sizes[] = {1000000, 1500000, 2000000, 2500000};
+	void *block[4];
+
+	for (int i = 0; i < 4; i++)
+		cr_assert_not_null(block[i] = shma_malloc(sizes[i]));
+	for (int i = 0; i < 3; i++)
+		shma_free(block[i]);
+	stop();
+	expect_again(!shma_malloc(3000000)); /* sent, and with it the first two */
+	shma_free(block[3]);
+	expect_again(!shma_malloc(3500000)); /* not sent, as the first has had no answer */
+	void *again = shma_malloc(sizes[2]);
+
+	cr_expect_eq(again, block[2]);
+	cont();
+	shma_free(again);
+	api_expect_empty(heap);
+}
+
 Test(away, a_new_thread_frees, .init = start, .fini = end)
 {
 	static void *block[300];

@@ -130,6 +130,40 @@ Test(large, a_growing_block_leaves_no_trail, .init = start, .fini = end)
 	api_expect_empty(heap);
 }
 
+/* What is too much goes with the next request for memory: one message for each block that no kept one serves. */
+Test(large, what_is_too_much_goes_with_a_request, .init = start, .fini = end)
+{
+	uint64_t before = api_stats(heap).messages, asked = 0;
+
+	for (int i = 0; i < 50; i++)
+		for (size_t size = 300000; size < 2 * MIB; size += size / 4, asked++)
+			pairs(size, 0, 1);
+	cr_expect_leq(api_stats(heap).messages - before, asked + 2, "%llu messages for %llu blocks",
+	        (unsigned long long)(api_stats(heap).messages - before), (unsigned long long)asked);
+	void *one = shma_malloc(5 * MIB);
+
+	cr_expect_leq(api_sums(heap).cached, 2 * MIB + MIB, "the newest, and what may be kept beside it");
+	shma_free(one);
+	for (int i = 0; i < 100; i++) /* no large block is asked for any more */
+		(void)shma_malloc(SHMI_SMALL_MAX);
+	cr_expect_eq(api_sums(heap).cached, 0);
+}
+
+/* But not however much: others may want it. */
+Test(large, not_all_waits_for_a_request, .init = start, .fini = end)
+{
+	void *block[40];
+
+	for (int i = 0; i < 40; i++)
+		cr_assert_not_null(block[i] = shma_malloc(4 * MIB));
+	for (int i = 0; i < 40; i++) {
+		shma_free(block[i]);
+		cr_expect_leq(api_sums(heap).cached, api_stats(heap).owned / 8 + 8 * MIB);
+	}
+	cr_expect_leq(api_stats(heap).owned, 8 * MIB);
+	api_expect_empty(heap);
+}
+
 /* A heap that is full but for what we keep is not full. */
 Test(large, what_is_kept_goes_before_memory_runs_out, .init = start, .fini = end)
 {

@@ -131,6 +131,37 @@ static void free_lazy(struct deaths *d)
 }
 DEATHS_IN(free_of_a_lazy_block, 1024, .prepare = free_lazy)
 
+/* A block that goes with a request for memory: freed first, and once. */
+static void frees_for(struct deaths *d, struct wire_free *f, uint32_t page)
+{
+	cr_assert_neq(page, 0);
+	f->n_spans = 0;
+	f->spans[f->n_spans++] = named(d, page);
+}
+
+/* A scoped one, which goes with its client: if that dies as well, a shared one may have been allocated or not once the other is free. */
+static void large_for_another(struct deaths *d)
+{
+	large(d, 3, false, SHMI_SCOPED);
+	struct wire_msg asked = d->req;
+	uint32_t page = test_core_large(d->t, d->other.dialogue, 4, 0, false);
+
+	d->req = asked;
+	frees_for(d, &d->req.u.large.freed, page);
+}
+DEATHS(large_block_for_another, .prepare = large_for_another)
+
+static void refill_for_a_block(struct deaths *d)
+{
+	history(d);
+	uint32_t page = test_core_large(d->t, d->other.dialogue, 4, 0, false);
+	struct wire_refill *r = refill(d);
+
+	want(r, SHARED(25), 2);
+	frees_for(d, &r->freed, page);
+}
+DEATHS(refill_for_a_large_block, .prepare = refill_for_a_block)
+
 /* ---- roots ---- */
 
 static void root(struct deaths *d, enum wire_kind kind, const char *name, uint32_t page)

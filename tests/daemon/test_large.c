@@ -364,6 +364,36 @@ Test(large, frees)
 	test_core_free(t);
 }
 
+/* What a request for memory brings along is freed first: it may be all the memory that there is. */
+Test(large, frees_before_it_allocates)
+{
+	struct test_core *t = test_core_new(4096);
+	struct dialogue *d = test_core_attach(t, 1000);
+	uint32_t page = test_core_large(t, d, 3000, 0, false);
+	struct wire_free freed = {.n_spans = 1, .spans = {{page, t->reply.u.large_ok.generation}}};
+
+	cr_assert_neq(page, 0);
+	cr_assert_eq(test_core_large(t, d, 3500, 0, false), 0);
+	t->req.u.large.freed = freed;
+	cr_assert_eq(test_core_ask(t, d), WIRE_LARGE_OK);
+	freed.spans[0] = (struct wire_span){t->reply.u.large_ok.page, t->reply.u.large_ok.generation};
+	t->req = (struct wire_msg){.kind = WIRE_REFILL};
+	t->req.u.refill.n_wants = 1;
+	t->req.u.refill.wants[0] = (struct wire_want){.sclass = SHMI_ATTRS, .spans = 1};
+	t->req.u.refill.freed = freed;
+	cr_assert_eq(test_core_ask(t, d), WIRE_REFILL_OK);
+	cr_assert_eq(t->reply.u.refill_ok.n_grants, 1);
+	cr_assert_eq(shmi_owner_at(&t->heap.img, test_core_client(d))->spans.count, 1);
+	/* Named once more it is no large block, and nothing is granted. */
+	cr_assert_eq(test_core_fails(t, d), WIRE_E_BAD_FREE);
+	t->req = (struct wire_msg){.kind = WIRE_LARGE};
+	t->req.u.large = (struct wire_large){.bytes = 1 << 20, .pages = 128, .align_pages = 1, .freed = freed};
+	cr_assert_eq(test_core_fails(t, d), WIRE_E_BAD_FREE);
+	cr_assert_eq(shmi_owner_at(&t->heap.img, test_core_client(d))->spans.count, 1);
+	test_core_check(t);
+	test_core_free(t);
+}
+
 /* Runs all jobs; no turn may drop more than its share. */
 static void run_in_turns(struct test_core *t)
 {

@@ -114,6 +114,13 @@ static inline void fill_attach_ok(struct fill *f, struct wire_attach_ok *m)
 	m->data_bytes = fill_u64(f);
 }
 
+static inline void fill_free(struct fill *f, struct wire_free *m)
+{
+	m->n_spans = fill_count(f, WIRE_BIGS);
+	for (uint32_t i = 0; i < m->n_spans; i++)
+		m->spans[i] = (struct wire_span){fill_any(f), fill_any(f)};
+}
+
 static inline void fill_refill(struct fill *f, struct wire_refill *m)
 {
 	m->n_wants = fill_count(f, WIRE_WANTS);
@@ -125,6 +132,7 @@ static inline void fill_refill(struct fill *f, struct wire_refill *m)
 		m->returns[i] = (struct wire_span){fill_any(f), fill_any(f)};
 	for (uint32_t i = 0; i < m->n_reports; i++)
 		m->reports[i] = fill_any(f);
+	fill_free(f, &m->freed);
 }
 
 static inline void fill_refill_ok(struct fill *f, struct wire_refill_ok *m)
@@ -145,6 +153,7 @@ static inline void fill_large(struct fill *f, struct wire_large *m)
 	m->align_pages = 1u << fill_u32(f, 0, 31);
 	m->attrs = fill_u32(f, 0, 3);
 	m->lazy = fill_bool(f);
+	fill_free(f, &m->freed);
 }
 
 static inline void fill_large_ok(struct fill *f, struct wire_large_ok *m)
@@ -152,13 +161,6 @@ static inline void fill_large_ok(struct fill *f, struct wire_large_ok *m)
 	m->page = fill_any(f);
 	m->generation = fill_any(f);
 	m->zeroed = fill_bool(f);
-}
-
-static inline void fill_free(struct fill *f, struct wire_free *m)
-{
-	m->n_spans = fill_count(f, WIRE_BIGS);
-	for (uint32_t i = 0; i < m->n_spans; i++)
-		m->spans[i] = (struct wire_span){fill_any(f), fill_any(f)};
 }
 
 static inline void fill_root(struct fill *f, struct wire_root *m)

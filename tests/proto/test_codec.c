@@ -129,6 +129,8 @@ static const struct {
         OVER(WIRE_LARGE, large.align_pages, 3),
         OVER(WIRE_LARGE, large.attrs, 4),
         OVER(WIRE_FREE, free.n_spans, WIRE_BIGS + 1),
+        OVER(WIRE_LARGE, large.freed.n_spans, WIRE_BIGS + 1),
+        OVER(WIRE_REFILL, refill.freed.n_spans, WIRE_BIGS + 1),
         OVER(WIRE_QUERY, query.kind, WIRE_Q_STATS - 1),
         OVER(WIRE_QUERY, query.kind, WIRE_Q_CHECK + 1),
         OVER(WIRE_ERROR, error.code, WIRE_E_PROTOCOL - 1),
