@@ -3,6 +3,8 @@
 #include <errno.h>
 
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
+#define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
+#define AGE_ROUNDS 4u /* looks at every class while what the thread holds doubles */
 #define REAP_LEAST 16u /* held spans that are looked at before any are asked for */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds, and more for a long ask */
 
@@ -25,11 +27,18 @@ void shmi_tcache_init(struct shmi_tcache *tc, struct shmi_tc_env *env, uint32_t 
 	tc->bytes = env->harden ? 0 : shmi_page_off((shmi_page){shmi_image_published(&env->img)}).b;
 }
 
-/* Gives a class its magazine: backed, and with room for about a page of blocks. Returns 0 or an errno. */
+/* Entries that every magazine may hold, whatever the budget says: 4 KiB of blocks, and one block at least. */
+static uint32_t least_limit(const struct shmi_class *class)
+{
+	uint32_t limit = 4096 / class->size;
+
+	return limit > 64 ? 64 : limit ? limit : 1;
+}
+
+/* Gives a class its magazine: backed. Returns 0 or an errno. */
 int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass)
 {
-	const struct shmi_class *class = class_of(tc, sclass);
-	uint32_t attrs = shmi_sclass_attrs(sclass), limit = 4096 / class->size;
+	uint32_t attrs = shmi_sclass_attrs(sclass);
 
 	if (tc->mag[sclass.c])
 		return 0;
@@ -40,18 +49,18 @@ int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass)
 			return error;
 		tc->parts |= 1u << attrs;
 	}
-	limit = limit > 64 ? 64 : limit ? limit : 1;
 	tc->mag[sclass.c] = shmi_magazine_at(&tc->env->img, tc->rec, sclass);
-	tc->limit[sclass.c] = limit;
-	tc->limit_bytes += limit * class->size;
+	tc->limit[sclass.c] = least_limit(class_of(tc, sclass));
 	return 0;
 }
 
 static void shrink(struct shmi_tcache *tc, uint32_t index)
 {
 	shmi_sclass sclass = {(uint16_t)index};
-	uint32_t limit = tc->limit[index] / 2, top = shmi_load(&tc->mag[index]->top);
+	uint32_t least = least_limit(class_of(tc, sclass)), limit = tc->limit[index] / 2;
+	uint32_t top = shmi_load(&tc->mag[index]->top);
 
+	limit = limit < least ? least : limit;
 	if (top > limit)
 		shmi_tcache_put_oldest(tc, sclass, top - limit);
 	tc->limit_bytes -= (tc->limit[index] - limit) * class_of(tc, sclass)->size;
@@ -65,7 +74,7 @@ static bool make_room(struct shmi_tcache *tc, uint32_t bytes, uint32_t except)
 	for (uint32_t step = 0; step < CLOCK_STEPS && tc->limit_bytes + bytes > SHMI_TC_BUDGET; step++) {
 		uint32_t c = tc->clock;
 
-		if (tc->mag[c] && !tc->cls[c].used && c != except && tc->limit[c] > 1)
+		if (tc->mag[c] && !tc->cls[c].used && c != except)
 			shrink(tc, c);
 		tc->cls[c].used = 0;
 		tc->clock = (tc->clock + 1) % SHMI_SPAN_CLASSES;
@@ -277,6 +286,19 @@ int shmi_tcache_send(struct shmi_tcache *tc)
 	return error;
 }
 
+/* Before the thread holds more than ever, classes that it does not use now give back a part of what they cache. Below that they may keep
+ * it: a program that uses its classes in turn would ask for what it has just given back. */
+static void age_by_growth(struct shmi_tcache *tc, uint64_t bytes)
+{
+	uint64_t will = tc->held_bytes + bytes;
+
+	if (will <= tc->peak_bytes)
+		return;
+	shmi_tcache_age(tc, (uint32_t)(SHMI_SPAN_CLASSES * AGE_ROUNDS * (will - tc->peak_bytes) / will) + 1);
+	if (tc->held_bytes + bytes > tc->peak_bytes)
+		tc->peak_bytes = tc->held_bytes + bytes;
+}
+
 /* Asks the daemon for enough spans for `want` blocks. When there is no memory, what the thread could do without goes back
  * and the daemon is asked once more. */
 static int ask_daemon(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
@@ -284,7 +306,10 @@ static int ask_daemon(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
 	uint32_t spans = ask_size(tc, sclass), slots = class_of(tc, sclass)->slots;
 	uint32_t need = (want + slots - 1) / slots;
 
+	age_by_growth(tc, (uint64_t)spans * class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT);
 	shmi_tcache_reap(tc, REAP_LEAST + 4 * spans);
+	if (tc->ready[sclass.c].head) /* the class's own turn has come */
+		return 0;
 	want_spans(tc, sclass, spans < need ? need : spans);
 	want_others(tc, sclass);
 	int error = shmi_tcache_send(tc);
@@ -327,7 +352,8 @@ void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error)
 	shmi_tcache_catch_up(tc);
 	if (shmi_load(&tc->mag[sclass.c]->top) == 0) {
 		c->active = 1;
-		shmi_tcache_age(tc);
+		if (++tc->refills % AGE_REFILLS == 0)
+			shmi_tcache_age(tc, 1);
 		shmi_tcache_grow(tc, sclass);
 		want = tc->limit[sclass.c] / 2 ? tc->limit[sclass.c] / 2 : 1;
 		if (!fill_ready(tc, sclass, want)) {

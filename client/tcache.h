@@ -102,6 +102,7 @@ struct shmi_tcache {
 	uint32_t reap_clock; /* which class was last looked at for spans that others have emptied */
 	uint32_t return_bytes; /* of ask.returns */
 	uint64_t held_bytes; /* of all spans that the thread holds */
+	uint64_t peak_bytes; /* the most that it ever held */
 	uint64_t keep_bytes; /* of `keep` of all classes */
 	uint32_t whole[SHMI_SPAN_CLASSES]; /* spans on `ready` that are counted as wholly free */
 	uint16_t keep[SHMI_SPAN_CLASSES]; /* wholly free spans that proved worth keeping */
@@ -196,7 +197,8 @@ void shmi_tcache_keep_less(struct shmi_tcache *tc, uint32_t sclass, uint32_t by)
 void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t entries);
 void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page);
 int shmi_tcache_send(struct shmi_tcache *tc);
-void shmi_tcache_age(struct shmi_tcache *tc);
+/* So many more classes are looked at: one that was not refilled since the last look gives back half of what it caches. */
+void shmi_tcache_age(struct shmi_tcache *tc, uint32_t classes);
 void shmi_tcache_reap(struct shmi_tcache *tc, uint32_t looks);
 
 /* Empties all magazines and gives back the spans that are wholly free. */

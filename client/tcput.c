@@ -2,7 +2,6 @@
 #include "client/tcache.h"
 
 #define REAP_LOOKS 32u /* spans of one queue that are looked at before it is another's turn */
-#define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
 
 static const struct shmi_class *class_of(const struct shmi_tcache *tc, uint32_t sclass)
 {
@@ -115,6 +114,17 @@ static void note_report(struct shmi_tcache *tc, uint32_t page)
 		ask->reports[ask->n_reports++] = page;
 }
 
+/* A span on `ready` has become wholly free: it is kept, unless there are enough of them. */
+static void found_whole(struct shmi_tcache *tc, uint32_t page)
+{
+	struct shmi_held *node = &tc->env->held[page];
+
+	node->whole = 1;
+	tc->whole[node->sclass]++;
+	if (tc->whole[node->sclass] > shmi_tcache_keep_size(tc, (shmi_sclass){(uint16_t)node->sclass}))
+		shmi_tcache_give_back(tc, page);
+}
+
 /* Slots of a span were put back: who should know? */
 static void after_put(struct shmi_tcache *tc, const struct shmi_group *g)
 {
@@ -132,10 +142,7 @@ static void after_put(struct shmi_tcache *tc, const struct shmi_group *g)
 	}
 	if (node->queue != SHMI_HELD_READY || node->whole || !wholly_free(tc, g->span, class_of(tc, g->sclass)))
 		return;
-	node->whole = 1;
-	tc->whole[g->sclass]++;
-	if (tc->whole[g->sclass] > shmi_tcache_keep_size(tc, (shmi_sclass){(uint16_t)g->sclass}))
-		shmi_tcache_give_back(tc, g->span);
+	found_whole(tc, g->span);
 }
 
 static uint64_t first_block(const struct shmi_tcache *tc, const struct shmi_group *g, uint64_t bits)
@@ -334,7 +341,7 @@ static void look_at_head(struct shmi_tcache *tc, struct shmi_queue *queue, uint3
 	shmi_queue_remove(tc->env->held, queue, page);
 	shmi_queue_append(tc->env->held, which == SHMI_HELD_READY ? &tc->ready[c] : queue, page, which);
 	if (n == class->slots && !node->whole)
-		shmi_tcache_give_back(tc, page);
+		found_whole(tc, page);
 }
 
 /* Others put blocks back into our spans without a word to us. Before the heap grows, some spans of all classes are looked at,
@@ -369,11 +376,8 @@ static void age_class(struct shmi_tcache *tc, uint32_t c)
 	}
 }
 
-/* Called at every refill of a magazine: now and then one more class is looked at. */
-void shmi_tcache_age(struct shmi_tcache *tc)
+static void age_next(struct shmi_tcache *tc)
 {
-	if (++tc->refills % AGE_REFILLS)
-		return;
 	uint32_t c = tc->age_clock;
 
 	tc->age_clock = (c + 1) % SHMI_SPAN_CLASSES;
@@ -382,6 +386,12 @@ void shmi_tcache_age(struct shmi_tcache *tc)
 	else
 		shmi_tcache_keep_less(tc, c, tc->keep[c] / 8u);
 	tc->cls[c].active = 0;
+}
+
+void shmi_tcache_age(struct shmi_tcache *tc, uint32_t classes)
+{
+	for (uint32_t i = 0; i < classes && i < SHMI_SPAN_CLASSES; i++)
+		age_next(tc);
 }
 
 static void empty_magazines(struct shmi_tcache *tc)

@@ -208,6 +208,58 @@ TEST_ON_IMAGES(tcache, a_warm_working_set_sends_no_message, PAGES)
 	ground_free(g);
 }
 
+/* The spans that the consumer empties are of the very class that the producer is about to ask for. */
+TEST_ON_IMAGES(tcache, a_warm_ring_sends_no_message, PAGES)
+{
+	enum { RING = 1024 };
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *producer = cache_new(g, 0), *consumer = cache_new(g, 1);
+	struct test_random random = test_random_init("tcache ring");
+	static void *ring[RING];
+	uint32_t before = 0, head = 0, tail = 0;
+
+	for (uint32_t i = 0; i < 20000; i++) /* spans without free slots that lie between those of the ring */
+		cr_assert_not_null(get(producer, 64, 0));
+	for (uint32_t round = 0; round < 20000; round++) {
+		if (round == 10000)
+			before = g->messages;
+		for (uint32_t n = test_random_below(&random, RING - (head - tail) + 1); n; n--)
+			ring[head++ % RING] = get(producer, 64, 0);
+		for (uint32_t n = test_random_below(&random, head - tail + 1); n; n--)
+			give(consumer, ring[tail++ % RING]);
+	}
+	cr_assert_eq(g->messages, before, "%u messages", g->messages - before);
+	free(producer);
+	free(consumer);
+	ground_free(g);
+}
+
+/* Large blocks take a part of the budget that small ones could use; what each class may hold at least is not part of it. */
+TEST_ON_IMAGES(tcache, magazines_of_many_classes_stay_useful, PAGES)
+{
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	static void *block[256];
+	uint32_t refills;
+
+	for (uint32_t round = 0; round < 20; round++)
+		for (uint32_t c = 1; c < SHMI_CLASS_LARGE; c++)
+			for (uint32_t n = 0; n < 64 && t->img.classes[c].size * n <= 65536; n++)
+				give(tc, get(tc, t->img.classes[c].size, 0));
+	refills = tc->refills;
+	for (uint32_t round = 0; round < 1000; round++) {
+		for (uint32_t i = 0; i < 256; i++)
+			block[i] = get(tc, 16 + i % 64 * 16, 0);
+		for (uint32_t i = 0; i < 256; i++)
+			give(tc, block[i]);
+	}
+	cr_assert_lt(tc->refills - refills, 2000, "%u refills for 256,000 blocks", tc->refills - refills);
+	shmi_tcache_trim(tc);
+	cr_assert_eq(slots_missing(g), 0);
+	free(tc);
+	ground_free(g);
+}
+
 /* Classes that are filled and emptied in turn: what each gives back too early it learns to keep. */
 TEST_ON_IMAGES(tcache, waves_in_several_classes_get_quiet, PAGES)
 {
