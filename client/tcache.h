@@ -114,7 +114,7 @@ struct shmi_tcache {
 	bool to_free; /* a magazine is set up for a free, which can do without */
 	/* scratch of a put */
 	struct shmi_group groups[SHMI_SPILL_MAX];
-	uint16_t hash[SHMI_SPILL_MAX * 2]; /* group + 1; all zero between puts */
+	uint16_t hash[SHMI_SPILL_MAX * 2]; /* where a word's group may be */
 };
 
 /* An empty cache that sends everything down the slow path: what a thread starts with. */

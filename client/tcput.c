@@ -11,14 +11,14 @@ static const struct shmi_class *class_of(const struct shmi_tcache *tc, uint32_t 
 /* ---- blocks ---- */
 
 /* The slot at `off`, as a group of one bit. Its page is in the heap and has class `sclass`, which is small. */
-static enum shmi_tc_free locate(const struct shmi_tc_env *env, uint64_t off, uint32_t sclass, struct shmi_group *g)
+static inline enum shmi_tc_free locate_in(const struct shmi_tc_env *env, const struct shmi_class *class, uint64_t off,
+        uint32_t sclass, struct shmi_group *g)
 {
-	const struct shmi_class *class = &env->img.classes[sclass / SHMI_ATTRS];
 	shmi_page page = shmi_off_page((shmi_off){off});
 	uint32_t first = shmi_load_acquire(shmi_page_span_at(&env->img, page));
-	uint64_t delta = off - shmi_page_off((shmi_page){first}).b;
+	uint64_t delta = off - shmi_page_off((shmi_page){first}).b; /* huge if the span begins behind it */
 
-	if (first > page.i || delta >> SHMI_PAGE_SHIFT >= class->pages)
+	if (delta >> SHMI_PAGE_SHIFT >= class->pages)
 		return SHMI_FREE_NOTHING;
 	uint32_t slot = shmi_slot_of(class, (uint32_t)delta);
 
@@ -30,65 +30,101 @@ static enum shmi_tc_free locate(const struct shmi_tc_env *env, uint64_t off, uin
 	return SHMI_FREED;
 }
 
-static uint32_t hash_of(const struct shmi_group *g)
+static enum shmi_tc_free locate(const struct shmi_tc_env *env, uint64_t off, uint32_t sclass, struct shmi_group *g)
 {
-	return (g->span * 8u + g->word) * 0x9e3779b1u >> 22; /* 10 bits: twice SHMI_SPILL_MAX */
+	return locate_in(env, &env->img.classes[sclass / SHMI_ATTRS], off, sclass, g);
 }
 
-/* The group of the same bitmap word, or a new one. */
-static struct shmi_group *find_group(struct shmi_tcache *tc, const struct shmi_group *g, uint32_t *count)
+static uint64_t first_block(const struct shmi_class *class, const struct shmi_group *g, uint64_t bits)
 {
-	uint32_t h = hash_of(g);
+	uint32_t slot = g->word * 64 + (uint32_t)__builtin_ctzll(bits);
 
-	while (tc->hash[h]) {
-		struct shmi_group *have = &tc->groups[tc->hash[h] - 1];
+	return shmi_page_off((shmi_page){g->span}).b + (uint64_t)slot * class->size;
+}
 
-		if (have->span == g->span && have->word == g->word)
-			return have;
-		h = (h + 1) % (SHMI_SPILL_MAX * 2);
+/* How many entries from the first on, `most` at most, lie `step` bytes behind the one before. */
+static inline uint32_t run_length(const shmi_a64 *entry, uint32_t most, uint64_t step)
+{
+	uint64_t off = shmi_load(entry);
+	uint32_t n = 1;
+
+	while (n < most && shmi_load(&entry[n]) == (off += step))
+		n++;
+	return n;
+}
+
+/* Blocks are often freed in the order in which they were allocated, or the other way round: the entries after the first, whose
+ * slot is in `g`, that are the next ones of its bitmap word, or the ones before. Adds them, and returns how many there are then. */
+static inline uint32_t add_run(
+        const shmi_a64 *entry, uint32_t most, const struct shmi_class *class, struct shmi_group *g)
+{
+	uint64_t step = most > 1 ? shmi_load(&entry[1]) - shmi_load(entry) : 0, size = class->size;
+	uint32_t bit = (uint32_t)__builtin_ctzll(g->bits), slots = class->slots - g->word * 64, room, n;
+
+	if (step != size && step != -size)
+		return 1;
+	room = step != size ? bit + 1 : (slots < 64 ? slots : 64) - bit;
+	n = run_length(entry, most < room ? most : room, step);
+	g->bits = ~0ull >> (64 - n) << (step != size ? bit + 1 - n : bit);
+	return n;
+}
+
+/* Adds the bits to the group of the same bitmap word, or makes one. A word that was met before another one with the same hash gets
+ * a group more: that is rare, and does no harm. Returns the bits that were there already. */
+static inline uint64_t add_group(struct shmi_tcache *tc, const struct shmi_group *g, uint32_t *count)
+{
+	uint16_t *hint = &tc->hash[(g->span * 8u + g->word) * 0x9e3779b1u >> 22]; /* 10 bits: twice SHMI_SPILL_MAX */
+	struct shmi_group *have = &tc->groups[*hint];
+
+	/* One branch: what is left of earlier puts makes each of the three a matter of luck. */
+	if (((have->span ^ g->span) | (have->word ^ g->word) | (*hint >= *count)) == 0) {
+		uint64_t twice = have->bits & g->bits;
+
+		have->bits |= g->bits;
+		return twice;
 	}
-	struct shmi_group *new = &tc->groups[*count];
-
-	tc->hash[h] = (uint16_t)++ * count;
-	*new = *g;
-	new->bits = 0;
-	new->generation = shmi_span_word(&tc->env->img, (shmi_page){g->span}).generation;
-	return new;
+	__builtin_prefetch(&tc->env->held[g->span]);
+	__builtin_prefetch(&shmi_bitmap_at(&tc->env->img, (shmi_page){g->span})[g->word], 1);
+	*hint = (uint16_t)*count;
+	have = &tc->groups[(*count)++];
+	have->bits = g->bits; /* one by one: a copy of the whole would wait for what was just written */
+	have->span = g->span;
+	have->word = g->word;
+	have->sclass = g->sclass;
+	return 0;
 }
 
-static void clear_hash(struct shmi_tcache *tc, uint32_t count)
+static void date_groups(struct shmi_tcache *tc, uint32_t count)
 {
-	for (uint32_t i = count; i-- > 0;) { /* newest first: probing stops at a cleared place */
-		uint32_t h = hash_of(&tc->groups[i]);
+	for (struct shmi_group *g = tc->groups; g < tc->groups + count; g++) {
+		const struct shmi_held *node = &tc->env->held[g->span];
 
-		while (tc->hash[h] != i + 1)
-			h = (h + 1) % (SHMI_SPILL_MAX * 2);
-		tc->hash[h] = 0;
+		g->generation = shmi_load(&node->thread) == tc->thread + 1
+		                        ? node->generation
+		                        : shmi_span_word(&tc->env->img, (shmi_page){g->span}).generation;
 	}
 }
 
 /* Sorts the oldest entries of a magazine by bitmap word, as many of `*entries` as SHMI_SPILL_MAX words have room for. Returns
  * the number of groups. */
-static uint32_t group_oldest(struct shmi_tcache *tc, uint32_t sclass, uint32_t *entries)
+static uint32_t group_oldest(struct shmi_tcache *tc, uint32_t sclass, const struct shmi_class *class, uint32_t *entries)
 {
-	struct shmi_magazine *mag = tc->mag[sclass];
-	struct shmi_group *last = NULL;
+	const shmi_a64 *entry = tc->mag[sclass]->entry;
 	uint32_t count = 0, i = 0;
 
-	for (; i < *entries && count < SHMI_SPILL_MAX; i++) {
-		uint64_t off = shmi_load(&mag->entry[i]);
+	while (i < *entries && count < SHMI_SPILL_MAX) {
 		struct shmi_group g;
-		enum shmi_tc_free what = locate(tc->env, off, sclass, &g);
+		enum shmi_tc_free what = locate_in(tc->env, class, shmi_load(&entry[i]), sclass, &g);
 
 		if (what != SHMI_FREED)
-			shmi_misuse(tc->env, what, off);
-		if (!last || last->span != g.span || last->word != g.word)
-			last = find_group(tc, &g, &count);
-		if (last->bits & g.bits)
-			shmi_misuse(tc->env, SHMI_FREE_TWICE, off);
-		last->bits |= g.bits;
+			shmi_misuse(tc->env, what, shmi_load(&entry[i]));
+		i += add_run(&entry[i], *entries - i, class, &g);
+		uint64_t twice = add_group(tc, &g, &count);
+
+		if (twice)
+			shmi_misuse(tc->env, SHMI_FREE_TWICE, first_block(class, &g, twice));
 	}
-	clear_hash(tc, count);
+	date_groups(tc, count);
 	*entries = i;
 	return count;
 }
@@ -101,6 +137,13 @@ static bool wholly_free(const struct shmi_tcache *tc, uint32_t page, const struc
 		if (shmi_slots_peek(bitmap, class, w) != shmi_slots_mask(class, w))
 			return false;
 	return true;
+}
+
+static bool word_full(const struct shmi_tcache *tc, const struct shmi_group *g, const struct shmi_class *class)
+{
+	shmi_a64 *bitmap = shmi_bitmap_at(&tc->env->img, (shmi_page){g->span});
+
+	return shmi_slots_peek(bitmap, class, g->word) == shmi_slots_mask(class, g->word);
 }
 
 static void note_report(struct shmi_tcache *tc, uint32_t page)
@@ -125,49 +168,66 @@ static void found_whole(struct shmi_tcache *tc, uint32_t page)
 		shmi_tcache_give_back(tc, page);
 }
 
-/* Slots of a span were put back: who should know? */
-static void after_put(struct shmi_tcache *tc, const struct shmi_group *g)
+/* Slots of a span that this thread holds were put back. */
+static void after_own_put(
+        struct shmi_tcache *tc, const struct shmi_class *class, const struct shmi_group *g, struct shmi_held *node)
 {
-	struct shmi_held *node = &tc->env->held[g->span];
-
-	if (shmi_load(&node->thread) != tc->thread + 1) {
-		shmi_fence(); /* P2 */
-		if (shmi_span_word(&tc->env->img, (shmi_page){g->span}).state == SHMI_SPAN_CENTRAL)
-			note_report(tc, g->span);
-		return;
-	}
 	if (node->queue == SHMI_HELD_FULL) {
 		shmi_queue_remove(tc->env->held, &tc->full[g->sclass], g->span);
 		shmi_queue_append(tc->env->held, &tc->ready[g->sclass], g->span, SHMI_HELD_READY);
 	}
-	if (node->queue != SHMI_HELD_READY || node->whole || !wholly_free(tc, g->span, class_of(tc, g->sclass)))
+	if (node->queue != SHMI_HELD_READY || node->whole || !word_full(tc, g, class) ||
+	        !wholly_free(tc, g->span, class))
 		return;
 	found_whole(tc, g->span);
 }
 
-static uint64_t first_block(const struct shmi_tcache *tc, const struct shmi_group *g, uint64_t bits)
+/* What is most often so after a put: the span is this thread's, known to have free slots, and has others that are not. */
+static inline bool nothing_new(const struct shmi_tcache *tc, const struct shmi_class *class, const struct shmi_group *g)
 {
-	uint32_t slot = g->word * 64 + (uint32_t)__builtin_ctzll(bits);
+	const struct shmi_held *node = &tc->env->held[g->span];
 
-	return shmi_page_off((shmi_page){g->span}).b + (uint64_t)slot * class_of(tc, g->sclass)->size;
+	return shmi_load(&node->thread) == tc->thread + 1 && node->queue == SHMI_HELD_READY && !word_full(tc, g, class);
+}
+
+/* Slots of the groups from `from` on were put back: who should know? */
+static void after_put(struct shmi_tcache *tc, const struct shmi_class *class, uint32_t from, uint32_t count)
+{
+	bool fenced = false;
+
+	for (const struct shmi_group *g = tc->groups + from; g < tc->groups + count; g++) {
+		struct shmi_held *node = &tc->env->held[g->span];
+
+		if (shmi_load(&node->thread) == tc->thread + 1) {
+			after_own_put(tc, class, g, node);
+			continue;
+		}
+		if (!fenced)
+			shmi_fence(); /* P2, for all of them */
+		fenced = true;
+		if (shmi_span_word(&tc->env->img, (shmi_page){g->span}).state == SHMI_SPAN_CENTRAL)
+			note_report(tc, g->span);
+	}
 }
 
 void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t entries)
 {
-	struct shmi_magazine *mag = tc->mag[sclass.c];
+	const struct shmi_class class = *class_of(tc, sclass.c);
 
 	while (entries) {
-		uint32_t n = entries, count = group_oldest(tc, sclass.c, &n);
+		uint32_t n = entries, count = group_oldest(tc, sclass.c, &class, &n), from = count;
 		struct shmi_group g;
 
-		shmi_threadrec_spill(tc->rec, mag, n, tc->groups, count);
-		while (count--) {
+		shmi_threadrec_spill(tc->rec, tc->mag[sclass.c], n, tc->groups, count);
+		for (uint32_t left = count; left--;) {
 			uint64_t twice = shmi_threadrec_put(&tc->env->img, tc->rec, &g);
 
 			if (twice)
-				shmi_misuse(tc->env, SHMI_FREE_TWICE, first_block(tc, &g, twice));
-			after_put(tc, &g);
+				shmi_misuse(tc->env, SHMI_FREE_TWICE, first_block(&class, &g, twice));
+			if (!nothing_new(tc, &class, &g))
+				tc->groups[--from] = g; /* behind those that are yet to be put */
 		}
+		after_put(tc, &class, from, count);
 		entries -= n;
 	}
 }

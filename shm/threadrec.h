@@ -9,7 +9,8 @@
  * Put: the oldest entries of a magazine are grouped by bitmap word (by the caller, in private memory) and the groups written
  * to the spill; spill_top says how many (the slots are now in both places, which is as good as in one); the magazine is
  * closed up from the front and its top stored (now only in the spill). Then, from the last group to the first: intent = the
- * group, op = PUT; or on the word; spill_top down by one; op = NONE. Closing up moves entries towards the front in ascending
+ * group, op = PUT; or on the word; spill_top down by one; op = NONE. A word may have more than one group, of other slots; only two next
+ * to each other in the spill must differ in their words, by which a reclaim tells whose intent stands. Closing up moves entries towards the front in ascending
  * order, so at any moment every entry that stays is somewhere below the old top.
  */
 #ifndef SHM_THREADREC_H

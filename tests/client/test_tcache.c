@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "shm/central.h"
@@ -432,6 +433,82 @@ TEST_ON_IMAGES(tcache, a_put_to_a_central_span_is_reported, PAGES)
 	ground_free(g);
 }
 
+/* Is the block's slot set in its bitmap, or its span gone, because all were? */
+static bool is_put(const struct ground *g, const void *block)
+{
+	uint64_t off = (uint64_t)(uintptr_t)block - g->env.base;
+	shmi_page page = shmi_off_page((shmi_off){off}), first = {shmi_load(shmi_page_span_at(&g->t->img, page))};
+
+	if (!first.i || shmi_span_word(&g->t->img, first).owner != CLIENT)
+		return true;
+	uint32_t size = class_at(g, shmi_span_word(&g->t->img, first).sclass)->size;
+	uint32_t slot = (uint32_t)(off - shmi_page_off(first).b) / size;
+
+	return shmi_load(&shmi_bitmap_at(&g->t->img, first)[slot / 64]) >> slot % 64 & 1;
+}
+
+enum { ORDERS = 5, BLOCKS = 1500 };
+
+/* Puts the indices of BLOCKS blocks in one of the orders in which blocks are freed. */
+static void arrange(uint32_t *index, uint32_t order, struct test_random *random)
+{
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		index[i] = order == 1   ? BLOCKS - 1 - i /* the other way round */
+		           : order == 2 ? i * 2 % BLOCKS + i * 2 / BLOCKS /* every other one */
+		           : order == 3 ? i ^ 3 /* down, and on by leaps */
+		                        : i;
+	for (uint32_t i = BLOCKS - 1; order == 4 && i > 0; i--) {
+		uint32_t j = test_random_below(random, i + 1), was = index[i];
+
+		index[i] = index[j];
+		index[j] = was;
+	}
+}
+
+/* Frees some blocks in the given order and empties the magazine: exactly their slots are set then. */
+static void free_some(struct ground *g, struct shmi_tcache *tc, shmi_sclass sclass, void **block, const uint32_t *index)
+{
+	static bool gone[BLOCKS];
+
+	memset(gone, 0, sizeof(gone));
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		if (i % 37 != 5) {
+			give(tc, block[index[i]]);
+			gone[index[i]] = true;
+		}
+	shmi_tcache_put_oldest(tc, sclass, shmi_load(&tc->mag[sclass.c]->top));
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		cr_assert_eq(is_put(g, block[i]), gone[i], "size %u, block %u", class_at(g, sclass)->size, i);
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		if (!gone[i])
+			give(tc, block[i]);
+	shmi_tcache_put_oldest(tc, sclass, shmi_load(&tc->mag[sclass.c]->top));
+}
+
+/* Spans of one word and of many, of slots that fill their last word and of such that do not. */
+TEST_ON_IMAGES(tcache, what_is_freed_in_any_order_is_put_once, PAGES)
+{
+	static const uint32_t sizes[] = {16, 48, 64, 112, 1024, 9216};
+	static void *block[BLOCKS];
+	static uint32_t index[BLOCKS];
+	struct test_random random = test_random_init("tcache orders");
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+
+	for (uint32_t s = 0; s < sizeof(sizes) / sizeof(*sizes); s++)
+		for (uint32_t order = 0; order < ORDERS; order++) {
+			for (uint32_t i = 0; i < BLOCKS; i++)
+				cr_assert_not_null(block[i] = get(tc, sizes[s], 0));
+			arrange(index, order, &random);
+			free_some(g, tc, shmi_sclass_make(shmi_class_of(sizes[s]), 0), block, index);
+			cr_assert_eq(slots_missing(g), 0, "size %u, order %u", sizes[s], order);
+		}
+	shmi_tcache_trim(tc);
+	cr_assert_eq(shmi_load(&t->img.super->pages.owned), 0);
+	free(tc);
+	ground_free(g);
+}
+
 /* A page that a fork wipes reads as zeros: both fast paths must decline. */
 Test(tcache, a_wiped_cache_declines)
 {
@@ -484,6 +561,32 @@ Test(tcache, double_free_of_what_was_put_back_is_seen_at_the_put, .exit_code = 4
 	shmi_tcache_trim(tc);
 	give(tc, block);
 	shmi_tcache_trim(tc);
+}
+
+/* Freed again among its neighbours, on the way up and on the way down. */
+static void twice_in_a_run(uint32_t first, uint32_t last, uint32_t again)
+{
+	struct shmi_tcache *tc = cache_new(ground_new(test_image_new(TEST_MALLOC, PAGES)), 0);
+	char *block[16];
+
+	for (uint32_t i = 0; i < 16; i++)
+		block[i] = get(tc, 64, 0);
+	for (uint32_t i = first; i != last; i = first < last ? i + 1 : i - 1)
+		give(tc, block[i]);
+	give(tc, block[again]);
+	if (again)
+		give(tc, block[again - 1]);
+	shmi_tcache_trim(tc);
+}
+
+Test(tcache, double_free_behind_a_run_is_seen_at_the_put, .exit_code = 40 + SHMI_FREE_TWICE)
+{
+	twice_in_a_run(0, 12, 5);
+}
+
+Test(tcache, double_free_behind_a_run_downwards_is_seen_at_the_put, .exit_code = 40 + SHMI_FREE_TWICE)
+{
+	twice_in_a_run(12, 2, 3);
 }
 
 Test(tcache, an_inner_pointer_is_seen_at_the_put, .exit_code = 40 + SHMI_FREE_INSIDE)

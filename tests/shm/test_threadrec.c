@@ -110,6 +110,46 @@ TEST_ON_IMAGES(threadrec, put_closes_the_magazine_up_from_the_front, PAGES)
 	cr_assert_eq(word_of(&s, s.own, 1), ~0ull);
 }
 
+/* However many stay behind however many that go. */
+TEST_ON_IMAGES(threadrec, what_stays_keeps_its_order, PAGES)
+{
+	for (uint32_t go = 1; go < 10; go++)
+		for (uint32_t stay = 0; stay < 20; stay++) {
+			struct scene s = set_scene(t);
+			struct shmi_group all = group_of(&s, s.own, 0, (1ull << (go + stay)) - 1), done;
+			struct shmi_group oldest = group_of(&s, s.own, 0, all.bits & ~((1ull << stay) - 1));
+
+			shmi_threadrec_take(&t->img, s.rec, s.mag, &all);
+			shmi_threadrec_spill(s.rec, s.mag, go, &oldest, 1);
+			cr_assert_eq(shmi_load(&s.mag->top), stay);
+			for (uint32_t i = 0; i < stay; i++)
+				cr_assert_eq(
+				        shmi_load(&s.mag->entry[i]), shmi_page_off(s.own).b + (stay - 1 - i) * 64ull);
+			cr_assert_eq(shmi_threadrec_put(&t->img, s.rec, &done), 0);
+			cr_assert_eq(word_of(&s, s.own, 0), ~((1ull << stay) - 1));
+		}
+}
+
+/* Full words, single slots, and runs with gaps between them. */
+TEST_ON_IMAGES(threadrec, take_gives_exactly_the_slots_of_the_group, PAGES)
+{
+	static const uint64_t words[] = {~0ull, 1, 1ull << 63, 1ull << 63 | 1, ~0ull << 1, ~0ull >> 1,
+	        0x5555555555555555, 0xf0f0000000000f0f, 0x7ffffffffffffffe, 6};
+
+	for (uint32_t i = 0; i < sizeof(words) / sizeof(*words); i++) {
+		struct scene s = set_scene(t);
+		struct shmi_group g = group_of(&s, s.own, 1, words[i]);
+		uint32_t n = shmi_threadrec_take(&t->img, s.rec, s.mag, &g), top = n;
+
+		cr_assert_eq(n, (uint32_t)__builtin_popcountll(words[i]));
+		cr_assert_eq(shmi_load(&s.mag->top), n);
+		for (uint64_t bits = words[i]; bits; bits &= bits - 1)
+			cr_assert_eq(shmi_load(&s.mag->entry[--top]),
+			        shmi_page_off(s.own).b + (64ull + (uint32_t)__builtin_ctzll(bits)) * 64);
+		cr_assert_eq(word_of(&s, s.own, 1), ~words[i]);
+	}
+}
+
 TEST_ON_IMAGES(threadrec, put_tells_a_double_free, PAGES)
 {
 	struct scene s = set_scene(t);
