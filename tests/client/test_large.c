@@ -2,6 +2,7 @@
 #include "tests/client/api.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 TestSuite(large, .timeout = 60);
@@ -130,6 +131,33 @@ Test(large, a_growing_block_leaves_no_trail, .init = start, .fini = end)
 	api_expect_empty(heap);
 }
 
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
+/* Pages that were granted are zeroed, and mapped in pieces of 64 KiB: nobody faults on each of them. */
+Test(large, a_fresh_block_is_mapped_in_large_pieces, .init = start, .fini = end)
+{
+	long before = faults();
+	char *block = shma_malloc(4 * MIB), *small = shma_malloc(200000);
+
+	cr_assert(block && small);
+	for (size_t at = 0; at < 4 * MIB; at += 4096)
+		block[at]++;
+	for (size_t at = 0; at < 200000; at += 4096)
+		small[at]++;
+	long n = faults() - before;
+
+	cr_expect_lt(n, 4 * (long)MIB / 4096 / 4, "%ld faults", n);
+	shma_free(block);
+	shma_free(small);
+	api_expect_empty(heap);
+}
+
 /* What is too much goes with the next request for memory: one message for each block that no kept one serves. */
 Test(large, what_is_too_much_goes_with_a_request, .init = start, .fini = end)
 {
@@ -145,7 +173,7 @@ Test(large, what_is_too_much_goes_with_a_request, .init = start, .fini = end)
 	cr_expect_leq(api_sums(heap).cached, 2 * MIB + MIB, "the newest, and what may be kept beside it");
 	shma_free(one);
 	for (int i = 0; i < 100; i++) /* no large block is asked for any more */
-		(void)shma_malloc(SHMI_SMALL_MAX);
+		cr_assert_not_null(shma_malloc(SHMI_SMALL_MAX));
 	cr_expect_eq(api_sums(heap).cached, 0);
 }
 
