@@ -4,7 +4,8 @@
 
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
 #define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
-#define AGE_ROUNDS 4u /* looks at every class while what the thread holds doubles */
+#define AGE_ROUNDS 12u /* looks at every class while what the thread holds doubles */
+#define STEADY 4u /* requests in a row after which a class is taken to grow on */
 #define REAP_LEAST 16u /* held spans that are looked at before any are asked for */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds, and more for a long ask */
 
@@ -142,6 +143,7 @@ static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t p
 	if (got && node->whole) {
 		node->whole = 0;
 		tc->whole[sclass.c]--;
+		tc->cls[sclass.c].grows = 1;
 	}
 	return got;
 }
@@ -176,7 +178,7 @@ static uint32_t ask_size(const struct shmi_tcache *tc, shmi_sclass sclass)
 {
 	const struct shmi_class *class = class_of(tc, sclass);
 	uint32_t held = tc->ready[sclass.c].count + tc->full[sclass.c].count, asks = tc->cls[sclass.c].asks;
-	uint32_t least = bounded(1u << (asks > 2 ? 2 : asks), 32 * 1024, class), n = held / 16;
+	uint32_t least = bounded(1u << (asks > 2 ? 2 : asks), 32 * 1024, class), n = held / (asks < STEADY ? 16 : 8);
 
 	return bounded(n < least ? least : n, SHMI_TC_ASK_MAX, class);
 }
@@ -261,16 +263,33 @@ static void want_spans(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t span
 		c->asks++;
 }
 
-/* One message serves all classes that ran out since the last one. */
+/* How many spans' worth of blocks are at hand without a look at what others have freed. */
+static uint32_t at_hand(const struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	return tc->ready[sclass.c].count + shmi_load(&tc->mag[sclass.c]->top) / class_of(tc, sclass)->slots;
+}
+
+/* What another class should be given while a message goes out anyway: it ran dry, or it grows and has half of what it would ask for
+ * when dry, or less. */
+static uint32_t wants_too(const struct shmi_tcache *tc, shmi_sclass sclass, bool dry)
+{
+	uint32_t ask = ask_size(tc, sclass), have = at_hand(tc, sclass);
+
+	if (dry && !tc->ready[sclass.c].head && shmi_load(&tc->mag[sclass.c]->top) <= tc->limit[sclass.c] / 4)
+		return ask;
+	return tc->cls[sclass.c].grows && have * 2 <= ask ? ask - have : 0;
+}
+
+/* One message serves all classes that ran out since the last one, and those that soon will. */
 static void want_others(struct shmi_tcache *tc, shmi_sclass but)
 {
 	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES && tc->ask.n_wants < SHMI_TC_WANTS; i++) {
-		struct shmi_tc_class *c = &tc->cls[i];
-		bool dry = c->dry;
+		bool dry = tc->cls[i].dry;
+		uint32_t spans = tc->mag[i] && i != but.c ? wants_too(tc, (shmi_sclass){(uint16_t)i}, dry) : 0;
 
-		c->dry = 0;
-		if (dry && i != but.c && !tc->ready[i].head && shmi_load(&tc->mag[i]->top) <= tc->limit[i] / 4)
-			want_spans(tc, (shmi_sclass){(uint16_t)i}, ask_size(tc, (shmi_sclass){(uint16_t)i}));
+		tc->cls[i].dry = 0;
+		if (spans)
+			want_spans(tc, (shmi_sclass){(uint16_t)i}, spans);
 	}
 }
 

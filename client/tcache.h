@@ -28,15 +28,16 @@
 #define SHMI_TC_ASK_MAX (1024 * 1024u) /* bytes of spans of one class that are asked for at a time */
 #define SHMI_TC_KEEP_LEAST (4 * 1024 * 1024u) /* bytes of free spans that may be learned to be kept, in all ... */
 #define SHMI_TC_KEEP_SHARE 16u /* ... and the part of what the thread holds */
-#define SHMI_TC_RETURN_BYTES (1024 * 1024u) /* that may wait for a message */
-#define SHMI_TC_WANTS 32u /* classes served by one message */
-#define SHMI_TC_RETURNS 64u /* spans given back at a time */
+#define SHMI_TC_RETURN_BYTES (2 * 1024 * 1024u) /* that may wait for a message */
+#define SHMI_TC_WANTS 64u /* classes served by one message */
+#define SHMI_TC_RETURNS 256u /* spans given back at a time */
 #define SHMI_TC_REPORTS 64u
 
 struct shmi_tc_class {
 	uint8_t used; /* 1: ran empty or over since the budget's clock came by */
 	uint8_t dry; /* 1: ran out of slots since the last message */
 	uint8_t asks; /* messages that asked for this class since it last gave a span back, up to 7 */
+	uint8_t grows; /* 1: began a wholly free span since the clock of idle classes came by */
 	uint8_t active; /* 1: refilled since the clock of idle classes came by */
 };
 

@@ -445,7 +445,7 @@ static void age_next(struct shmi_tcache *tc)
 		age_class(tc, c);
 	else
 		shmi_tcache_keep_less(tc, c, tc->keep[c] / 8u);
-	tc->cls[c].active = 0;
+	tc->cls[c].active = tc->cls[c].grows = 0;
 }
 
 void shmi_tcache_age(struct shmi_tcache *tc, uint32_t classes)

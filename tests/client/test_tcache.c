@@ -235,6 +235,30 @@ TEST_ON_IMAGES(tcache, a_warm_ring_sends_no_message, PAGES)
 	ground_free(g);
 }
 
+/* One that runs dry asks for all that soon will. */
+TEST_ON_IMAGES(tcache, classes_that_grow_together_share_messages, PAGES)
+{
+	enum { CLASSES = 12 };
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	uint64_t spans = 0, asked;
+	uint32_t before = 0;
+
+	for (uint32_t i = 0; i < 4000; i++) {
+		if (i == 2000) {
+			before = g->messages;
+			spans = shmi_load(&t->img.super->pages.owned);
+		}
+		for (uint32_t c = 0; c < CLASSES; c++)
+			cr_assert_not_null(get(tc, 16 + 16 * c, 0));
+	}
+	asked = shmi_load(&t->img.super->pages.owned) - spans;
+	cr_assert_lt(
+	        (g->messages - before) * 8, asked, "%u messages for %u spans", g->messages - before, (uint32_t)asked);
+	free(tc);
+	ground_free(g);
+}
+
 /* Large blocks take a part of the budget that small ones could use; what each class may hold at least is not part of it. */
 TEST_ON_IMAGES(tcache, magazines_of_many_classes_stay_useful, PAGES)
 {
