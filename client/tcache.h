@@ -8,12 +8,14 @@
  * the looking pays; the process's pool; the daemon. The last two are functions that the cache is given: it knows no socket
  * and no lock.
  *
- * Demand: a magazine's limit starts small and doubles when it runs empty or over (TCMalloc's slow start); the limits of a
- * thread together stay within a budget: beyond it a class that grows takes from one that was not used lately. Spans are
- * asked for in proportion to what the thread holds of the class, so the number of messages grows with the logarithm of
- * the working set and what is held in vain stays a fraction of it. As many wholly free spans are kept, further ones given
- * back; a class that asks for what it gave back learns to keep more, and every few refills one class is looked at, which
- * unlearns some of it, and gives back half of what it caches if it was not refilled for a round.
+ * Demand: a magazine's limit starts small and doubles when it runs empty or over (TCMalloc's slow start); what the limits of a
+ * thread together are above that start stays within a budget: beyond it a class that grows takes from one that was not used
+ * lately. Spans are asked for in proportion to what the thread holds of the class, and for all classes that grow and will soon
+ * run dry along with the one that has, so the number of messages grows with the logarithm of the working set and what is held in
+ * vain stays a fraction of it. As many wholly free spans are kept, further ones given back; a class that asks for what it gave
+ * back learns to keep more. A clock goes round the classes, a step every few refills, and as often as AGE_ROUNDS says while the thread
+ * comes to hold more than it ever did: it unlearns some of that, and takes half of what it caches from a class that was not refilled
+ * for a round.
  *
  * The struct lies in pages that a fork wipes: in a child every magazine pointer is NULL and `bytes` 0, so both fast paths
  * take their slow path, which sees that `env` is gone.
