@@ -114,6 +114,15 @@ static uint64_t lowest_off(uint64_t bits, uint32_t n)
 	return bits;
 }
 
+/* The span behind `page` in its queue is likely to be next: what is known about it should be at hand by then. */
+static void look_ahead(const struct shmi_tcache *tc, uint32_t page)
+{
+	uint32_t next = tc->env->held[page].next;
+
+	__builtin_prefetch(&tc->env->held[next]);
+	__builtin_prefetch(shmi_bitmap_at(&tc->env->img, (shmi_page){next}), 1);
+}
+
 /* At most `want` free slots of one span into the magazine. */
 static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t page, uint32_t want, bool *empty)
 {
@@ -157,6 +166,7 @@ static uint32_t fill_ready(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t 
 		uint32_t page = ready->head;
 		bool empty;
 
+		look_ahead(tc, page);
 		got += take_from(tc, sclass, page, want - got, &empty);
 		if (empty) {
 			shmi_queue_remove(tc->env->held, ready, page);
@@ -193,6 +203,8 @@ static uint32_t sweep(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
 
 	for (; looks < most && found < want && looks < found + least; looks++) {
 		uint32_t page = full->head;
+
+		look_ahead(tc, page);
 		uint32_t n = shmi_slots_count(shmi_bitmap_at(&tc->env->img, (shmi_page){page}), class_of(tc, sclass));
 
 		shmi_queue_remove(tc->env->held, full, page);
