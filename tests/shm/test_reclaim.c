@@ -348,7 +348,7 @@ Test(reclaim, a_daemon_that_is_killed_at_any_store_loses_nothing)
 	return;
 #endif
 	handle_traps();
-	for (uint32_t round = 0; round < (getenv("SHMALLOC_SOAK") ? 20 : 1); round++)
+	for (uint32_t round = 0; round < (getenv("SHMALLOC_SOAK") ? 5 : 1); round++)
 		for (enum death death = AT_REST; death < DEATHS; death++) {
 			struct test_image *t = test_image_new(TEST_MALLOC, PAGES);
 
