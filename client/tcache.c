@@ -5,6 +5,7 @@
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
 #define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
 #define AGE_ROUNDS 12u /* looks at every class while what the thread holds doubles */
+#define AGE_FROM SHMI_TC_KEEP_LEAST /* bytes held up to which it does not pay: it would ask for the same spans again and again */
 #define STEADY 4u /* requests in a row after which a class is taken to grow on */
 #define REAP_LEAST 16u /* held spans that are looked at before any are asked for */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds, and more for a long ask */
@@ -323,9 +324,8 @@ static void age_by_growth(struct shmi_tcache *tc, uint64_t bytes)
 {
 	uint64_t will = tc->held_bytes + bytes;
 
-	if (will <= tc->peak_bytes)
-		return;
-	shmi_tcache_age(tc, (uint32_t)(SHMI_SPAN_CLASSES * AGE_ROUNDS * (will - tc->peak_bytes) / will) + 1);
+	if (will > tc->peak_bytes && will > AGE_FROM)
+		shmi_tcache_age(tc, (uint32_t)(SHMI_SPAN_CLASSES * AGE_ROUNDS * (will - tc->peak_bytes) / will) + 1);
 	if (tc->held_bytes + bytes > tc->peak_bytes)
 		tc->peak_bytes = tc->held_bytes + bytes;
 }

@@ -13,9 +13,9 @@
  * lately. Spans are asked for in proportion to what the thread holds of the class, and for all classes that grow and will soon
  * run dry along with the one that has, so the number of messages grows with the logarithm of the working set and what is held in
  * vain stays a fraction of it. As many wholly free spans are kept, further ones given back; a class that asks for what it gave
- * back learns to keep more. A clock goes round the classes, a step every few refills, and as often as AGE_ROUNDS says while the thread
- * comes to hold more than it ever did: it unlearns some of that, and takes half of what it caches from a class that was not refilled
- * for a round.
+ * back learns to keep more. A clock goes round the classes, a step every few refills, and as often as AGE_ROUNDS says while the
+ * thread comes to hold more than it ever did, from AGE_FROM on: it unlearns some of that, and takes half of what it caches from a
+ * class that was not refilled for a round.
  *
  * The struct lies in pages that a fork wipes: in a child every magazine pointer is NULL and `bytes` 0, so both fast paths
  * take their slow path, which sees that `env` is gone.
