@@ -5,7 +5,7 @@
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
 #define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
 #define AGE_ROUNDS 12u /* looks at every class while what the thread holds doubles */
-#define AGE_FROM SHMI_TC_KEEP_LEAST /* bytes held up to which it does not pay: it would ask for the same spans again and again */
+#define AGE_FROM SHMI_MIB /* bytes held up to which that does not pay: the same spans would come and go */
 #define STEADY 4u /* requests in a row after which a class is taken to grow on */
 #define REAP_LEAST 16u /* held spans that are looked at before any are asked for */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds, and more for a long ask */

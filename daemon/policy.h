@@ -27,6 +27,10 @@
 /* Stale pages that are dropped at once when the system is out of memory, before it is asked again: 64 MiB, 10 ms. */
 #define POLICY_STALE_PAGES 8192u
 
+/* How long the loop looks for the next request before it sleeps, if the last two came this soon after each other. */
+#define POLICY_LINGER_US 50
+#define POLICY_LINGER_GAP_US 1000
+
 /* How often the scavenger has a turn: with 2 MiB each, at most 100 MiB a second. */
 #define POLICY_SCAVENGE_MS 20
 #define POLICY_SCAVENGE_DELAY_MS 5000u
@@ -65,6 +69,9 @@ bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own);
 
 /* How many leases to look at the next time, when `looks` took so long. */
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms);
+
+/* Whether to stay awake after a request that came `gap_us` after the one before. */
+bool policy_lingers(uint64_t gap_us);
 
 /* How many pages the scavenger may return in this turn. Idle memory of a thirty-second of what is in use is kept: it is likely to be
  * wanted again. With nothing in use nothing is kept. */

@@ -253,7 +253,7 @@ static int open_loop(struct server *server)
 	if (timer_init(&server->turn, server->base, on_turn, server) ||
 	        timer_init(&server->look, server->base, on_look, server) ||
 	        timer_init(&server->scavenge, server->base, on_scavenge, server) ||
-	        timer_init(&server->alive, server->base, on_alive, server))
+	        timer_init(&server->alive, server->base, on_alive, server) || awake_init(&server->awake, server->base))
 		return -ENOMEM;
 	return timer_init(&server->good, server->base, on_good, server);
 }
@@ -310,6 +310,7 @@ static void close_all(struct server *server)
 	timer_deinit(&server->alive);
 	timer_deinit(&server->good);
 	timer_deinit(&server->look);
+	awake_deinit(&server->awake);
 	leases_deinit(&server->leases);
 	if (server->core.heap)
 		core_deinit(&server->core);

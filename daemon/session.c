@@ -144,10 +144,11 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	static unsigned char packet[WIRE_MAX];
 	struct session *s = ctx;
+	struct server *server = s->server; /* the session may end here */
 	size_t len = 0;
 
 	(void)what;
-	server_tick(s->server);
+	server_tick(server);
 	int error = shmi_chan_recv(fd, packet, sizeof(packet), &len, NULL, NULL);
 
 	if (error == CHAN_E_AGAIN)
@@ -156,6 +157,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 		session_event(s, EVENT_HANGUP);
 	else
 		act(s, dialogue_packet(&s->dialogue, error ? NULL : packet, len));
+	awake_for_more(&server->awake);
 }
 
 static void on_timer(void *ctx)

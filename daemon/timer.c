@@ -39,10 +39,15 @@ void timer_stop(struct timer *timer)
 	event_del(timer->event);
 }
 
-uint64_t timer_now_ms(void)
+uint64_t timer_now_us(void)
 {
 	struct timespec now = {0};
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+uint64_t timer_now_ms(void)
+{
+	return timer_now_us() / 1000;
 }

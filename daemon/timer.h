@@ -22,7 +22,8 @@ void timer_deinit(struct timer *timer);
 void timer_start(struct timer *timer, int ms);
 void timer_stop(struct timer *timer);
 
-/* CLOCK_MONOTONIC in milliseconds. */
+/* CLOCK_MONOTONIC. */
 uint64_t timer_now_ms(void);
+uint64_t timer_now_us(void);
 
 #endif

@@ -56,6 +56,14 @@ Test(policy, connections)
 	cr_assert_not(policy_admits(0, 5, 0, POLICY_SESSIONS));
 }
 
+Test(policy, lingers_among_requests_that_come_soon)
+{
+	cr_assert(policy_lingers(0));
+	cr_assert(policy_lingers(POLICY_LINGER_GAP_US - 1));
+	cr_assert_not(policy_lingers(POLICY_LINGER_GAP_US));
+	cr_assert_not(policy_lingers(UINT64_MAX), "the first one");
+}
+
 Test(policy, scavenger)
 {
 	cr_assert_eq(policy_scavenge(0, 0), 0);
