@@ -2,7 +2,6 @@
 #include "client/heap.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,6 @@
 
 #include "proto/chan.h"
 
-#define AWAKE_NS 50000 /* how long an answer is looked for before this thread sleeps */
 #define LOOK_NS 10000000ll /* what a free waits for a daemon that was away */
 #define LOOK_AGAIN_NS 200000000ll /* and how long the next ones do not */
 
@@ -119,22 +117,6 @@ static void hang_up(struct shma_heap *heap)
 		heap->proc->outstanding = 1;
 }
 
-/* A message, looked for a while: a daemon that is awake answers in less time than it takes a processor to fall asleep and to be woken.
- * It may be waiting for this very processor, so that is offered to it each time. */
-static int receive_soon(int sock, struct shmi_buffers *b, size_t *len, int *fds, unsigned *n_fds)
-{
-	int64_t until = shmi_chan_now_ns() + AWAKE_NS;
-	int error;
-
-	for (;;) {
-		*n_fds = WIRE_FDS;
-		error = shmi_chan_recv(sock, b->in, sizeof(b->in), len, fds, fds ? n_fds : NULL);
-		if (error != CHAN_E_AGAIN || shmi_chan_now_ns() >= until)
-			return error;
-		(void)sched_yield();
-	}
-}
-
 /* Receives the reply with this serial; older ones, to requests that nobody waits for, are dropped. 0, EAGAIN (time is
  * up), EPROTO or ECONNRESET. */
 static int receive(struct shma_heap *heap, int sock, uint64_t serial, int *fds, int64_t deadline)
@@ -142,12 +124,13 @@ static int receive(struct shma_heap *heap, int sock, uint64_t serial, int *fds, 
 	struct shmi_buffers *b = heap->buffers;
 
 	for (;;) {
-		unsigned n_fds;
+		unsigned n_fds = WIRE_FDS;
 		size_t len;
-		int error = receive_soon(sock, b, &len, fds, &n_fds);
 
-		if (error == CHAN_E_AGAIN && shmi_chan_wait(sock, 0, deadline) != 0)
+		if (shmi_chan_wait(sock, 0, deadline) != 0)
 			return EAGAIN;
+		int error = shmi_chan_recv(sock, b->in, sizeof(b->in), &len, fds, fds ? &n_fds : NULL);
+
 		if (error == CHAN_E_AGAIN)
 			continue;
 		if (error)
