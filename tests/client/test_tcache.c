@@ -439,6 +439,30 @@ TEST_ON_IMAGES(tcache, foreign_scoped_blocks_go_straight_back, PAGES)
 	ground_free(g);
 }
 
+/* A put sees at once that a span of its own has slots again, or nothing but free ones: nobody has to look for it later. */
+TEST_ON_IMAGES(tcache, whole_spans_are_named_as_they_come_free, PAGES)
+{
+	enum { N = 8192 };
+	struct ground *g = ground_new(t);
+	struct shmi_tcache *tc = cache_new(g, 0);
+	uint32_t sclass = shmi_sclass_of(64).c;
+	static void *block[N];
+
+	for (uint32_t i = 0; i < N; i++)
+		block[i] = get(tc, 64, 0);
+	cr_assert_geq(tc->full[sclass].count, 60);
+	uint32_t before = g->messages;
+
+	for (uint32_t i = 0; i < N; i++)
+		give(tc, block[i]);
+	cr_assert_eq(g->messages, before, "they go with the next message");
+	cr_assert_geq(tc->ask.n_returns, 32, "%u", tc->ask.n_returns);
+	cr_assert_geq(tc->whole[sclass], 1, "some are kept");
+	cr_assert_leq(tc->full[sclass].count, 16, "those of what is cached: %u", tc->full[sclass].count);
+	free(tc);
+	ground_free(g);
+}
+
 TEST_ON_IMAGES(tcache, a_put_to_a_central_span_is_reported, PAGES)
 {
 	struct ground *g = ground_new(t);
