@@ -26,7 +26,7 @@
 #include "client/held.h"
 #include "shm/threadrec.h"
 
-#define SHMI_TC_BUDGET (1024 * 1024u) /* bytes of blocks that a thread's magazines may hold together */
+#define SHMI_TC_BUDGET (1024 * 1024u) /* bytes of blocks in a thread's magazines, above what each may hold at least */
 #define SHMI_TC_ASK_MAX (1024 * 1024u) /* bytes of spans of one class that are asked for at a time */
 #define SHMI_TC_KEEP_LEAST (4 * 1024 * 1024u) /* bytes of free spans that may be learned to be kept, in all ... */
 #define SHMI_TC_KEEP_SHARE 16u /* ... and the part of what the thread holds */
@@ -97,7 +97,7 @@ struct shmi_tcache {
 	struct shmi_tc_class cls[SHMI_SPAN_CLASSES];
 	struct shmi_threadrec *rec;
 	uint32_t thread, parts;
-	uint32_t limit_bytes; /* all limits, in bytes of blocks */
+	uint32_t limit_bytes; /* what all limits are above the least, in bytes of blocks */
 	uint32_t clock; /* where the budget's clock stands */
 	uint32_t trim_epoch;
 	uint32_t granted; /* spans that the last refill brought */

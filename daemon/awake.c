@@ -28,8 +28,8 @@ void awake_for_more(struct awake *awake)
 {
 	uint64_t now = timer_now_us();
 
-	if (policy_lingers(now - awake->last_us)) {
-		awake->until_us = now + POLICY_LINGER_US;
+	if (policy_stays_awake(now - awake->last_us)) {
+		awake->until_us = now + POLICY_AWAKE_US;
 		timer_start(&awake->timer, 0);
 	}
 	awake->last_us = now;

@@ -3,7 +3,7 @@
  * A client that is growing sends a request every hundred microseconds or so, and waits for each answer. To put a processor to
  * sleep and to wake it takes longer than the answer does, above all in a virtual machine: after a request that came soon after
  * another one the loop goes on looking for a while before it sleeps (as the kernel's halt polling and busy polling do). It offers
- * the processor to whoever wants it meanwhile; what it can waste is POLICY_LINGER_US for a request.
+ * the processor to whoever wants it meanwhile; what it can waste is POLICY_AWAKE_US for a request.
  */
 #ifndef DAEMON_AWAKE_H
 #define DAEMON_AWAKE_H
@@ -11,9 +11,9 @@
 #include "daemon/timer.h"
 
 struct awake {
-	struct timer timer; /* fires in every turn of the loop that it is awake for nothing else */
+	struct timer timer; /* fires in every turn of the loop until then */
 	uint64_t last_us; /* when the last request came */
-	uint64_t until_us;
+	uint64_t until_us; /* when the loop may sleep */
 };
 
 /* Returns 0 or -ENOMEM. */

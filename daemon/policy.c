@@ -33,9 +33,9 @@ uint32_t policy_looks(uint32_t looks, uint64_t took_ms)
 	return looks < POLICY_LEASE_LOOKS ? looks : POLICY_LEASE_LOOKS;
 }
 
-bool policy_lingers(uint64_t gap_us)
+bool policy_stays_awake(uint64_t gap_us)
 {
-	return gap_us < POLICY_LINGER_GAP_US;
+	return gap_us < POLICY_AWAKE_GAP_US;
 }
 
 uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages)

@@ -9,7 +9,7 @@
  * is kept in case the client asks again. */
 #define POLICY_REPLY_SPANS 192u
 
-/* Pages in one reply, unless a single span is longer: 4 MiB take about 0.6 ms to back, and others are waiting. */
+/* Pages in one reply, unless a single span is longer: 4 MiB take a millisecond or two to back and zero, and others are waiting. */
 #define POLICY_REPLY_PAGES 512u
 
 /* Spans of the full list that are looked at again before fresh pages are taken. */
@@ -18,7 +18,7 @@
 /* The same for every class when memory has run out. */
 #define POLICY_SWEEP_ALL 64u
 
-/* One turn of the loop: pages backed or returned (2 MiB: at most half a millisecond), cached slots put back and spans moved
+/* One turn of the loop: pages backed or returned (2 MiB: half a millisecond to one), cached slots put back and spans moved
  * in a reclaim. */
 #define POLICY_TURN_PAGES 256u
 #define POLICY_TURN_SLOTS 4096u
@@ -28,8 +28,8 @@
 #define POLICY_STALE_PAGES 8192u
 
 /* How long the loop looks for the next request before it sleeps, if the last two came this soon after each other. */
-#define POLICY_LINGER_US 50
-#define POLICY_LINGER_GAP_US 1000
+#define POLICY_AWAKE_US 50
+#define POLICY_AWAKE_GAP_US 1000
 
 /* How often the scavenger has a turn: with 2 MiB each, at most 100 MiB a second. */
 #define POLICY_SCAVENGE_MS 20
@@ -71,7 +71,7 @@ bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own);
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms);
 
 /* Whether to stay awake after a request that came `gap_us` after the one before. */
-bool policy_lingers(uint64_t gap_us);
+bool policy_stays_awake(uint64_t gap_us);
 
 /* How many pages the scavenger may return in this turn. Idle memory of a thirty-second of what is in use is kept: it is likely to be
  * wanted again. With nothing in use nothing is kept. */

@@ -39,8 +39,8 @@ Test(awake, is_awake_for_a_while_among_others_and_then_sleeps)
 		awake_for_more(&awake);
 	uint64_t last = awake.last_us, spent = time_awake(base);
 
-	cr_assert_geq(last + spent, awake.until_us - POLICY_LINGER_US);
-	cr_assert_geq(timer_now_us(), last + POLICY_LINGER_US);
+	cr_assert_geq(last + spent, awake.until_us - POLICY_AWAKE_US);
+	cr_assert_geq(timer_now_us(), last + POLICY_AWAKE_US);
 	cr_assert_not(event_pending(awake.timer.event, EV_TIMEOUT, NULL), "the loop ended, as nothing was left");
 	awake_deinit(&awake);
 	event_base_free(base);

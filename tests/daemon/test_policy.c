@@ -56,12 +56,12 @@ Test(policy, connections)
 	cr_assert_not(policy_admits(0, 5, 0, POLICY_SESSIONS));
 }
 
-Test(policy, lingers_among_requests_that_come_soon)
+Test(policy, stays_awake_among_requests_that_come_soon)
 {
-	cr_assert(policy_lingers(0));
-	cr_assert(policy_lingers(POLICY_LINGER_GAP_US - 1));
-	cr_assert_not(policy_lingers(POLICY_LINGER_GAP_US));
-	cr_assert_not(policy_lingers(UINT64_MAX), "the first one");
+	cr_assert(policy_stays_awake(0));
+	cr_assert(policy_stays_awake(POLICY_AWAKE_GAP_US - 1));
+	cr_assert_not(policy_stays_awake(POLICY_AWAKE_GAP_US));
+	cr_assert_not(policy_stays_awake(UINT64_MAX), "the first one");
 }
 
 Test(policy, scavenger)
