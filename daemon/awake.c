@@ -8,8 +8,14 @@ static void on_turn(void *ctx)
 {
 	struct awake *awake = ctx;
 
+	uint64_t began = timer_now_us();
+
 	(void)sched_yield();
-	if (timer_now_us() < awake->until_us)
+	uint64_t now = timer_now_us();
+
+	if (now - began > POLICY_AWAKE_TAKEN_US)
+		awake->busy_us = now + POLICY_AWAKE_BUSY_US;
+	else if (now < awake->until_us)
 		timer_start(&awake->timer, 0);
 }
 
@@ -28,7 +34,7 @@ void awake_for_more(struct awake *awake)
 {
 	uint64_t now = timer_now_us();
 
-	if (policy_stays_awake(now - awake->last_us)) {
+	if (now >= awake->busy_us && policy_stays_awake(now - awake->last_us)) {
 		awake->until_us = now + POLICY_AWAKE_US;
 		timer_start(&awake->timer, 0);
 	}

@@ -27,9 +27,12 @@
 /* Stale pages that are dropped at once when the system is out of memory, before it is asked again: 64 MiB, 10 ms. */
 #define POLICY_STALE_PAGES 8192u
 
-/* How long the loop looks for the next request before it sleeps, if the last two came this soon after each other. */
-#define POLICY_AWAKE_US 50
+/* How long the loop looks for the next request before it sleeps, if the last two came this soon after each other: as long as KVM polls
+ * for a halted processor. Not if yielding took longer than a yield to nobody does, nor for a while after that. */
+#define POLICY_AWAKE_US 200
 #define POLICY_AWAKE_GAP_US 1000
+#define POLICY_AWAKE_TAKEN_US 20
+#define POLICY_AWAKE_BUSY_US 20000
 
 /* How often the scavenger has a turn: with 2 MiB each, at most 100 MiB a second. */
 #define POLICY_SCAVENGE_MS 20
