@@ -53,7 +53,7 @@ static uint32_t aligned_class(const struct shma_heap *heap, uint64_t size, uint6
 		return shmi_class_of(size); /* every block size is a multiple of that */
 	uint32_t c = shmi_class_of(size > alignment ? size : alignment);
 
-	while (c < SHMI_CLASS_LARGE && heap->env.img.classes[c].size % alignment)
+	while (c < SHMI_CLASS_LARGE && heap->env.img.classes[c].size & (alignment - 1))
 		c++;
 	return c;
 }
@@ -101,10 +101,13 @@ SHMA_API void *shma_malloc(size_t size)
 SHMA_API void *shma_calloc(size_t count, size_t size)
 {
 	size_t bytes;
+	void *block;
 
 	if (__builtin_mul_overflow(count, size, &bytes))
 		return fail(ENOMEM);
-	return malloc_slow(bytes, SHMA_ZERO);
+	if (__builtin_expect(!shmi_tcache_pop(shmi_tls[0], shmi_sclass_of(bytes), &block), 0))
+		return malloc_slow(bytes, SHMA_ZERO);
+	return memset(block, 0, bytes);
 }
 
 SHMA_API void *shma_aligned_alloc(size_t alignment, size_t size)
@@ -187,7 +190,13 @@ static unsigned flags_at(const struct shma_heap *heap, uint64_t off)
 	return shmi_sclass_attrs((shmi_sclass){shmi_load(shmi_page_class_at(&heap->env.img, page))});
 }
 
-/* A block is left where it is while it is of the kind that is asked for, and large enough, but not more than twice as large. */
+/* Whether a block of `old` bytes is left where it is when it is to have `size`: not when it would be more than twice as large. */
+static inline bool stays(size_t old, size_t size)
+{
+	return size <= old && (size >= old / 2 || old <= 32);
+}
+
+/* A block is left where it is while it is of the kind that is asked for, and of the right size. */
 static void *resize(struct shma_heap *heap, void *block, size_t size, unsigned flags)
 {
 	uint64_t off = (uint64_t)(uintptr_t)block - heap->env.base;
@@ -195,8 +204,7 @@ static void *resize(struct shma_heap *heap, void *block, size_t size, unsigned f
 
 	if (!old)
 		shmi_misuse(&heap->env, SHMI_FREE_NOTHING, off);
-	if (size <= old && (size >= old / 2 || old <= 32) &&
-	        (flags & (SHMA_SCOPED | SHMA_NOSCAN)) == flags_at(heap, off))
+	if (stays(old, size) && (flags & (SHMA_SCOPED | SHMA_NOSCAN)) == flags_at(heap, off))
 		return block;
 	void *moved = alloc_aligned(heap, size, 0, flags & ~(unsigned)SHMA_ZERO);
 
@@ -223,7 +231,7 @@ SHMA_API void *shma_heap_realloc(struct shma_heap *heap, void *block, size_t siz
 	return NULL;
 }
 
-SHMA_API void *shma_realloc(void *block, size_t size)
+static __attribute__((noinline)) void *realloc_slow(void *block, size_t size)
 {
 	struct shma_heap *heap = block ? shmi_heap_of(block) : NULL;
 
@@ -236,6 +244,38 @@ SHMA_API void *shma_realloc(void *block, size_t size)
 	if (!size_at(heap, off))
 		shmi_misuse(&heap->env, SHMI_FREE_NOTHING, off);
 	return shma_heap_realloc(heap, block, size, flags_at(heap, off));
+}
+
+/* A small block of the default heap, where it is or in a block that is cached. NULL: the slow way, which also says what is wrong. */
+static inline void *realloc_fast(void *block, size_t size)
+{
+	struct shmi_tcache *tc = shmi_tls[0];
+	uint64_t off = (uint64_t)(uintptr_t)block - tc->base;
+	void *moved;
+
+	if (off >= tc->bytes || size - 1 >= SHMI_SMALL_MAX)
+		return NULL;
+	shmi_sclass from = {shmi_load(&tc->page_class[off >> SHMI_PAGE_SHIFT])};
+	size_t old = tc->env->img.classes[shmi_sclass_size_class(from)].size; /* 0: none of ours */
+
+	if (!old)
+		return NULL;
+	if (stays(old, size))
+		return block;
+	shmi_sclass to = {(uint16_t)(shmi_sclass_of(size).c + shmi_sclass_attrs(from))};
+
+	if (!shmi_tcache_pop(tc, to, &moved))
+		return NULL;
+	memcpy(moved, block, size < old ? size : old);
+	shma_free(block);
+	return moved;
+}
+
+SHMA_API void *shma_realloc(void *block, size_t size)
+{
+	void *moved = realloc_fast(block, size);
+
+	return __builtin_expect(moved != NULL, 1) ? moved : realloc_slow(block, size);
 }
 
 SHMA_API const char *shma_version(void)
