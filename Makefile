@@ -61,7 +61,7 @@ STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stres
 KILLS_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/kills/*.c)) $(BUILD)/tests/bench/replay/trace.o
 STEPPING_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/stepping/*.c))
 HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots threadrec reclaim central span adopt arena image sizeclass) \
-	$(patsubst %,client/%.c,tcache tcput held) $(wildcard tests/interleave/*.c))
+	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
 SERVICE  := $(BUILD)/system/across $(BUILD)/system/shmallocd-next

@@ -17,11 +17,11 @@ static void *fail(int error)
 	return NULL;
 }
 
-static __attribute__((noinline)) void *small_slow(struct shma_heap *heap, shmi_sclass sclass)
+static __attribute__((noinline)) void *small_slow(struct shma_heap *heap, shmi_sclass sclass, bool exact)
 {
 	int error, keep = errno;
 	struct shmi_tcache *tc = shmi_thread_cache(heap, shmi_sclass_attrs(sclass), false, &error);
-	void *block = tc ? shmi_tcache_refill(tc, sclass, &error) : NULL;
+	void *block = tc ? shmi_tcache_refill(tc, sclass, exact, &error) : NULL;
 
 	if (!block)
 		return fail(error);
@@ -70,7 +70,7 @@ static void *alloc_aligned(struct shma_heap *heap, size_t size, size_t alignment
 	void *block;
 
 	if (!shmi_tcache_pop(shmi_tls[heap->index], sclass, &block))
-		block = small_slow(heap, sclass);
+		block = small_slow(heap, sclass, alignment > ALIGN_DEFAULT);
 	return block && flags & SHMA_ZERO ? memset(block, 0, size) : block;
 }
 

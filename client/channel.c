@@ -258,6 +258,16 @@ int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire
 	}
 }
 
+/* The reply to the request has come; `error` is what it says. What a posted one named is not free: nobody waits there to say so. */
+static void answered(struct shma_heap *heap, int error)
+{
+	struct shmi_proc *proc = heap->proc;
+
+	if (error == EFAULT && proc->posted_free)
+		shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){proc->posted_free}).b);
+	proc->outstanding = 0;
+}
+
 /* Sends the request in the buffer, as often as the connection breaks, and receives its reply. */
 static int finish(struct shma_heap *heap, int64_t deadline)
 {
@@ -287,7 +297,7 @@ static int finish(struct shma_heap *heap, int64_t deadline)
 		}
 		if (error != ECONNRESET) {
 			if (error != EAGAIN)
-				proc->outstanding = 0;
+				answered(heap, error);
 			return error;
 		}
 		hang_up(heap);
@@ -304,6 +314,7 @@ static int begin(struct shma_heap *heap, struct wire_msg *msg)
 		return EINVAL;
 	debug_line(heap, "->", msg);
 	proc->outstanding = 1;
+	proc->posted = proc->posted_free = 0;
 	proc->detaching = msg->kind == WIRE_DETACH;
 	proc->for_record = msg->kind == WIRE_THREAD && msg->u.thread.thread == SHMI_NO_THREAD;
 	shmi_store(&proc->messages, shmi_load(&proc->messages) + 1);
@@ -373,6 +384,48 @@ int shmi_channel_call(struct shma_heap *heap, bool *sent)
 	if (sent)
 		*sent = began;
 	return error;
+}
+
+bool shmi_channel_free(struct shma_heap *heap)
+{
+	return pthread_mutex_trylock(&heap->proc->lock) == 0;
+}
+
+bool shmi_channel_post(struct shma_heap *heap, uint32_t thread)
+{
+	struct shmi_proc *proc = heap->proc;
+	struct wire_msg *request = &heap->buffers->request;
+
+	if (proc->outstanding || proc->lost || proc->look_ns || !is_there(&heap->last_sock) || begin(heap, request))
+		return false;
+	proc->posted = thread + 1;
+	proc->posted_free = request->u.refill.freed.n_spans ? request->u.refill.freed.spans[0].page : 0;
+	if (shmi_chan_send(proc->sock, heap->buffers->out, heap->buffers->out_len, NULL, 0) == 0)
+		proc->outstanding = 2; /* else it is sent again by whoever waits for the answer */
+	return true;
+}
+
+/* Receives the reply if it is there. */
+static int look(struct shma_heap *heap)
+{
+	if (heap->proc->outstanding != 2 || !is_there(&heap->last_sock))
+		return EAGAIN;
+	int error = receive(heap, heap->proc->sock, heap->proc->serial, NULL, 0);
+
+	if (error == ECONNRESET)
+		hang_up(heap);
+	else if (error != EAGAIN)
+		answered(heap, error);
+	return error;
+}
+
+bool shmi_channel_collect(struct shma_heap *heap, bool wait)
+{
+	if (!heap->proc->outstanding || !heap->proc->posted)
+		return false;
+	int error = wait ? finish(heap, heap->proc->deadline) : look(heap);
+
+	return !error;
 }
 
 void shmi_channel_farewell(struct shma_heap *heap)

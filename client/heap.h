@@ -34,6 +34,8 @@ struct shmi_proc {
 	uint64_t serial; /* of the last request */
 	shmi_a64 messages; /* requests sent; read without the lock */
 	uint32_t outstanding; /* the reply to `serial` has not come yet; the request is 1: yet to be sent, 2: sent */
+	uint32_t posted; /* that request is a refill that nobody waits for: thread record + 1 of who asked; else 0 */
+	uint32_t posted_free; /* page of the first large span that it names; 0: none */
 	bool for_record; /* that request is for a new thread record ... */
 	bool detaching; /* ... or asks to be detached */
 	uint32_t spares[2],
@@ -82,6 +84,7 @@ struct shma_heap {
 	uint32_t refs;
 	bool debug;
 	int timeout_ms;
+	shmi_a64 *met; /* bit per 64 KiB of data: mapped by shmi_heap_meet */
 	char *leases; /* NULL, or address space of a page for each client id: what we and our ancestors got after a fork */
 	struct shmi_sock last_sock; /* our own; a child finds its parent's there, and closes it */
 	dev_t meta_dev;
@@ -105,6 +108,18 @@ void shmi_channel_lock_until(struct shma_heap *heap, int64_t deadline); /* for w
  * a while ago, the wait for an answer is short. */
 bool shmi_channel_try(struct shma_heap *heap);
 int shmi_channel_call(struct shma_heap *heap, bool *sent);
+
+/* Sends the request, a refill for thread record `thread`, and waits for nothing: false, and nothing was sent, if an earlier one is
+ * not answered yet or the daemon is away. Its answer is fetched with shmi_channel_collect, or dealt with as a late one before the
+ * next request. */
+bool shmi_channel_post(struct shma_heap *heap, uint32_t thread);
+
+/* Fetches the answer to what was posted: with `wait` it is waited for, else looked for. True: it is in heap->buffers->reply, no
+ * error, and the caller deals with it. */
+bool shmi_channel_collect(struct shma_heap *heap, bool wait);
+
+/* The lock, for what can be put off: false if another thread has it. */
+bool shmi_channel_free(struct shma_heap *heap);
 void shmi_channel_unlock(struct shma_heap *heap);
 
 /* The last words to a daemon that owes an answer: asks to be detached after all that it has been asked before, and waits for
@@ -143,9 +158,9 @@ struct shma_heap *shmi_heap_new(const struct shmi_target *t, uint32_t index);
 /* Maps meta, ctl and data, in this order in `fds`. Returns 0 or an errno; either way shmi_heap_drop undoes it. */
 int shmi_heap_map(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok);
 
-/* Maps pages that the daemon has granted here, before they are used. What is backed and zeroed the system maps by 64 KiB when it is read,
- * but page by page when it is written first, at five times the cost. */
-void shmi_heap_meet(const struct shma_heap *heap, uint32_t page, uint32_t pages);
+/* Maps pages that the daemon has granted here, before they are used, unless that was done before and they are not `fresh`. What is backed
+ * and zeroed the system maps by 64 KiB when it is read, but page by page when it is written first, at five times the cost. */
+void shmi_heap_meet(const struct shma_heap *heap, uint32_t page, uint32_t pages, bool fresh);
 
 /* In a child of a fork that is client `client` now: maps its lease, a descriptor of data. Returns 0 or ENOMEM. */
 int shmi_heap_lease(struct shma_heap *heap, uint32_t client, int fd);
@@ -213,6 +228,9 @@ enum shmi_tc_free shmi_large_free(struct shma_heap *heap, uint64_t off);
 /* Around a request for memory, with the channel's lock held: names in it what is to go back with it, and deals with the answer. */
 void shmi_large_name(struct shma_heap *heap, struct wire_free *body);
 void shmi_large_named(struct shma_heap *heap, bool sent, int error);
+
+/* The answer to a request that was posted has come; with the channel's lock held. */
+void shmi_large_answered(struct shma_heap *heap);
 
 /* Gives back all freed large spans that are kept. Returns 0 or an errno. */
 int shmi_large_trim(struct shma_heap *heap);

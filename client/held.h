@@ -23,7 +23,14 @@ struct shmi_held {
 	uint32_t next, prev;
 	uint16_t sclass;
 	uint8_t queue; /* an enum shmi_held_queue */
-	uint8_t whole; /* 1: counted as wholly free */
+	uint8_t whole; /* an enum shmi_held_whole */
+};
+
+/* Whether a span is counted as wholly free. */
+enum shmi_held_whole {
+	SHMI_WHOLE_NOT,
+	SHMI_WHOLE_NEW, /* nothing was taken from it since it was granted */
+	SHMI_WHOLE_AGAIN
 };
 
 enum shmi_held_queue {

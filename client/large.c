@@ -27,6 +27,7 @@
 #define KEPT_MOST 60u /* entries */
 #define MEET_MOST                                                                                                      \
 	512u /* pages of a block that are mapped at once: the first use of more costs more than a few faults anyway */
+#define FIT_SHARE 4u /* the part of a request by which a kept span may be too long for it */
 #define CACHE_LEAST (1 * SHMI_MIB) /* bounds of what may be kept, the newest span aside: bytes ... */
 #define CACHE_SHARE 16u /* ... and the part of what the process holds */
 #define WAIT_LEAST (4 * SHMI_MIB) /* bounds of what may be kept until the next request for memory: bytes ... */
@@ -130,7 +131,7 @@ static void note_miss(struct shma_heap *heap, uint32_t pages)
 	for (uint32_t i = 0; i < SHMI_GHOSTS; i++) {
 		uint32_t *ghost = &heap->proc->ghosts[i];
 
-		if (*ghost < pages || *ghost > pages + pages / 8)
+		if (*ghost < pages || *ghost > pages + pages / FIT_SHARE)
 			continue;
 		heap->proc->big_bound = bound(heap) + shmi_npages_bytes((shmi_npages){*ghost});
 		*ghost = 0;
@@ -296,12 +297,19 @@ void shmi_large_named(struct shma_heap *heap, bool sent, int error)
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }
 
+void shmi_large_answered(struct shma_heap *heap)
+{
+	(void)pthread_mutex_lock(&heap->proc->big_lock);
+	forget_notes(heap);
+	(void)pthread_mutex_unlock(&heap->proc->big_lock);
+}
+
 /* ---- allocation ---- */
 
-/* The shortest kept span of this kind that is long enough and not more than an eighth too long, or 0. */
+/* The shortest kept span of this kind that is long enough and not much too long, or 0. */
 static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t align_pages, uint32_t attrs)
 {
-	uint32_t best = 0, best_pages = pages + pages / 8 + 1;
+	uint32_t best = 0, best_pages = pages + pages / FIT_SHARE + 1;
 	uint64_t entry = 0;
 
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
@@ -385,7 +393,7 @@ void *shmi_large_alloc(struct shma_heap *heap, uint64_t size, uint64_t alignment
 	else if ((*error = ask_twice(heap, &ask, &ok, deadline)) != 0)
 		return NULL;
 	else if (!ask.lazy)
-		shmi_heap_meet(heap, ok.page, ask.pages < MEET_MOST ? ask.pages : MEET_MOST);
+		shmi_heap_meet(heap, ok.page, ask.pages < MEET_MOST ? ask.pages : MEET_MOST, ok.zeroed);
 	*error = 0;
 	void *block = (void *)(uintptr_t)(heap->env.base + shmi_page_off((shmi_page){ok.page}).b);
 

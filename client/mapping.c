@@ -7,7 +7,7 @@
 
 #include "client/heap.h"
 
-#define AROUND 65536u /* bytes that the system maps around a page that is read: the usual setting */
+#define MEET_SHIFT 16u /* 64 KiB: the system maps so many bytes around a page that is read, by its usual setting */
 
 void *shmi_wiped_map(size_t bytes)
 {
@@ -116,6 +116,11 @@ static uint64_t bitmap_bytes(const struct shma_heap *heap)
 	return ((uint64_t)heap->env.img.geo.limit_pages + 63) / 64 * 8;
 }
 
+static uint64_t met_bytes(const struct shma_heap *heap)
+{
+	return ((data_bytes(heap) >> MEET_SHIFT) + 64) / 64 * 8;
+}
+
 static uint64_t held_bytes(const struct shma_heap *heap)
 {
 	return (uint64_t)heap->env.img.geo.limit_pages * sizeof(struct shmi_held);
@@ -126,16 +131,25 @@ static int map_private(struct shma_heap *heap)
 {
 	heap->env.held = shmi_wiped_map(held_bytes(heap));
 	heap->env.own_scoped = shmi_wiped_map(bitmap_bytes(heap));
-	return heap->env.held && heap->env.own_scoped ? 0 : ENOMEM;
+	heap->met = shmi_wiped_map(met_bytes(heap));
+	return heap->env.held && heap->env.own_scoped && heap->met ? 0 : ENOMEM;
 }
 
-void shmi_heap_meet(const struct shma_heap *heap, uint32_t page, uint32_t pages)
+/* A bit may be set though the pages are not mapped, as the system has taken them back since and we were not told: they cost what they
+ * cost without this then. */
+void shmi_heap_meet(const struct shma_heap *heap, uint32_t page, uint32_t pages, bool fresh)
 {
-	uint64_t at = heap->env.base + shmi_page_off((shmi_page){page}).b,
-	         end = at + shmi_npages_bytes((shmi_npages){pages});
+	uint64_t at = shmi_page_off((shmi_page){page}).b, end = at + shmi_npages_bytes((shmi_npages){pages});
 
-	for (; at < end; at = (at | (AROUND - 1)) + 1)
-		(void)*(const volatile char *)(uintptr_t)at;
+	for (; at < end; at = ((at >> MEET_SHIFT) + 1) << MEET_SHIFT) {
+		shmi_a64 *word = &heap->met[at >> (MEET_SHIFT + 6)];
+		uint64_t bit = 1ull << (at >> MEET_SHIFT & 63);
+
+		if (!fresh && shmi_load(word) & bit)
+			continue;
+		(void)*(const volatile char *)(uintptr_t)(heap->env.base + at);
+		(void)shmi_fetch_or(word, bit);
+	}
 }
 
 int shmi_heap_map(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok)
@@ -189,6 +203,7 @@ void shmi_heap_drop(struct shma_heap *heap)
 	shmi_heap_unlease(heap);
 	unmap(heap->env.held, held_bytes(heap));
 	unmap(heap->env.own_scoped, bitmap_bytes(heap));
+	unmap(heap->met, met_bytes(heap));
 	unmap(heap->env.img.ctl, heap->env.img.geo.ctl_bytes);
 	unmap(heap->env.img.meta, heap->env.img.geo.meta_bytes);
 	shmi_sock_close(&heap->last_sock);

@@ -8,6 +8,36 @@
 #define POOL_TAKES 4u /* and takes at most */
 #define MEET_RUNS 64u /* runs of one refill that are mapped at once */
 
+/* ---- pages that were granted ---- */
+
+/* Pages that were granted, as runs. */
+struct granted {
+	uint32_t n;
+	struct {
+		uint32_t first, pages;
+		bool fresh;
+	} run[MEET_RUNS];
+};
+
+static void add_granted(struct granted *granted, uint32_t first, uint32_t pages, bool fresh)
+{
+	uint32_t n = granted->n;
+
+	if (n && granted->run[n - 1].first + granted->run[n - 1].pages == first && granted->run[n - 1].fresh == fresh) {
+		granted->run[n - 1].pages += pages;
+	} else if (n < MEET_RUNS) {
+		granted->run[n].first = first;
+		granted->run[n].fresh = fresh;
+		granted->run[granted->n++].pages = pages;
+	}
+}
+
+static void meet_all(const struct shma_heap *heap, const struct granted *granted)
+{
+	for (uint32_t i = 0; i < granted->n; i++)
+		shmi_heap_meet(heap, granted->run[i].first, granted->run[i].pages, granted->run[i].fresh);
+}
+
 /* ---- the pool ---- */
 
 void shmi_pool_keep(void *ctx, uint32_t page, shmi_sclass sclass)
@@ -35,16 +65,22 @@ static bool take_first(struct shma_heap *heap, struct shmi_tcache *tc, shmi_scla
 	return true;
 }
 
-static void op_pool(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass)
+/* Moves some spans of the pool to `tc`: such as have free slots. */
+static void take_some(struct shma_heap *heap, struct shmi_tcache *tc, shmi_sclass sclass, struct granted *granted)
 {
-	struct shma_heap *heap = ctx;
 	struct shmi_queue *queue = &heap->proc->pool[sclass.c];
 
 	(void)pthread_mutex_lock(&heap->proc->pool_lock);
 	uint32_t looks = queue->count < POOL_LOOKS ? queue->count : POOL_LOOKS, taken = 0;
 
-	while (looks-- && taken < POOL_TAKES)
-		taken += take_first(heap, tc, sclass, 1);
+	while (looks-- && taken < POOL_TAKES) {
+		uint32_t page = queue->head;
+
+		if (!take_first(heap, tc, sclass, 1))
+			continue;
+		add_granted(granted, page, heap->env.img.classes[shmi_sclass_size_class(sclass)].pages, false);
+		taken++;
+	}
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 }
 
@@ -116,32 +152,6 @@ void shmi_pool_late(struct shma_heap *heap, const struct wire_refill_ok *ok)
 	}
 }
 
-/* Pages that were granted, as runs. */
-struct granted {
-	uint32_t n;
-	struct {
-		uint32_t first, pages;
-	} run[MEET_RUNS];
-};
-
-static void add_granted(struct granted *granted, uint32_t first, uint32_t pages)
-{
-	uint32_t n = granted->n;
-
-	if (n && granted->run[n - 1].first + granted->run[n - 1].pages == first) {
-		granted->run[n - 1].pages += pages;
-	} else if (n < MEET_RUNS) {
-		granted->run[n].first = first;
-		granted->run[granted->n++].pages = pages;
-	}
-}
-
-static void meet_all(const struct shma_heap *heap, const struct granted *granted)
-{
-	for (uint32_t i = 0; i < granted->n; i++)
-		shmi_heap_meet(heap, granted->run[i].first, granted->run[i].pages);
-}
-
 static bool is_whole(const struct shma_heap *heap, uint32_t page, shmi_sclass sclass)
 {
 	const struct shmi_class *class = &heap->env.img.classes[shmi_sclass_size_class(sclass)];
@@ -158,7 +168,7 @@ static void grant_all(
 
 		if (!grant_ok(heap, g))
 			continue;
-		add_granted(granted, g->page, heap->env.img.classes[shmi_sclass_size_class(sclass)].pages);
+		add_granted(granted, g->page, heap->env.img.classes[shmi_sclass_size_class(sclass)].pages, g->fresh);
 		shmi_tcache_grant(tc, g->page, g->generation, sclass, is_whole(heap, g->page, sclass));
 	}
 }
@@ -179,25 +189,109 @@ static void fill_refill(struct wire_msg *msg, const struct shmi_tc_ask *ask)
 		r->reports[i] = ask->reports[i];
 }
 
-static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
+static bool is_posted(const struct shma_heap *heap, const struct shmi_tcache *tc)
+{
+	return heap->proc->outstanding && heap->proc->posted == tc->thread + 1;
+}
+
+/* Fetches the answer to what was posted, if it has come, or with `wait` when it comes: what it brings is for the thread that asked, or for
+ * the pool if that is another one. With the channel's lock held. */
+static void fetch(struct shma_heap *heap, struct shmi_tcache *tc, bool wait, struct granted *granted)
+{
+	const struct wire_msg *reply = &heap->buffers->reply;
+	uint32_t asker = heap->proc->posted;
+
+	if (shmi_channel_collect(heap, wait) && reply->kind == WIRE_REFILL_OK) {
+		if (asker == tc->thread + 1)
+			grant_all(heap, tc, &reply->u.refill_ok, granted);
+		else
+			shmi_pool_late(heap, &reply->u.refill_ok);
+	}
+	if (!heap->proc->outstanding)
+		shmi_large_answered(heap);
+	tc->posted = is_posted(heap, tc);
+}
+
+static void op_pool(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass)
 {
 	struct shma_heap *heap = ctx;
 	struct granted granted = {0};
+
+	if (tc->posted && shmi_channel_free(heap)) {
+		fetch(heap, tc, false, &granted);
+		shmi_channel_unlock(heap);
+	}
+	if (!tc->ready[sclass.c].head)
+		take_some(heap, tc, sclass, &granted);
+	meet_all(heap, &granted);
+}
+
+/* Sends what is asked for, and waits for the answer or goes on. Returns whether it was sent. */
+static bool send_refill(
+        struct shma_heap *heap, const struct shmi_tcache *tc, struct shmi_tc_ask *ask, bool wait, int *error)
+{
 	bool sent;
 
-	return_some(heap, tc);
-	shmi_channel_lock(heap);
 	fill_refill(&heap->buffers->request, ask);
 	shmi_large_name(heap, &heap->buffers->request.u.refill.freed);
-	int error = shmi_channel_call(heap, &sent);
-
+	if (wait) {
+		*error = shmi_channel_call(heap, &sent);
+	} else {
+		sent = shmi_channel_post(heap, tc->thread);
+		*error = EAGAIN;
+	}
 	if (sent)
 		ask->n_returns = ask->n_reports = 0;
+	return sent;
+}
+
+static int refill(struct shma_heap *heap, struct shmi_tcache *tc, struct shmi_tc_ask *ask, struct granted *granted)
+{
+	int error;
+
+	/* What was asked for ahead may be enough; whoever only gives something back does not wait for a daemon that is away. */
+	if (tc->posted && (ask->n_wants || !heap->proc->look_ns)) {
+		fetch(heap, tc, true, granted);
+		if (ask->n_wants ? tc->ready[ask->wants[0].sclass].head != 0 : !ask->n_returns && !ask->n_reports)
+			return 0;
+	}
+	return_some(heap, tc);
+	bool sent = send_refill(heap, tc, ask, true, &error);
+
 	if (!error && heap->buffers->reply.kind == WIRE_REFILL_OK)
-		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok, &granted);
+		grant_all(heap, tc, &heap->buffers->reply.u.refill_ok, granted);
 	else if (!error)
 		error = EPROTO;
 	shmi_large_named(heap, sent, error);
+	return error;
+}
+
+static int post(struct shma_heap *heap, struct shmi_tcache *tc, struct shmi_tc_ask *ask, struct granted *granted)
+{
+	int error;
+
+	fetch(heap, tc, false, granted);
+	if (heap->proc->outstanding)
+		return EAGAIN;
+	return_some(heap, tc);
+	bool sent = send_refill(heap, tc, ask, false, &error);
+
+	shmi_large_named(heap, sent, EAGAIN);
+	return sent ? 0 : EAGAIN;
+}
+
+static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask, bool wait)
+{
+	struct shma_heap *heap = ctx;
+	struct granted granted = {0};
+
+	if (wait)
+		shmi_channel_lock(heap);
+	else if (!shmi_channel_free(heap))
+		return EAGAIN;
+	int error = wait ? refill(heap, tc, ask, &granted) : post(heap, tc, ask, &granted);
+
+	tc->posted = is_posted(heap, tc);
 	shmi_channel_unlock(heap);
 	meet_all(heap, &granted); /* outside the lock: it can take a tenth of a millisecond */
 	return error;

@@ -4,18 +4,10 @@
 
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
 #define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
-#define AGE_ROUNDS 12u /* looks at every class while what the thread holds doubles */
-#define AGE_FROM SHMI_MIB /* bytes held up to which that does not pay: the same spans would come and go */
-#define STEADY 4u /* requests in a row after which a class is taken to grow on */
-#define REAP_LEAST 16u /* held spans that are looked at before any are asked for */
+#define BORROW_MOST 16u /* blocks that a class takes from larger ones before it has spans of its own */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds, and more for a long ask */
 
 struct shmi_tcache shmi_tcache_none;
-
-static const struct shmi_class *class_of(const struct shmi_tcache *tc, shmi_sclass sclass)
-{
-	return &tc->env->img.classes[shmi_sclass_size_class(sclass)];
-}
 
 void shmi_tcache_init(struct shmi_tcache *tc, struct shmi_tc_env *env, uint32_t thread, uint32_t parts)
 {
@@ -52,20 +44,20 @@ int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass)
 		tc->parts |= 1u << attrs;
 	}
 	tc->mag[sclass.c] = shmi_magazine_at(&tc->env->img, tc->rec, sclass);
-	tc->limit[sclass.c] = least_limit(class_of(tc, sclass));
+	tc->limit[sclass.c] = least_limit(shmi_tcache_class(tc, sclass));
 	return 0;
 }
 
 static void shrink(struct shmi_tcache *tc, uint32_t index)
 {
 	shmi_sclass sclass = {(uint16_t)index};
-	uint32_t least = least_limit(class_of(tc, sclass)), limit = tc->limit[index] / 2;
+	uint32_t least = least_limit(shmi_tcache_class(tc, sclass)), limit = tc->limit[index] / 2;
 	uint32_t top = shmi_load(&tc->mag[index]->top);
 
 	limit = limit < least ? least : limit;
 	if (top > limit)
 		shmi_tcache_put_oldest(tc, sclass, top - limit);
-	tc->limit_bytes -= (tc->limit[index] - limit) * class_of(tc, sclass)->size;
+	tc->limit_bytes -= (tc->limit[index] - limit) * shmi_tcache_class(tc, sclass)->size;
 	tc->limit[index] = limit;
 }
 
@@ -93,7 +85,7 @@ static uint32_t share(uint32_t size)
 /* The magazine ran empty or over: let it hold twice as much, within its capacity, a share of the budget and the budget. */
 void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass)
 {
-	const struct shmi_class *class = class_of(tc, sclass);
+	const struct shmi_class *class = shmi_tcache_class(tc, sclass);
 	uint32_t limit = tc->limit[sclass.c], more = limit;
 
 	tc->cls[sclass.c].used = 1;
@@ -124,10 +116,16 @@ static void look_ahead(const struct shmi_tcache *tc, uint32_t page)
 	__builtin_prefetch(shmi_bitmap_at(&tc->env->img, (shmi_page){next}), 1);
 }
 
+static void count_begun(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t pages)
+{
+	tc->cls[sclass.c].begun++;
+	tc->begun_bytes += pages << SHMI_PAGE_SHIFT;
+}
+
 /* At most `want` free slots of one span into the magazine. */
 static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t page, uint32_t want, bool *empty)
 {
-	const struct shmi_class *class = class_of(tc, sclass);
+	const struct shmi_class *class = shmi_tcache_class(tc, sclass);
 	struct shmi_held *node = &tc->env->held[page];
 	shmi_a64 *bitmap = shmi_bitmap_at(&tc->env->img, (shmi_page){page});
 	uint32_t got = 0;
@@ -151,9 +149,10 @@ static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t p
 		                .sclass = sclass.c});
 	}
 	if (got && node->whole) {
-		node->whole = 0;
+		if (node->whole == SHMI_WHOLE_NEW)
+			count_begun(tc, sclass, class->pages);
+		node->whole = SHMI_WHOLE_NOT;
 		tc->whole[sclass.c]--;
-		tc->cls[sclass.c].grows = 1;
 	}
 	return got;
 }
@@ -177,36 +176,20 @@ static uint32_t fill_ready(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t 
 	return got;
 }
 
-static uint32_t bounded(uint32_t spans, uint32_t bytes, const struct shmi_class *class)
-{
-	uint32_t most = bytes / (class->pages << SHMI_PAGE_SHIFT);
-
-	return spans < most ? spans : most ? most : 1;
-}
-
-/* A sixteenth of what the thread holds of the class; at first one, then two, then four short spans. */
-static uint32_t ask_size(const struct shmi_tcache *tc, shmi_sclass sclass)
-{
-	const struct shmi_class *class = class_of(tc, sclass);
-	uint32_t held = tc->ready[sclass.c].count + tc->full[sclass.c].count, asks = tc->cls[sclass.c].asks;
-	uint32_t least = bounded(1u << (asks > 2 ? 2 : asks), 32 * 1024, class), n = held / (asks < STEADY ? 16 : 8);
-
-	return bounded(n < least ? least : n, SHMI_TC_ASK_MAX, class);
-}
-
 /* Looks again at spans that had no free slot, the oldest first: other threads and processes put blocks back without a
  * word to us. Goes on as long as a look brings a slot or more on average, and for some looks to each span that would be
  * asked for otherwise: so all spans have had their turn before the class has grown by a quarter. */
 static uint32_t sweep(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
 {
 	struct shmi_queue *full = &tc->full[sclass.c];
-	uint32_t found = 0, looks = 0, most = full->count, least = SWEEP_LEAST + 4 * ask_size(tc, sclass);
+	uint32_t found = 0, looks = 0, most = full->count, least = SWEEP_LEAST + 4 * shmi_tcache_expected(tc, sclass);
 
 	for (; looks < most && found < want && looks < found + least; looks++) {
 		uint32_t page = full->head;
 
 		look_ahead(tc, page);
-		uint32_t n = shmi_slots_count(shmi_bitmap_at(&tc->env->img, (shmi_page){page}), class_of(tc, sclass));
+		uint32_t n = shmi_slots_count(
+		        shmi_bitmap_at(&tc->env->img, (shmi_page){page}), shmi_tcache_class(tc, sclass));
 
 		shmi_queue_remove(tc->env->held, full, page);
 		if (n)
@@ -229,143 +212,42 @@ static bool take_back(struct shmi_tcache *tc, shmi_sclass sclass)
 		if (span.sclass != sclass.c)
 			continue;
 		ask->returns[i] = ask->returns[--ask->n_returns];
-		tc->return_bytes -= class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT;
+		tc->return_bytes -= shmi_tcache_class(tc, sclass)->pages << SHMI_PAGE_SHIFT;
 		shmi_tcache_grant(tc, span.page, span.generation, sclass, true);
+		tc->env->held[span.page].whole = SHMI_WHOLE_AGAIN;
 		return true;
 	}
 	return false;
 }
 
-/* How many wholly free spans are not given back. */
-uint32_t shmi_tcache_keep_size(const struct shmi_tcache *tc, shmi_sclass sclass)
+/* Slots of the class that the thread or its process has: freed by others, in spans that were to be given back, in the pool. */
+static void look_around(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
 {
-	uint32_t ask = ask_size(tc, sclass), keep = tc->keep[sclass.c];
+	bool posted = tc->posted; /* after a look at what others have freed */
 
-	return ask > keep ? ask : keep;
-}
-
-void shmi_tcache_keep_less(struct shmi_tcache *tc, uint32_t sclass, uint32_t by)
-{
-	tc->keep[sclass] = (uint16_t)(tc->keep[sclass] - by);
-	tc->keep_bytes -= (uint64_t)by * class_of(tc, (shmi_sclass){(uint16_t)sclass})->pages << SHMI_PAGE_SHIFT;
-}
-
-/* Spans of this class were given back, and now there are none: too early, if there is room to keep more. */
-static void learn_to_keep(struct shmi_tcache *tc, shmi_sclass sclass)
-{
-	uint64_t most = tc->held_bytes / SHMI_TC_KEEP_SHARE, bytes = class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT;
-	uint32_t more = tc->given[sclass.c];
-
-	most = most < SHMI_TC_KEEP_LEAST ? SHMI_TC_KEEP_LEAST : most;
-	most = most > tc->keep_bytes ? (most - tc->keep_bytes) / bytes : 0;
-	more = more < most ? more : (uint32_t)most;
-	more = tc->keep[sclass.c] + more < UINT16_MAX ? more : 0;
-	tc->keep[sclass.c] = (uint16_t)(tc->keep[sclass.c] + more);
-	tc->keep_bytes += more * bytes;
-	tc->given[sclass.c] = 0;
-}
-
-static void want_spans(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t spans)
-{
-	struct shmi_tc_class *c = &tc->cls[sclass.c];
-
-	learn_to_keep(tc, sclass);
-	tc->ask.wants[tc->ask.n_wants].sclass = sclass.c;
-	tc->ask.wants[tc->ask.n_wants++].spans = spans;
-	if (c->asks < 7)
-		c->asks++;
-}
-
-/* How many spans' worth of blocks are at hand without a look at what others have freed. */
-static uint32_t at_hand(const struct shmi_tcache *tc, shmi_sclass sclass)
-{
-	return tc->ready[sclass.c].count + shmi_load(&tc->mag[sclass.c]->top) / class_of(tc, sclass)->slots;
-}
-
-/* What another class should be given while a message goes out anyway: it ran dry, or it grows and has half of what it would ask for
- * when dry, or less. */
-static uint32_t wants_too(const struct shmi_tcache *tc, shmi_sclass sclass, bool dry)
-{
-	uint32_t ask = ask_size(tc, sclass), have = at_hand(tc, sclass);
-
-	if (dry && !tc->ready[sclass.c].head && shmi_load(&tc->mag[sclass.c]->top) <= tc->limit[sclass.c] / 4)
-		return ask;
-	return tc->cls[sclass.c].grows && have * 2 <= ask ? ask - have : 0;
-}
-
-/* One message serves all classes that ran out since the last one, and those that soon will. */
-static void want_others(struct shmi_tcache *tc, shmi_sclass but)
-{
-	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES && tc->ask.n_wants < SHMI_TC_WANTS; i++) {
-		bool dry = tc->cls[i].dry;
-		uint32_t spans = tc->mag[i] && i != but.c ? wants_too(tc, (shmi_sclass){(uint16_t)i}, dry) : 0;
-
-		tc->cls[i].dry = 0;
-		if (spans)
-			want_spans(tc, (shmi_sclass){(uint16_t)i}, spans);
-	}
-}
-
-/* Sends what waits. Returns 0 or an errno. */
-int shmi_tcache_send(struct shmi_tcache *tc)
-{
-	tc->granted = 0;
-	int error = tc->env->ops->refill(tc->env->ctx, tc, &tc->ask);
-
-	tc->ask.n_wants = 0;
-	if (!tc->ask.n_returns)
-		tc->return_bytes = 0;
-	return error;
-}
-
-/* Before the thread holds more than ever, classes that it does not use now give back a part of what they cache. Below that they may keep
- * it: a program that uses its classes in turn would ask for what it has just given back. */
-static void age_by_growth(struct shmi_tcache *tc, uint64_t bytes)
-{
-	uint64_t will = tc->held_bytes + bytes;
-
-	if (will > tc->peak_bytes && will > AGE_FROM)
-		shmi_tcache_age(tc, (uint32_t)(SHMI_SPAN_CLASSES * AGE_ROUNDS * (will - tc->peak_bytes) / will) + 1);
-	if (tc->held_bytes + bytes > tc->peak_bytes)
-		tc->peak_bytes = tc->held_bytes + bytes;
-}
-
-/* Asks the daemon for enough spans for `want` blocks. When there is no memory, what the thread could do without goes back
- * and the daemon is asked once more. */
-static int ask_daemon(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want)
-{
-	uint32_t spans = ask_size(tc, sclass), slots = class_of(tc, sclass)->slots;
-	uint32_t need = (want + slots - 1) / slots;
-
-	age_by_growth(tc, (uint64_t)spans * class_of(tc, sclass)->pages << SHMI_PAGE_SHIFT);
-	shmi_tcache_reap(tc, REAP_LEAST + 4 * spans);
-	if (tc->ready[sclass.c].head) /* the class's own turn has come */
-		return 0;
-	want_spans(tc, sclass, spans < need ? need : spans);
-	want_others(tc, sclass);
-	int error = shmi_tcache_send(tc);
-
-	if (error != ENOMEM || tc->granted)
-		return tc->granted ? 0 : error;
-	shmi_tcache_trim(tc);
-	want_spans(tc, sclass, 1);
-	return shmi_tcache_send(tc);
+	if (posted)
+		tc->env->ops->pool(tc->env->ctx, tc, sclass);
+	if (posted && tc->ready[sclass.c].head)
+		return;
+	if (!sweep(tc, sclass, want) && !take_back(tc, sclass))
+		tc->env->ops->pool(tc->env->ctx, tc, sclass);
 }
 
 void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generation, shmi_sclass sclass, bool whole)
 {
 	struct shmi_held *node = &tc->env->held[page];
-	uint32_t pages = class_of(tc, sclass)->pages;
+	uint32_t pages = shmi_tcache_class(tc, sclass)->pages;
 
 	node->generation = generation;
 	node->sclass = sclass.c;
-	node->whole = whole;
+	node->whole = whole ? SHMI_WHOLE_NEW : SHMI_WHOLE_NOT;
+	if (!whole)
+		count_begun(tc, sclass, pages);
 	shmi_store(&node->thread, tc->thread + 1); /* other threads read this one field */
 	shmi_store(shmi_holder_at(&tc->env->img, (shmi_page){page}), tc->thread);
 	tc->whole[sclass.c] += whole;
 	tc->held_bytes += pages << SHMI_PAGE_SHIFT;
 	shmi_queue_append(tc->env->held, &tc->ready[sclass.c], page, SHMI_HELD_READY);
-	tc->granted++;
 	for (uint32_t p = page; shmi_sclass_scoped(sclass) && p < page + pages; p++)
 		shmi_fetch_or(&tc->env->own_scoped[p / 64], 1ull << p % 64);
 	/* Blocks of the new spans lie where nothing was published before, perhaps. */
@@ -373,32 +255,79 @@ void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generatio
 		tc->bytes = shmi_page_off((shmi_page){shmi_image_published(&tc->env->img)}).b;
 }
 
-void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error)
+/* Blocks that a class may take from larger ones: not much larger, and none that realloc to the same size would move. */
+static uint32_t most_borrowed(const struct shmi_class *class)
+{
+	uint32_t smallest = class[-1].size + 1, stays = smallest * 2 > 32 ? smallest * 2 : 32;
+	uint32_t most = class->size + (class->size / 4 > 32 ? class->size / 4 : 32);
+
+	return most < stays ? most : stays;
+}
+
+/* A class that does not grow and has run dry takes some blocks from slightly larger ones before the daemon is asked: what it needs
+ * for a short while costs no message then, and no span. */
+static void *borrow(struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	uint32_t most = most_borrowed(shmi_tcache_class(tc, sclass));
+	void *block = NULL;
+
+	if (shmi_tcache_expected(tc, sclass) || tc->cls[sclass.c].borrowed >= BORROW_MOST)
+		return NULL;
+	for (uint32_t i = sclass.c + SHMI_ATTRS; i < SHMI_CLASS_LARGE * SHMI_ATTRS && !block; i += SHMI_ATTRS) {
+		shmi_sclass larger = {(uint16_t)i};
+
+		if (shmi_tcache_class(tc, larger)->size > most)
+			return NULL;
+		if (tc->mag[i] && !shmi_load(&tc->mag[i]->top))
+			fill_ready(tc, larger, 1);
+		(void)shmi_tcache_pop(tc, larger, &block);
+	}
+	if (block)
+		tc->cls[sclass.c].borrowed++;
+	return block;
+}
+
+/* Fills an empty magazine, or takes a block from a larger class. */
+static int fill(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want, bool exact, void **block)
 {
 	struct shmi_tc_class *c = &tc->cls[sclass.c];
-	uint32_t want;
+
+	if (!fill_ready(tc, sclass, want)) {
+		c->dry = 1;
+		look_around(tc, sclass, want);
+		if (!tc->ready[sclass.c].head && !exact && (*block = borrow(tc, sclass)) != NULL)
+			return 0;
+		int error = tc->ready[sclass.c].head ? 0 : shmi_tcache_ask(tc, sclass, want);
+
+		if (error)
+			return error;
+		fill_ready(tc, sclass, want);
+	}
+	c->borrowed = 0;
+	return shmi_tcache_pop(tc, sclass, block) ? 0 : EAGAIN; /* somebody wrote wildly into our bitmaps */
+}
+
+void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, bool exact, int *error)
+{
+	void *block = NULL;
 
 	if ((*error = shmi_tcache_set_up(tc, sclass)) != 0)
 		return NULL;
 	shmi_tcache_catch_up(tc);
-	if (shmi_load(&tc->mag[sclass.c]->top) == 0) {
-		c->active = 1;
-		if (++tc->refills % AGE_REFILLS == 0)
-			shmi_tcache_age(tc, 1);
-		shmi_tcache_grow(tc, sclass);
-		want = tc->limit[sclass.c] / 2 ? tc->limit[sclass.c] / 2 : 1;
-		if (!fill_ready(tc, sclass, want)) {
-			c->dry = 1;
-			if (!sweep(tc, sclass, want) && !take_back(tc, sclass))
-				tc->env->ops->pool(tc->env->ctx, tc, sclass);
-			if (!tc->ready[sclass.c].head && (*error = ask_daemon(tc, sclass, want)) != 0)
-				return NULL;
-			fill_ready(tc, sclass, want);
-		}
-	}
-	void *block = NULL;
+	if (shmi_tcache_pop(tc, sclass, &block))
+		return block;
+	if (++tc->refills % AGE_REFILLS == 0)
+		shmi_tcache_age(tc, 1);
+	tc->put_off -= tc->put_off != 0;
+	tc->cls[sclass.c].active = 1;
+	shmi_tcache_grow(tc, sclass);
+	uint32_t want = tc->limit[sclass.c] / 2 ? tc->limit[sclass.c] / 2 : 1;
 
-	if (!shmi_tcache_pop(tc, sclass, &block))
-		*error = EAGAIN; /* somebody wrote wildly into our bitmaps */
+	*error = fill(tc, sclass, want, exact, &block);
+	/* The block is out of the magazine: from here on that may be emptied again. */
+	if (!*error && shmi_tcache_runs_low(tc, sclass, want))
+		look_around(tc, sclass, want);
+	if (!*error && shmi_tcache_runs_low(tc, sclass, want))
+		shmi_tcache_ask_ahead(tc, sclass);
 	return block;
 }

@@ -4,18 +4,14 @@
  * and the spans that the thread holds, from whose bitmaps an empty magazine is filled. malloc pops, free pushes; a full
  * magazine puts its older half back into the bitmaps, wherever the blocks came from.
  *
- * Refill, in this order: spans known to have free slots; spans that had their last slot taken, oldest first, as long as
- * the looking pays; the process's pool; the daemon. The last two are functions that the cache is given: it knows no socket
- * and no lock.
+ * Refill, in this order: spans known to have free slots; what was asked for ahead; spans that had their last slot taken, oldest first,
+ * as long as the looking pays; the process's pool; a few blocks of a larger class, if this one does not grow; the daemon. Pool and
+ * daemon are functions that the cache is given: it knows no socket and no lock.
  *
- * Demand: a magazine's limit starts small and doubles when it runs empty or over (TCMalloc's slow start); what the limits of a
- * thread together are above that start stays within a budget: beyond it a class that grows takes from one that was not used
- * lately. Spans are asked for in proportion to what the thread holds of the class, and for all classes that grow and will soon
- * run dry along with the one that has, so the number of messages grows with the logarithm of the working set and what is held in
- * vain stays a fraction of it. As many wholly free spans are kept, further ones given back; a class that asks for what it gave
- * back learns to keep more. A clock goes round the classes, a step every few refills, and as often as AGE_ROUNDS says while the
- * thread comes to hold more than it ever did, from AGE_FROM on: it unlearns some of that, and takes half of what it caches from a
- * class that was not refilled for a round.
+ * A magazine's limit starts small and doubles when it runs empty or over (TCMalloc's slow start); what the limits of a thread together
+ * are above that start stays within a budget: beyond it a class that grows takes from one that was not used lately. A clock goes
+ * round the classes, a step every few refills, and faster while the thread comes to hold more than it ever did: a class that was not
+ * refilled for a round gives back half of what it caches. How much is asked for and kept, and when: client/tcask.c.
  *
  * The struct lies in pages that a fork wipes: in a child every magazine pointer is NULL and `bytes` 0, so both fast paths
  * take their slow path, which sees that `env` is gone.
@@ -34,13 +30,17 @@
 #define SHMI_TC_WANTS 64u /* classes served by one message */
 #define SHMI_TC_RETURNS 256u /* spans given back at a time */
 #define SHMI_TC_REPORTS 64u
+#define SHMI_TC_REAP_LEAST 16u /* held spans that are looked at before any are asked for */
+
+#define SHMI_TC_RATE_ONE 256u /* one span */
 
 struct shmi_tc_class {
 	uint8_t used; /* 1: ran empty or over since the budget's clock came by */
 	uint8_t dry; /* 1: ran out of slots since the last message */
-	uint8_t asks; /* messages that asked for this class since it last gave a span back, up to 7 */
-	uint8_t grows; /* 1: began a wholly free span since the clock of idle classes came by */
 	uint8_t active; /* 1: refilled since the clock of idle classes came by */
+	uint8_t borrowed; /* blocks taken from larger classes since it last had slots of its own */
+	uint32_t begun; /* spans that were granted to it and that it has begun since the last message */
+	uint32_t rate; /* the same, as it is expected of the next while, in parts of SHMI_TC_RATE_ONE */
 };
 
 struct shmi_tc_span {
@@ -63,9 +63,11 @@ struct shmi_tcache;
 /* The layers below. Each returns 0 or an errno. */
 struct shmi_tc_ops {
 	/* Gives what `ask` wants by calling shmi_tcache_grant for each span, and takes what it gives back and reports: those counts
-	 * are 0 afterwards, unless the daemon is away and could not be told. */
-	int (*refill)(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask);
-	/* Spans of `sclass` that the process holds and no thread: calls shmi_tcache_grant for some that have free slots. */
+	 * are 0 afterwards, unless the daemon is away and could not be told. Without `wait` nothing is waited for: the spans come with a
+	 * later call of this or of `pool`, and tc->posted is 1 until then; EAGAIN if it cannot be sent just now. */
+	int (*refill)(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask, bool wait);
+	/* Spans that were asked for without waiting and have come, of any class; else such of `sclass` as the process holds and no thread:
+	 * calls shmi_tcache_grant for some that have free slots. */
 	void (*pool)(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass);
 	/* Backs the magazines of one more attribute combination; not at any price if tc->to_free. */
 	int (*part)(void *ctx, struct shmi_tcache *tc, uint32_t attrs);
@@ -100,13 +102,15 @@ struct shmi_tcache {
 	uint32_t limit_bytes; /* what all limits are above the least, in bytes of blocks */
 	uint32_t clock; /* where the budget's clock stands */
 	uint32_t trim_epoch;
-	uint32_t granted; /* spans that the last refill brought */
 	uint32_t refills, age_clock; /* of magazines; where the clock of idle classes stands */
+	uint32_t put_off; /* refills before a request is tried again without waiting for it */
+	bool posted; /* a request was sent whose answer has not been looked at yet */
 	uint32_t reap_clock; /* which class was last looked at for spans that others have emptied */
 	uint32_t return_bytes; /* of ask.returns */
 	uint64_t held_bytes; /* of all spans that the thread holds */
 	uint64_t peak_bytes; /* the most that it ever held */
 	uint64_t keep_bytes; /* of `keep` of all classes */
+	uint64_t begun_bytes; /* of `begun` of all classes */
 	uint32_t whole[SHMI_SPAN_CLASSES]; /* spans on `ready` that are counted as wholly free */
 	uint16_t keep[SHMI_SPAN_CLASSES]; /* wholly free spans that proved worth keeping */
 	uint16_t given[SHMI_SPAN_CLASSES]; /* spans given back since the class last asked for one */
@@ -169,8 +173,9 @@ static inline bool shmi_tcache_push(struct shmi_tcache *tc, const void *block)
 	return true;
 }
 
-/* The slow path of malloc: fills the magazine and pops. NULL and *error (an errno) on failure. */
-void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, int *error);
+/* The slow path of malloc: fills the magazine and pops. The block may be of a larger class, unless it must be `exact`, whose blocks are
+ * aligned further than others. NULL and *error (an errno) on failure. */
+void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, bool exact, int *error);
 
 /* How a block that is not simply pushed ended. The last four are misuse: nothing was changed. */
 enum shmi_tc_free {
@@ -191,18 +196,60 @@ enum shmi_tc_free shmi_tcache_free_bare(struct shmi_tc_env *env, uint64_t off);
 /* For ops: one more span is held by this thread. `whole`: all its slots are free. */
 void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generation, shmi_sclass sclass, bool whole);
 
-/* Between tcache.c (refill) and tcput.c (put). */
+/* ---- between tcache.c (magazines, refill), tcask.c (asking), tcput.c (putting blocks) and tcspan.c (giving back spans) ---- */
+
+static inline const struct shmi_class *shmi_tcache_class(const struct shmi_tcache *tc, shmi_sclass sclass)
+{
+	return &tc->env->img.classes[shmi_sclass_size_class(sclass)];
+}
+
+/* Gives a class its magazine: backed. Returns 0 or an errno. */
 int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass);
+
+/* The magazine ran empty or over: it may hold twice as much, within its capacity, a share of the budget and the budget. */
 void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass);
+
+/* A trim was asked for since the last slow path. */
 void shmi_tcache_catch_up(struct shmi_tcache *tc);
+
+/* Spans that the class is expected to begin in a while, as at the last message. */
+uint32_t shmi_tcache_expected(const struct shmi_tcache *tc, shmi_sclass sclass);
+
+/* How many wholly free spans are not given back. */
 uint32_t shmi_tcache_keep_size(const struct shmi_tcache *tc, shmi_sclass sclass);
-void shmi_tcache_keep_less(struct shmi_tcache *tc, uint32_t sclass, uint32_t by);
+void shmi_tcache_keep_less(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t by);
+
+/* Asks the daemon for enough spans for `want` blocks, and waits. When there is no memory, what the thread could do without goes back
+ * and the daemon is asked once more. Returns 0 or an errno. */
+int shmi_tcache_ask(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want);
+
+/* Whether a class that grows has so little left that an answer had better be on its way: a quarter of what is expected, or what the
+ * next refill of the magazine takes, of `want` blocks; and whether one may be asked for. Then it is, and the thread goes on. */
+bool shmi_tcache_runs_low(const struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want);
+void shmi_tcache_ask_ahead(struct shmi_tcache *tc, shmi_sclass sclass);
+
+/* Sends what waits, and gets the answer if `wait`. Returns 0 or an errno. */
+int shmi_tcache_send(struct shmi_tcache *tc, bool wait);
+
+/* The oldest `entries` blocks of a magazine go back into their bitmaps. */
 void shmi_tcache_put_oldest(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t entries);
+
+/* All slots of a span that the thread holds are free. The second: it is on `ready` and has just become so; it is kept, unless there are
+ * enough of them. */
+bool shmi_tcache_is_whole(const struct shmi_tcache *tc, uint32_t page);
+void shmi_tcache_found_whole(struct shmi_tcache *tc, uint32_t page);
+
+/* A held span goes back to the daemon, with the next message or when too many of them wait. If the daemon cannot be told it stays. */
 void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page);
-int shmi_tcache_send(struct shmi_tcache *tc);
+
 /* So many more classes are looked at: one that was not refilled since the last look gives back half of what it caches. */
 void shmi_tcache_age(struct shmi_tcache *tc, uint32_t classes);
+
+/* Others put blocks back into our spans without a word to us. Before the heap grows, some spans of all classes are looked at, in turn,
+ * for such as have become wholly free: so what others free is found at least as fast as we ask for more. */
 void shmi_tcache_reap(struct shmi_tcache *tc, uint32_t looks);
+
+/* ---- the end ---- */
 
 /* Empties all magazines and gives back the spans that are wholly free. */
 void shmi_tcache_trim(struct shmi_tcache *tc);

@@ -1,14 +1,10 @@
-/* The put side of the thread cache: blocks go back into the bitmaps they came from, spans to where they came from. */
+/* The put side of the thread cache: blocks go back into the bitmaps they came from. */
 #include "client/tcache.h"
-
-#define REAP_LOOKS 32u /* spans of one queue that are looked at before it is another's turn */
 
 static const struct shmi_class *class_of(const struct shmi_tcache *tc, uint32_t sclass)
 {
-	return &tc->env->img.classes[sclass / SHMI_ATTRS];
+	return shmi_tcache_class(tc, (shmi_sclass){(uint16_t)sclass});
 }
-
-/* ---- blocks ---- */
 
 /* The slot at `off`, as a group of one bit. Its page is in the heap and has class `sclass`, which is small. */
 static inline enum shmi_tc_free locate_in(const struct shmi_tc_env *env, const struct shmi_class *class, uint64_t off,
@@ -129,16 +125,6 @@ static uint32_t group_oldest(struct shmi_tcache *tc, uint32_t sclass, const stru
 	return count;
 }
 
-static bool wholly_free(const struct shmi_tcache *tc, uint32_t page, const struct shmi_class *class)
-{
-	shmi_a64 *bitmap = shmi_bitmap_at(&tc->env->img, (shmi_page){page});
-
-	for (uint32_t w = 0; w < class->words; w++)
-		if (shmi_slots_peek(bitmap, class, w) != shmi_slots_mask(class, w))
-			return false;
-	return true;
-}
-
 static bool word_full(const struct shmi_tcache *tc, const struct shmi_group *g, const struct shmi_class *class)
 {
 	shmi_a64 *bitmap = shmi_bitmap_at(&tc->env->img, (shmi_page){g->span});
@@ -157,17 +143,6 @@ static void note_report(struct shmi_tcache *tc, uint32_t page)
 		ask->reports[ask->n_reports++] = page;
 }
 
-/* A span on `ready` has become wholly free: it is kept, unless there are enough of them. */
-static void found_whole(struct shmi_tcache *tc, uint32_t page)
-{
-	struct shmi_held *node = &tc->env->held[page];
-
-	node->whole = 1;
-	tc->whole[node->sclass]++;
-	if (tc->whole[node->sclass] > shmi_tcache_keep_size(tc, (shmi_sclass){(uint16_t)node->sclass}))
-		shmi_tcache_give_back(tc, page);
-}
-
 /* Slots of a span that this thread holds were put back. */
 static void after_own_put(
         struct shmi_tcache *tc, const struct shmi_class *class, const struct shmi_group *g, struct shmi_held *node)
@@ -177,9 +152,9 @@ static void after_own_put(
 		shmi_queue_append(tc->env->held, &tc->ready[g->sclass], g->span, SHMI_HELD_READY);
 	}
 	if (node->queue != SHMI_HELD_READY || node->whole || !word_full(tc, g, class) ||
-	        !wholly_free(tc, g->span, class))
+	        !shmi_tcache_is_whole(tc, g->span))
 		return;
-	found_whole(tc, g->span);
+	shmi_tcache_found_whole(tc, g->span);
 }
 
 /* What is most often so after a put: the span is this thread's, known to have free slots, and has others that are not. */
@@ -340,158 +315,4 @@ enum shmi_tc_free shmi_tcache_free_bare(struct shmi_tc_env *env, uint64_t off)
 	enum shmi_tc_free what = locate(env, off, sclass.c, &g);
 
 	return what == SHMI_FREED && put_straight(env, &g) ? SHMI_FREE_TWICE : what;
-}
-
-/* ---- spans ---- */
-
-static void forget(struct shmi_tcache *tc, uint32_t page)
-{
-	struct shmi_held *node = &tc->env->held[page];
-	struct shmi_queue *queues = node->queue == SHMI_HELD_READY ? tc->ready : tc->full;
-
-	shmi_queue_remove(tc->env->held, &queues[node->sclass], page);
-	tc->whole[node->sclass] -= node->whole;
-	tc->held_bytes -= class_of(tc, node->sclass)->pages << SHMI_PAGE_SHIFT;
-	node->whole = 0;
-	shmi_store(&node->thread, 0);
-	shmi_store(shmi_holder_at(&tc->env->img, (shmi_page){page}), SHMI_NO_THREAD);
-}
-
-/* A held span goes back to the daemon, with the next message or when too many of them wait. If the daemon cannot be told
- * it stays. */
-void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page)
-{
-	struct shmi_held *node = &tc->env->held[page];
-	uint32_t sclass = node->sclass, pages = class_of(tc, sclass)->pages;
-
-	if (tc->ask.n_returns == SHMI_TC_RETURNS || tc->return_bytes >= SHMI_TC_RETURN_BYTES) {
-		(void)shmi_tcache_send(tc);
-		if (tc->ask.n_returns == SHMI_TC_RETURNS)
-			return;
-	}
-	forget(tc, page);
-	tc->cls[sclass].asks = 0;
-	tc->given[sclass] = (uint16_t)(tc->given[sclass] + (tc->given[sclass] < UINT16_MAX));
-	tc->return_bytes += pages << SHMI_PAGE_SHIFT;
-	for (uint32_t p = page; sclass & SHMI_SCOPED && p < page + pages; p++)
-		shmi_fetch_and(&tc->env->own_scoped[p / 64], ~(1ull << p % 64));
-	tc->ask.returns[tc->ask.n_returns++] = (struct shmi_tc_span){page, node->generation, sclass};
-}
-
-static void give_back_whole(struct shmi_tcache *tc, struct shmi_queue *queue, const struct shmi_class *class)
-{
-	uint32_t next;
-
-	for (uint32_t page = queue->head; page; page = next) {
-		next = tc->env->held[page].next;
-		if (wholly_free(tc, page, class))
-			shmi_tcache_give_back(tc, page);
-	}
-}
-
-/* One held span, from the head of a queue to its end, or to where it belongs by now. */
-static void look_at_head(struct shmi_tcache *tc, struct shmi_queue *queue, uint32_t c)
-{
-	uint32_t page = queue->head;
-	struct shmi_held *node = &tc->env->held[page];
-	const struct shmi_class *class = class_of(tc, c);
-	uint32_t n = shmi_slots_count(shmi_bitmap_at(&tc->env->img, (shmi_page){page}), class);
-	enum shmi_held_queue which = n ? SHMI_HELD_READY : (enum shmi_held_queue)node->queue;
-
-	shmi_queue_remove(tc->env->held, queue, page);
-	shmi_queue_append(tc->env->held, which == SHMI_HELD_READY ? &tc->ready[c] : queue, page, which);
-	if (n == class->slots && !node->whole)
-		found_whole(tc, page);
-}
-
-/* Others put blocks back into our spans without a word to us. Before the heap grows, some spans of all classes are looked at,
- * in turn, for such as have become wholly free: so what others free is found at least as fast as we ask for more. */
-void shmi_tcache_reap(struct shmi_tcache *tc, uint32_t looks)
-{
-	for (uint32_t classes = 0; looks && classes < SHMI_SPAN_CLASSES; classes++) {
-		uint32_t c = tc->reap_clock = (tc->reap_clock + 1) % SHMI_SPAN_CLASSES;
-		struct shmi_queue *queues[] = {&tc->full[c], &tc->ready[c]};
-
-		for (uint32_t q = 0; q < 2; q++) {
-			uint32_t n = queues[q]->count < REAP_LOOKS ? queues[q]->count : REAP_LOOKS;
-
-			for (; n && looks; n--, looks--)
-				look_at_head(tc, queues[q], c);
-		}
-	}
-}
-
-/* A class that was not used for a round of the clock: half of what it caches goes back, and it keeps half as much. */
-static void age_class(struct shmi_tcache *tc, uint32_t c)
-{
-	uint32_t top = tc->mag[c] ? shmi_load(&tc->mag[c]->top) : 0, whole, next;
-
-	shmi_tcache_keep_less(tc, c, (tc->keep[c] + 1u) / 2);
-	shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)c}, (top + 1) / 2);
-	whole = tc->whole[c] / 2;
-	for (uint32_t page = tc->ready[c].head; page && tc->whole[c] > whole; page = next) {
-		next = tc->env->held[page].next;
-		if (tc->ask.n_returns < SHMI_TC_RETURNS && tc->env->held[page].whole)
-			shmi_tcache_give_back(tc, page);
-	}
-}
-
-static void age_next(struct shmi_tcache *tc)
-{
-	uint32_t c = tc->age_clock;
-
-	tc->age_clock = (c + 1) % SHMI_SPAN_CLASSES;
-	if (!tc->cls[c].active && tc->mag[c])
-		age_class(tc, c);
-	else
-		shmi_tcache_keep_less(tc, c, tc->keep[c] / 8u);
-	tc->cls[c].active = tc->cls[c].grows = 0;
-}
-
-void shmi_tcache_age(struct shmi_tcache *tc, uint32_t classes)
-{
-	for (uint32_t i = 0; i < classes && i < SHMI_SPAN_CLASSES; i++)
-		age_next(tc);
-}
-
-static void empty_magazines(struct shmi_tcache *tc)
-{
-	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++)
-		if (tc->mag[i])
-			shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)i}, shmi_load(&tc->mag[i]->top));
-}
-
-void shmi_tcache_trim(struct shmi_tcache *tc)
-{
-	tc->trim_epoch = shmi_load(&tc->env->trim_epoch);
-	empty_magazines(tc);
-	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++) {
-		give_back_whole(tc, &tc->ready[i], class_of(tc, i));
-		give_back_whole(tc, &tc->full[i], class_of(tc, i));
-	}
-	if (tc->ask.n_returns || tc->ask.n_reports)
-		(void)shmi_tcache_send(tc); /* if the daemon is away they wait for the next message */
-}
-
-/* A trim was asked for since the last slow path. */
-void shmi_tcache_catch_up(struct shmi_tcache *tc)
-{
-	if (tc->trim_epoch != shmi_load(&tc->env->trim_epoch))
-		shmi_tcache_trim(tc);
-}
-
-void shmi_tcache_retire(struct shmi_tcache *tc, void (*keep)(void *ctx, uint32_t page, shmi_sclass sclass), void *ctx)
-{
-	shmi_tcache_trim(tc);
-	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++) {
-		struct shmi_queue *queues[] = {&tc->ready[i], &tc->full[i]};
-
-		for (uint32_t q = 0; q < 2; q++)
-			while (queues[q]->head) {
-				uint32_t page = queues[q]->head;
-
-				forget(tc, page);
-				keep(ctx, page, (shmi_sclass){(uint16_t)i});
-			}
-	}
 }

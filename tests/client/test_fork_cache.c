@@ -305,6 +305,7 @@ Test(fork_cache, a_program_that_is_started_changes_nothing, .init = start, .fini
 struct family {
 	int to_child[2], from_child[2];
 	bool leaves; /* the child detaches */
+	uint64_t *shared; /* bytes of the parent's shared blocks */
 };
 
 static void say(int fd)
@@ -342,6 +343,8 @@ static int parent_of_one(void *family)
 
 	heap = shma_default();
 	fill_blocks();
+	for (size_t i = 0; i < N; i += 2)
+		*f->shared += shma_usable_size(block[i]);
 	if (fork() == 0)
 		_exit(stay_behind(f));
 	(void)pause();
@@ -352,23 +355,13 @@ static void family_start(struct family *f, pid_t *parent)
 {
 	cr_assert_eq(pipe(f->to_child), 0);
 	cr_assert_eq(pipe(f->from_child), 0);
+	f->shared = mmap(NULL, sizeof(*f->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(f->shared, MAP_FAILED);
 	*parent = child_start(parent_of_one, f);
 	(void)close(f->from_child[1]);
 	hear(f->from_child[0]);
 	cr_assert_eq(kill(*parent, SIGKILL), 0);
 	cr_expect_eq(child_join(*parent), 128 + SIGKILL);
-}
-
-static uint64_t shared_bytes(void)
-{
-	struct shmi_class table[SHMI_CLASSES];
-	uint64_t bytes = 0;
-
-	shmi_class_table(table);
-	for (size_t i = 0; i < N; i += 2)
-		bytes += size_of(i) <= SHMI_SMALL_MAX ? table[shmi_class_of(size_of(i))].size
-		                                      : shmi_npages_bytes(shmi_npages_of(size_of(i)));
-	return bytes;
 }
 
 /* The test itself watches through an attachment made after the others': it holds nothing. */
@@ -381,12 +374,12 @@ Test(fork_cache, scoped_blocks_live_until_the_child_ends)
 	family_start(&f, &parent);
 	heap = shma_attach(NULL);
 	cr_expect(api_settles(test_ctl_stat(&d, "clients") >= 2));
-	cr_expect_gt(api_live(heap), shared_bytes());
+	cr_expect_gt(api_live(heap), *f.shared);
 	say(f.to_child[1]);
 	hear(f.from_child[0]); /* it has found them all as they were */
-	cr_expect_gt(api_live(heap), shared_bytes());
+	cr_expect_gt(api_live(heap), *f.shared);
 	say(f.to_child[1]);
-	cr_expect(api_settles(api_live(heap) == shared_bytes()), "%llu live", (unsigned long long)api_live(heap));
+	cr_expect(api_settles(api_live(heap) == *f.shared), "%llu live", (unsigned long long)api_live(heap));
 	cr_expect(api_settles(api_stats(heap).owned == 0), "%llu owned", (unsigned long long)api_stats(heap).owned);
 	cr_expect(api_settles(test_ctl_stat(&d, "clients") == 1));
 	end();
@@ -401,7 +394,7 @@ Test(fork_cache, a_child_that_detached_keeps_nothing_alive)
 	api_start(&d, NULL);
 	family_start(&f, &parent);
 	heap = shma_attach(NULL);
-	cr_expect(api_settles(api_live(heap) == shared_bytes()), "%llu live", (unsigned long long)api_live(heap));
+	cr_expect(api_settles(api_live(heap) == *f.shared), "%llu live", (unsigned long long)api_live(heap));
 	cr_expect(api_settles(api_stats(heap).owned == 0), "%llu owned", (unsigned long long)api_stats(heap).owned);
 	say(f.to_child[1]);
 	say(f.to_child[1]);

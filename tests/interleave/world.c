@@ -67,11 +67,11 @@ static void call(struct mail *m, enum mail_kind kind)
 	m->kind = MAIL_NONE;
 }
 
-static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask)
+static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask, bool wait)
 {
 	struct mail *m = &world.mail[me()];
 
-	(void)ctx;
+	(void)ctx, (void)wait;
 	memset(m, 0, sizeof(*m));
 	if (ask->n_wants > 1 || ask->n_returns > MAILS || ask->n_reports > MAILS)
 		explore_fail("a message of a kind that is not expected");
@@ -139,7 +139,7 @@ uint64_t world_malloc(void)
 	void *block;
 
 	if (!shmi_tcache_pop(tc, parts.sclass, &block))
-		block = shmi_tcache_refill(tc, parts.sclass, &error);
+		block = shmi_tcache_refill(tc, parts.sclass, false, &error);
 	if (!block) {
 		if (error != ENOMEM)
 			explore_fail("malloc fails with error %d", error);
@@ -197,7 +197,7 @@ void world_send(void)
 	struct shmi_tcache *tc = &parts.caches[me()];
 
 	if (tc->ask.n_returns || tc->ask.n_reports)
-		(void)shmi_tcache_send(tc);
+		(void)shmi_tcache_send(tc, true);
 }
 
 static void keep_span(void *ctx, uint32_t page, shmi_sclass kept)
