@@ -66,7 +66,7 @@ int clients_add_record(struct core *core, struct client *client, uint32_t parts,
 		heap_drop_record(heap, t);
 		return SHMI_E_NOMEM;
 	}
-	shmi_threadrec_init(&heap->img, t, client->id, parts);
+	shmi_threadrec_at(&heap->img, t)->client = client->id; /* all else is zero, which is empty */
 	journal_thread(core, client, t);
 	struct shmi_thread_slot *slot = shmi_thread_slot_at(&heap->img, t);
 
@@ -92,8 +92,6 @@ int clients_grow_record(struct core *core, struct client *client, uint32_t threa
 		return CLIENTS_E_LIMIT;
 	if (heap_back_record(core->heap, thread, false, more))
 		return SHMI_E_NOMEM;
-	/* A part is zero when it is backed, but this one may have been: an earlier daemon was killed here. */
-	shmi_threadrec_init_parts(&core->heap->img, thread, more);
 	slot->parts = (uint8_t)(slot->parts | more);
 	client->record_pages += after - before;
 	clients_settle(core, client->id);

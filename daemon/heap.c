@@ -301,17 +301,26 @@ static uint64_t record_off(const struct heap *heap, uint32_t thread)
 	return heap->img.geo.records + thread * heap->img.geo.record_bytes;
 }
 
+/* Backs what a killed daemon may have backed already, and zeroes it without touching it: each page of the record that we touched would
+ * cost a fault here, and its thread uses a few of them. */
+static int back_anew(struct heap *heap, uint64_t off, uint64_t len)
+{
+	if (heap->floor.unback(heap->floor.ctx, HEAP_CTL, off, len))
+		return SHMI_E_NOMEM;
+	return heap->floor.back(heap->floor.ctx, HEAP_CTL, off, len) ? SHMI_E_NOMEM : 0;
+}
+
 int heap_back_record(struct heap *heap, uint32_t thread, bool head, uint32_t parts)
 {
 	const struct shmi_geometry *geo = &heap->img.geo;
 	uint64_t at = record_off(heap, thread);
 
-	if (head && heap->floor.back(heap->floor.ctx, HEAP_CTL, at, SHMI_THREAD_HEAD_BYTES))
+	if (head && back_anew(heap, at, SHMI_THREAD_HEAD_BYTES))
 		return SHMI_E_NOMEM;
 	for (uint32_t a = 0; a < SHMI_ATTRS; a++) {
 		uint64_t part = at + SHMI_THREAD_HEAD_BYTES + (uint64_t)a * geo->part_bytes;
 
-		if (parts >> a & 1 && heap->floor.back(heap->floor.ctx, HEAP_CTL, part, geo->part_bytes))
+		if (parts >> a & 1 && back_anew(heap, part, geo->part_bytes))
 			return SHMI_E_NOMEM;
 	}
 	return 0;
@@ -326,6 +335,6 @@ uint32_t heap_record_pages(const struct heap *heap, uint32_t parts)
 
 void heap_drop_record(struct heap *heap, uint32_t thread)
 {
-	/* If it cannot be dropped it is found backed the next time, and not zero: shmi_threadrec_init empties it then. */
+	/* If it cannot be dropped it is found backed the next time, and dropped then. */
 	(void)heap->floor.unback(heap->floor.ctx, HEAP_CTL, record_off(heap, thread), heap->img.geo.record_bytes);
 }

@@ -80,7 +80,7 @@ int heap_decommit(struct heap *heap, shmi_page first, shmi_npages pages);
 /* Returns up to `most` pages of a free run that has been idle for `min_age` ticks. How many there were: 0 is the end. */
 uint32_t heap_release(struct heap *heap, uint32_t min_age, uint32_t most);
 
-/* Backs the head (if it is not yet) and the parts `parts` of thread record `thread`, which are zero then. 0 or SHMI_E_NOMEM. */
+/* Backs the head (with `head`) and the parts `parts` of thread record `thread`, which are zero then, whatever was there. 0 or SHMI_E_NOMEM. */
 int heap_back_record(struct heap *heap, uint32_t thread, bool head, uint32_t parts);
 
 /* Pages that the head and these parts of a record take, for accounts. */

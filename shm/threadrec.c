@@ -87,22 +87,3 @@ uint64_t shmi_threadrec_put(const struct shmi_image *img, struct shmi_threadrec 
 	shmi_store_release(&rec->intent.op, SHMI_INTENT_NONE);
 	return twice;
 }
-
-void shmi_threadrec_init_parts(const struct shmi_image *img, uint32_t thread, uint32_t parts)
-{
-	struct shmi_threadrec *rec = shmi_threadrec_at(img, thread);
-
-	for (uint32_t c = SHMI_CLASS_NONE + 1; c < SHMI_CLASS_LARGE; c++)
-		for (uint32_t a = 0; a < SHMI_ATTRS; a++)
-			if (parts & 1u << a)
-				shmi_store(&shmi_magazine_at(img, rec, shmi_sclass_make(c, a))->top, 0);
-}
-
-void shmi_threadrec_init(const struct shmi_image *img, uint32_t thread, uint32_t client, uint32_t parts)
-{
-	struct shmi_threadrec *rec = shmi_threadrec_at(img, thread);
-
-	memset(rec, 0, sizeof(*rec));
-	rec->client = client;
-	shmi_threadrec_init_parts(img, thread, parts);
-}

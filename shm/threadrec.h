@@ -46,10 +46,4 @@ void shmi_threadrec_spill(struct shmi_threadrec *rec, struct shmi_magazine *mag,
 /* Puts the last group of the spill. Returns the bits that were set already, which are double frees; *group says where. */
 uint64_t shmi_threadrec_put(const struct shmi_image *img, struct shmi_threadrec *rec, struct shmi_group *group);
 
-/* Makes a record ready for a thread: head zeroed but for `client`, magazines of `parts` empty. The memory is backed. */
-void shmi_threadrec_init(const struct shmi_image *img, uint32_t thread, uint32_t client, uint32_t parts);
-
-/* The same for the magazines of more parts, that nobody uses yet. */
-void shmi_threadrec_init_parts(const struct shmi_image *img, uint32_t thread, uint32_t parts);
-
 #endif

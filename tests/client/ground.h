@@ -146,7 +146,7 @@ static inline struct shmi_tcache *cache_new(struct ground *g, uint32_t thread)
 	struct shmi_tcache *tc = calloc(1, sizeof(*tc));
 
 	cr_assert_not_null(tc);
-	shmi_threadrec_init(&g->t->img, thread, CLIENT, 1);
+	shmi_threadrec_at(&g->t->img, thread)->client = CLIENT;
 	shmi_tcache_init(tc, &g->env, thread, 1);
 	return tc;
 }

@@ -61,7 +61,7 @@ static void new_thread(uint32_t a)
 	slot->client = (uint16_t)c;
 	slot->parts = (uint8_t)part;
 	slot->head = 1;
-	shmi_threadrec_init(&parts.img, a, c, part);
+	shmi_threadrec_at(&parts.img, a)->client = c;
 	shmi_tcache_init(&parts.caches[a], &parts.envs[c], a, part);
 	(void)shmi_tcache_set_up(&parts.caches[a], parts.sclass);
 	parts.caches[a].limit[parts.sclass.c] = parts.scenario->limit;

@@ -45,7 +45,7 @@ static void give_record(struct lived *h, uint32_t thread, uint32_t client, uint3
 	*shmi_thread_slot_at(&h->t->img, thread) =
 	        (struct shmi_thread_slot){.client = (uint16_t)client, .parts = (uint8_t)parts, .head = 1};
 	h->rec[thread] = shmi_threadrec_at(&h->t->img, thread);
-	shmi_threadrec_init(&h->t->img, thread, client, parts);
+	shmi_threadrec_at(&h->t->img, thread)->client = client;
 }
 
 static shmi_page open_large(struct lived *h, uint32_t pages, uint32_t owner)

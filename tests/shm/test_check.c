@@ -628,7 +628,7 @@ BREACH(19, in_use_flag)
 BREACH(20, thread_of_no_client)
 {
 	*shmi_thread_slot_at(&h->t->img, 5) = (struct shmi_thread_slot){.client = 9, .head = 1};
-	shmi_threadrec_init(&h->t->img, 5, 9, 0);
+	shmi_threadrec_at(&h->t->img, 5)->client = 9;
 }
 
 BREACH(20, parts_without_head)

@@ -52,7 +52,7 @@ static void give_record(struct life *l, uint32_t thread, uint32_t parts)
 {
 	*shmi_thread_slot_at(l->img, thread) =
 	        (struct shmi_thread_slot){.client = (uint16_t)client_of(thread), .parts = (uint8_t)parts, .head = 1};
-	shmi_threadrec_init(l->img, thread, client_of(thread), parts);
+	shmi_threadrec_at(l->img, thread)->client = client_of(thread);
 }
 
 static struct shmi_magazine *magazine(struct life *l, uint32_t thread, shmi_sclass sclass)

@@ -218,7 +218,7 @@ static void set_scene(struct scene *s, enum death death, struct test_random *ran
 		for (uint32_t w = 0; w < WORDS; w++)
 			shmi_store(word_at(s, i, w), 0); /* allocated, all of them */
 	}
-	shmi_threadrec_init(&s->t->img, 1, 1, 1);
+	shmi_threadrec_at(&s->t->img, 1)->client = 1;
 	s->rec = shmi_threadrec_at(&s->t->img, 1);
 	s->mag = shmi_magazine_at(&s->t->img, s->rec, s->sclass);
 	for (uint32_t i = 0; i < 6; i++)

@@ -27,9 +27,11 @@ static struct scene set_scene(struct test_image *t)
 
 	s.own = test_image_span(t, 64, 0, 1);
 	s.other = test_image_span(t, 64, 0, 2);
-	shmi_threadrec_init(&t->img, 1, 1, 1);
 	s.rec = shmi_threadrec_at(&t->img, 1);
 	s.mag = shmi_magazine_at(&t->img, s.rec, s.sclass);
+	memset(s.rec, 0, sizeof(*s.rec));
+	s.rec->client = 1;
+	shmi_store(&s.mag->top, 0);
 	s.class = &t->img.classes[shmi_sclass_size_class(s.sclass)];
 	return s;
 }
