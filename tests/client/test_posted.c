@@ -3,6 +3,7 @@
 #include "tests/client/api.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -84,6 +85,35 @@ Test(posted, who_has_asked_goes_on, .init = start, .fini = end)
 	heap->timeout_ms = 20000;
 	for (size_t i = 0; i < WARM; i++)
 		cr_assert_not_null(get(), "%s", strerror(errno));
+}
+
+/* Lets the daemon go on once somebody waits for it. */
+static void *goes_on_when_waited_for(void *unused)
+{
+	while (pthread_mutex_trylock(&heap->proc->lock) == 0) {
+		child_check(pthread_mutex_unlock(&heap->proc->lock) == 0);
+		(void)sched_yield();
+	}
+	cont();
+	return unused;
+}
+
+/* Who is dry before the answer has come waits for that one, and asks for nothing else first. */
+Test(posted, the_answer_is_waited_for, .init = start, .fini = end)
+{
+	for (int i = 0; i < 5; i++) {
+		pthread_t other;
+
+		post();
+		uint64_t serial = heap->proc->serial;
+
+		cr_assert_eq(pthread_create(&other, NULL, goes_on_when_waited_for, NULL), 0);
+		while (heap->proc->outstanding && heap->proc->serial == serial)
+			cr_assert_not_null(get());
+		cr_assert_eq(pthread_join(other, NULL), 0);
+		cr_expect(heap->proc->serial == serial || (heap->proc->posted && heap->proc->outstanding),
+		        "what was sent since is posted, too");
+	}
 }
 
 /* The next daemon carries it out, once. */
