@@ -157,8 +157,8 @@ static int send_request(int sock, const unsigned char *bytes, size_t len, int64_
 	}
 }
 
-/* One message of the greeting; `in` is used for the request as well, as the reply comes after it. */
-static int greet(struct shma_heap *heap, int sock, struct wire_msg *msg, int *fds, int64_t deadline)
+/* One message of the greeting; `in` is used for it, as no reply has come yet. */
+static int greet(struct shma_heap *heap, int sock, const struct wire_msg *msg, int64_t deadline)
 {
 	struct shmi_buffers *b = heap->buffers;
 	size_t len;
@@ -166,32 +166,47 @@ static int greet(struct shma_heap *heap, int sock, struct wire_msg *msg, int *fd
 	debug_line(heap, "->", msg);
 	if (shmi_codec_encode(msg, &b->scratch, b->in, sizeof(b->in), &len) != 0)
 		return EINVAL;
-	int error = send_request(sock, b->in, len, deadline);
-
-	return error ? error : receive(heap, sock, msg->serial, fds, deadline);
+	return send_request(sock, b->in, len, deadline);
 }
 
-static int hello_and_attach(
-        struct shma_heap *heap, int sock, bool resume, int *fds, struct wire_attach_ok *ok, int64_t deadline)
+static int say_hello(struct shma_heap *heap, int sock, int64_t deadline)
 {
-	struct shmi_proc *proc = heap->proc;
 	struct wire_msg *msg = &heap->buffers->reply;
-	int spare[WIRE_FDS] = {-1, -1, -1};
 
 	msg->kind = WIRE_HELLO;
 	msg->serial = 0;
 	msg->u.hello = (struct wire_hello){.protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash()};
 	(void)snprintf(msg->u.hello.version, sizeof(msg->u.hello.version), "%s", SHMALLOC_VERSION);
 	(void)snprintf(msg->u.hello.label, sizeof(msg->u.hello.label), "%s", heap->label);
-	int error = greet(heap, sock, msg, NULL, deadline);
+	return greet(heap, sock, msg, deadline);
+}
 
-	if (error)
-		return error;
+static int say_attach(struct shma_heap *heap, int sock, bool resume, int64_t deadline)
+{
+	const struct shmi_proc *proc = heap->proc;
+	struct wire_msg *msg = &heap->buffers->reply;
+
 	msg->kind = WIRE_ATTACH;
 	msg->serial = 0;
 	msg->u.attach = (struct wire_attach){.resume = resume, .client = proc->client, .nonce = proc->nonce};
 	(void)snprintf(msg->u.attach.heap, sizeof(msg->u.attach.heap), "%s", heap->name);
-	error = greet(heap, sock, msg, fds ? fds : spare, deadline);
+	return greet(heap, sock, msg, deadline);
+}
+
+/* Both are said at once, which saves a round trip: a daemon that refuses the first does not read the second. */
+static int hello_and_attach(
+        struct shma_heap *heap, int sock, bool resume, int *fds, struct wire_attach_ok *ok, int64_t deadline)
+{
+	int spare[WIRE_FDS] = {-1, -1, -1};
+	int error = say_hello(heap, sock, deadline);
+
+	if (error)
+		return error;
+	int unsaid = say_attach(heap, sock, resume, deadline); /* it may have hung up after its refusal */
+
+	error = receive(heap, sock, 0, NULL, deadline);
+	if (!error)
+		error = unsaid ? unsaid : receive(heap, sock, 0, fds ? fds : spare, deadline);
 	if (!error && heap->buffers->reply.kind != WIRE_ATTACH_OK)
 		error = EPROTO;
 	for (unsigned i = 0; i < WIRE_FDS; i++)

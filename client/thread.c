@@ -153,6 +153,8 @@ static struct shmi_tcache *make_cache(struct shma_heap *heap, uint32_t attrs, bo
 		*error = ENOMEM;
 		return NULL;
 	}
+	(void)madvise(
+	        tc, sizeof(*tc), MADV_POPULATE_WRITE); /* at once, not page by page; where it is not known, so be it */
 	shmi_tcache_init(tc, &heap->env, thread, parts);
 	enter(heap, tc);
 	return tc;
