@@ -19,7 +19,7 @@
 #include "shm/sizeclass.h"
 #include "shm/units.h"
 
-#define SHMI_LAYOUT_VERSION 2u
+#define SHMI_LAYOUT_VERSION 3u
 #define SHMI_META_MAGIC 0x4154454d4d485321ull /* "!SHMMETA" */
 #define SHMI_CTL_MAGIC 0x4c54434d4d485321ull /* "!SHMMCTL" */
 #define SHMI_STATE_MAGIC 0x5453454d4d485321ull /* "!SHMMEST" */

@@ -53,9 +53,13 @@ static uint32_t magazine_capacity(uint32_t size)
 	return cap > SHMI_MAG_MAX ? SHMI_MAG_MAX : cap < 4 ? 4 : cap;
 }
 
+/* Not at the start of a page, where the first blocks of spans are: a processor that compares addresses by their low 12 bits would hold
+ * back the load of a magazine's `top` behind a store to a block. */
+#define MAGAZINES_AT 512u
+
 void shmi_class_table(struct shmi_class table[SHMI_CLASSES])
 {
-	uint32_t off = 0;
+	uint32_t off = MAGAZINES_AT;
 
 	for (uint32_t c = 0; c < SHMI_CLASSES; c++) {
 		uint32_t size = block_size[c];

@@ -12,7 +12,7 @@ TestSuite(layout, .timeout = 60);
 
 Test(layout, constants)
 {
-	cr_expect_eq(SHMI_LAYOUT_VERSION, 2);
+	cr_expect_eq(SHMI_LAYOUT_VERSION, 3);
 	cr_expect_eq(SHMI_PAGE_SIZE, 8192);
 	cr_expect_eq(SHMI_ARENA_PAGES, 8192);
 	cr_expect_eq(SHMI_META_MAGIC, 0x4154454d4d485321);
