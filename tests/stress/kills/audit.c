@@ -254,15 +254,20 @@ static bool in_doubt(uint64_t off)
 	return false;
 }
 
-/* Is a block of `bytes` what the library gives to this request? Blocks of a class are at most a third longer than need be;
- * alignment may ask for more. */
+/* Is a block of `bytes` what the library gives to this request? One of its class, or of one up to a quarter larger; a large one from
+ * a cache is up to a quarter longer than need be; alignment may ask for more. */
 static bool fits(const struct doubt *d, uint64_t bytes, bool large)
 {
 	if (large)
 		return bytes == shmi_npages_bytes(shmi_npages_of(d->size)) ||
-		       (bytes > d->size && bytes <= d->size + d->size / 8 + 2 * SHMI_PAGE_SIZE); /* from a cache */
+		       (bytes > d->size && bytes <= d->size + d->size / 4 + 2 * SHMI_PAGE_SIZE);
+	if (d->alignment <= 16 && d->size <= SHMI_SMALL_MAX) {
+		uint32_t own = class_bytes[shmi_class_of(d->size)];
+
+		return bytes >= own && bytes <= own + (own / 4 > 32 ? own / 4 : 32);
+	}
 	if (d->alignment <= 16)
-		return d->size <= SHMI_SMALL_MAX && bytes == class_bytes[shmi_class_of(d->size)];
+		return false;
 	return bytes % d->alignment == 0 && bytes >= d->size &&
 	       bytes <= 4ull * (d->size > d->alignment ? d->size : d->alignment);
 }
