@@ -38,8 +38,6 @@ static void expect_one_less(struct shmi_tcache *tc, uint32_t sclass)
 	}
 }
 
-/* A held span goes back to the daemon, with the next message or when too many of them wait. If the daemon cannot be told
- * it stays. */
 void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page)
 {
 	struct shmi_held *node = &tc->env->held[page];
@@ -107,8 +105,6 @@ static void look_at_head(struct shmi_tcache *tc, struct shmi_queue *queue, uint3
 		shmi_tcache_found_whole(tc, page);
 }
 
-/* Others put blocks back into our spans without a word to us. Before the heap grows, some spans of all classes are looked at,
- * in turn, for such as have become wholly free: so what others free is found at least as fast as we ask for more. */
 void shmi_tcache_reap(struct shmi_tcache *tc, uint32_t looks)
 {
 	for (uint32_t classes = 0; looks && classes < SHMI_SPAN_CLASSES; classes++) {
@@ -178,7 +174,6 @@ void shmi_tcache_trim(struct shmi_tcache *tc)
 		(void)shmi_tcache_send(tc, true); /* if the daemon is away they wait for the next message */
 }
 
-/* A trim was asked for since the last slow path. */
 void shmi_tcache_catch_up(struct shmi_tcache *tc)
 {
 	if (tc->trim_epoch != shmi_load(&tc->env->trim_epoch))
