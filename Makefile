@@ -340,7 +340,8 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 # ---- packages ----
 
-DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libcriterion-dev libzstd-dev
+DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
+	libcriterion-dev libzstd-dev
 DEPS_TEST := systemd systemd-container valgrind
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \

@@ -24,6 +24,7 @@ static int error_of(uint32_t code)
 	case WIRE_E_NO_HEAP:
 		return ENXIO;
 	case WIRE_E_ACCESS:
+	case WIRE_E_EVICTED:
 		return EACCES;
 	case WIRE_E_NO_MEMORY:
 	case WIRE_E_LIMIT:

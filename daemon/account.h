@@ -18,6 +18,19 @@ struct account {
 	uint64_t limit; /* pages; 0: none */
 };
 
+/* What somebody may hold, in pages; 0: no such bound. */
+struct limit {
+	uint64_t hard; /* beyond it requests are refused */
+	uint64_t soft; /* beyond it clients are told to trim */
+	uint64_t guaranteed; /* up to it nobody else's use of the heap stands in the way */
+};
+
+/* Of a heap. Those of clients and users hold for each of them. */
+struct limits {
+	struct limit client, user;
+	uint64_t heap_soft;
+};
+
 struct charge {
 	struct account *account; /* NULL: nothing charged */
 	uint64_t pages;

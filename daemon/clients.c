@@ -152,7 +152,7 @@ static bool open_client(struct core *core, struct client *client, const struct p
 	        .state = CLIENT_ATTACHED,
 	        .peer = *peer,
 	        .user = user,
-	        .account = {.parent = &user->account, .limit = core->client_limit}};
+	        .account = {.parent = &user->account, .limit = core->limits.client.hard}};
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 1;
 	return true;
 }

@@ -14,14 +14,13 @@
 #include "daemon/reaper.h"
 #include "daemon/scavenger.h"
 
-int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, uint64_t client_limit,
-        uint64_t user_limit)
+int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits)
 {
 	memset(core, 0, sizeof(*core));
 	core->heap = heap;
 	core->hooks = *hooks;
-	core->client_limit = client_limit;
-	core->users.limit = user_limit;
+	core->limits = *limits;
+	core->users.limit = limits->user.hard;
 	core->looks = POLICY_LEASE_LOOKS;
 	core->copy = malloc(heap->img.geo.record_bytes);
 	TAILQ_INIT(&core->jobs);

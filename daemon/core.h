@@ -162,7 +162,7 @@ struct core {
 	struct heap *heap;
 	struct core_hooks hooks;
 	struct core_leases leases; /* all zero after core_init */
-	uint64_t client_limit; /* pages; 0: none */
+	struct limits limits;
 	uint32_t uid; /* the daemon's */
 	uint64_t now_ms, started_ms;
 	uint64_t requests;
@@ -185,8 +185,7 @@ struct core {
 };
 
 /* `heap` is open. Returns 0 or -ENOMEM. */
-int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, uint64_t client_limit,
-        uint64_t user_limit);
+int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits);
 void core_deinit(struct core *core);
 
 /* The time, in milliseconds of any clock that does not go back; before each of the calls below. */

@@ -278,8 +278,9 @@ static int open_core(struct server *server, bool adopted)
 	char why[256];
 
 	server->heap.now = (uint32_t)timer_now_ms();
-	int error = core_init(&server->core, &server->heap, &hooks, shmi_npages_of(config->client_limit).n,
-	        shmi_npages_of(config->user_limit).n);
+	const struct limits limits = {.client.hard = shmi_npages_of(config->client_limit).n,
+	        .user.hard = shmi_npages_of(config->user_limit).n};
+	int error = core_init(&server->core, &server->heap, &hooks, &limits);
 
 	if (error) {
 		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));

@@ -79,6 +79,8 @@ static bool refill_put(void *pb, const void *wire, struct arena *arena)
 	p->n_returns = w->n_returns;
 	p->n_reports = w->n_reports;
 	p->reports = shmi_at(w->reports, 0);
+	p->waited_us = w->waited_us;
+	p->remote_freed = w->remote_freed;
 	return freed_put(&p->freed, &p->n_freed, &w->freed, arena);
 }
 
@@ -101,6 +103,8 @@ static bool refill_get(void *wire, const void *pb)
 	w->n_wants = (uint32_t)p->n_want_sclass;
 	w->n_returns = (uint32_t)p->n_returns;
 	w->n_reports = (uint32_t)p->n_reports;
+	w->waited_us = p->waited_us;
+	w->remote_freed = p->remote_freed;
 	return freed_get(&w->freed, p->freed, p->n_freed);
 }
 
@@ -224,7 +228,7 @@ MAP(refill_ok, RefillOk) = {.pb = &shmi_pb__refill_ok__descriptor, .put = refill
 MAP(free, Free) = {.pb = &shmi_pb__free__descriptor, .put = free_put, .get = free_get};
 
 /* clang-format off */
-MESSAGE(error, Error, RANGE(error, code, WIRE_E_PROTOCOL, WIRE_E_DAMAGED), TEXT(error, text));
+MESSAGE(error, Error, RANGE(error, code, WIRE_E_PROTOCOL, WIRE_E_EVICTED), TEXT(error, text));
 MESSAGE(hello, Hello, U32(hello, protocol), U64(hello, layout_hash), TEXT(hello, version), TEXT(hello, label));
 MESSAGE(attach, Attach, TEXT(attach, heap), BOOL(attach, resume), U32(attach, client), U64(attach, nonce));
 MESSAGE(attach_ok, AttachOk, U32(attach_ok, client), U32(attach_ok, thread), U64(attach_ok, nonce),
@@ -236,20 +240,33 @@ MESSAGE_AND(large, Large, large_put, large_get, U64(large, bytes), U32(large, pa
 	RANGE(large, attrs, 0, WIRE_ATTRS - 1), BOOL(large, lazy));
 MESSAGE(large_ok, LargeOk, U32(large_ok, page), U32(large_ok, generation), BOOL(large_ok, zeroed));
 MESSAGE(root, Root, TEXT(root, name), U64(root, off), U32(root, client));
-MESSAGE(trim, Trim, BOOL(trim, all));
+MESSAGE(trim, Trim, BOOL(trim, all), TEXT(trim, heap), BOOL(trim, one), U32(trim, client));
+MESSAGE(evict, Evict, TEXT(evict, heap), U32(evict, client));
 MESSAGE(trim_ok, TrimOk, U64(trim_ok, bytes));
-MESSAGE(query, Query, RANGE(query, kind, WIRE_Q_STATS, WIRE_Q_CHECK), TEXT(query, heap), U64(query, cursor));
+MESSAGE(query, Query, RANGE(query, kind, WIRE_Q_STATS, WIRE_Q_HEAPS), TEXT(query, heap), U64(query, cursor));
 MESSAGE(stats, Stats,
 	TEXT(stats, heap), U64(stats, limit), U64(stats, published), U64(stats, owned), U64(stats, central),
 	U64(stats, free), U64(stats, backed), U64(stats, returned), U64(stats, lazy), U64(stats, moving),
 	U64(stats, peak_backed), U64(stats, live), U64(stats, live_blocks), U64(stats, cached), U64(stats, slots_free),
 	U64(stats, tail), U64(stats, written_off), U64(stats, quarantined), U64(stats, metadata), U32(stats, clients),
 	U32(stats, threads), U32(stats, roots), LIST(stats, FIELD_U64S, counters, WIRE_COUNTERS, NULL),
-	U64(stats, requests), U64(stats, uptime_ms), RANGE(stats, damaged, 0, 1));
+	U64(stats, requests), U64(stats, uptime_ms), RANGE(stats, damaged, 0, 1), U64(stats, seized),
+	RANGE(stats, pressure, 0, 2), U32(stats, sessions), U64(stats, recovery_us),
+	LIST(stats, FIELD_U64S, served_us, WIRE_BUCKETS, NULL), LIST(stats, FIELD_U64S, waited_us, WIRE_BUCKETS, NULL),
+	U64(stats, served_sum_us), U64(stats, waited_sum_us), U64(stats, soft_limit), U64(stats, swallowed));
 MESSAGE(client_row, ClientRow,
 	U32(client_row, client), U32(client_row, pid), U32(client_row, uid), U32(client_row, threads),
 	RANGE(client_row, detached, 0, 1), U64(client_row, spans), U64(client_row, bytes), U64(client_row, cached),
-	U64(client_row, limit), U64(client_row, requests), TEXT(client_row, label));
+	U64(client_row, limit), U64(client_row, requests), TEXT(client_row, label), U64(client_row, live),
+	U64(client_row, slots_free), U64(client_row, tail), U64(client_row, soft_limit), U64(client_row, guaranteed),
+	U64(client_row, granted), U64(client_row, failed), U64(client_row, since_ms), RANGE(client_row, evicted, 0, 1),
+	U64(client_row, written_off));
+MESSAGE(user_row, UserRow,
+	U32(user_row, uid), U32(user_row, clients), U32(user_row, sessions), U64(user_row, bytes), U64(user_row, limit),
+	U64(user_row, soft_limit), U64(user_row, guaranteed), U64(user_row, requests), U64(user_row, failed));
+MESSAGE(heap_row, HeapRow,
+	TEXT(heap_row, name), U64(heap_row, limit), U64(heap_row, backed), U32(heap_row, clients),
+	RANGE(heap_row, backing, 0, 1), RANGE(heap_row, damaged, 0, 1), RANGE(heap_row, allowed, 0, 1));
 MESSAGE(class_row, ClassRow,
 	SCLASS(class_row, sclass), U32(class_row, size), U64(class_row, spans_owned), U64(class_row, spans_central),
 	U64(class_row, bytes), U64(class_row, live), U64(class_row, cached), U64(class_row, slots_free));
@@ -259,6 +276,8 @@ MESSAGE(span_row, SpanRow,
 MESSAGE(check_row, CheckRow,
 	U32(check_row, invariant), U32(check_row, page), U64(check_row, detail), TEXT(check_row, text));
 MESSAGE(clients, Clients, ROWS(clients, client_row));
+MESSAGE(users, Users, ROWS(users, user_row));
+MESSAGE(heaps, Heaps, ROWS(heaps, heap_row));
 MESSAGE(classes, Classes, ROWS(classes, class_row));
 MESSAGE(span_rows, SpanRows, ROWS(span_rows, span_row));
 MESSAGE(roots, Roots, ROWS(roots, root));
@@ -266,7 +285,8 @@ MESSAGE(check, Check, ROWS(check, check_row), U32(check, violations));
 /* clang-format on */
 
 #define ROWS_LEAD(m) offsetof(struct wire_##m, n_rows) == 0 && sizeof(((struct wire_##m *)0)->n_rows) == 4
-_Static_assert(ROWS_LEAD(clients) && ROWS_LEAD(classes) && ROWS_LEAD(span_rows) && ROWS_LEAD(roots) && ROWS_LEAD(check),
+_Static_assert(ROWS_LEAD(clients) && ROWS_LEAD(users) && ROWS_LEAD(heaps) && ROWS_LEAD(classes) &&
+                       ROWS_LEAD(span_rows) && ROWS_LEAD(roots) && ROWS_LEAD(check),
         "rows_put and rows_get find the number of rows at the start");
 
 #define BODY(NAME, m)                                                                                                  \
@@ -289,6 +309,7 @@ static const struct body {
         [WIRE_DETACH] = BODY(DETACH, empty),
         [WIRE_TRIM] = BODY(TRIM, trim),
         [WIRE_QUERY] = BODY(QUERY, query),
+        [WIRE_EVICT] = BODY(EVICT, evict),
         [WIRE_OK] = BODY(OK, empty),
         [WIRE_ERROR] = BODY(ERROR, error),
         [WIRE_HELLO_OK] = BODY(HELLO_OK, hello),
@@ -303,6 +324,8 @@ static const struct body {
         [WIRE_SPAN_ROWS] = BODY(SPAN_ROWS, span_rows),
         [WIRE_ROOTS] = BODY(ROOTS, roots),
         [WIRE_CHECK] = BODY(CHECK, check),
+        [WIRE_USERS] = BODY(USERS, users),
+        [WIRE_HEAPS] = BODY(HEAPS, heaps),
 };
 
 /* ---- in and out ---- */

@@ -15,6 +15,7 @@ static const char *const names[WIRE_KINDS] = {
         [WIRE_DETACH] = "detach",
         [WIRE_TRIM] = "trim",
         [WIRE_QUERY] = "query",
+        [WIRE_EVICT] = "evict",
         [WIRE_OK] = "ok",
         [WIRE_ERROR] = "error",
         [WIRE_HELLO_OK] = "hello_ok",
@@ -29,6 +30,8 @@ static const char *const names[WIRE_KINDS] = {
         [WIRE_SPAN_ROWS] = "span_rows",
         [WIRE_ROOTS] = "roots",
         [WIRE_CHECK] = "check",
+        [WIRE_USERS] = "users",
+        [WIRE_HEAPS] = "heaps",
 };
 
 static const char *const sentences[] = {
@@ -43,6 +46,7 @@ static const char *const sentences[] = {
         [WIRE_E_INVALID] = "a field is out of range, or a span is not the client's",
         [WIRE_E_BAD_FREE] = "what was freed is not an allocated large block",
         [WIRE_E_DAMAGED] = "the heap is damaged and out of service",
+        [WIRE_E_EVICTED] = "an operator has ended this client's use of the heap",
 };
 
 const char *shmi_wire_kind_name(enum wire_kind kind)

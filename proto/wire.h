@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WIRE_PROTOCOL 3u
+#define WIRE_PROTOCOL 4u
 #define WIRE_MAX 65536u /* bytes of a message */
 #define WIRE_FDS 3u /* descriptors of a message: meta, ctl, data */
 #define WIRE_WANTS 64u /* span classes of one refill */
@@ -22,7 +22,9 @@
 #define WIRE_NAME 96u /* bytes of a root name, heap name or label, with the final zero */
 #define WIRE_SCLASSES 4096u /* span classes are below: they have twelve bits of a span's state word */
 #define WIRE_ATTRS 4u /* attribute combinations are below; `parts` has a bit for each */
-#define WIRE_COUNTERS 16u
+#define WIRE_COUNTERS 29u
+#define WIRE_BUCKETS                                                                                                   \
+	24u /* of a histogram of times: bucket b counts those of up to 2^b microseconds, the last one all longer ones */
 
 /* A refill reply of at most so many grants has at most 4 KiB: what the daemon can keep of a reply, to give it again when the
  * request is repeated. */
@@ -42,6 +44,7 @@ enum wire_kind {
 	WIRE_DETACH,
 	WIRE_TRIM, /* return idle memory to the system: root and the daemon's user */
 	WIRE_QUERY,
+	WIRE_EVICT, /* grant a client nothing any more: root and the daemon's user */
 	/* replies */
 	WIRE_OK, /* done, nothing to tell */
 	WIRE_ERROR,
@@ -57,6 +60,8 @@ enum wire_kind {
 	WIRE_SPAN_ROWS,
 	WIRE_ROOTS,
 	WIRE_CHECK,
+	WIRE_USERS,
+	WIRE_HEAPS,
 	WIRE_KINDS
 };
 
@@ -72,7 +77,8 @@ enum wire_error_code {
 	WIRE_E_NOT_FOUND, /* root, or client to resume */
 	WIRE_E_INVALID, /* a field is out of range, or a span is not the client's to give */
 	WIRE_E_BAD_FREE, /* FREE of what is not a large block, or not of that generation: an invalid or double free */
-	WIRE_E_DAMAGED /* the heap is fenced */
+	WIRE_E_DAMAGED, /* the heap is fenced */
+	WIRE_E_EVICTED /* an operator has ended this client's use of the heap */
 };
 
 struct wire_hello {
@@ -128,6 +134,8 @@ struct wire_refill {
 	struct wire_span returns[WIRE_SPANS]; /* spans of blocks that the client holds no longer */
 	uint32_t reports[WIRE_REPORTS]; /* first pages of spans that had slots put back while nobody held them */
 	struct wire_free freed;
+	uint32_t waited_us; /* how long the client waited for the answer before this request; 0: it had not to wait */
+	uint32_t remote_freed; /* slots that were put back into spans of other threads since the last message */
 };
 
 /* As many of what was asked for as there was memory for; none at all is WIRE_E_NO_MEMORY or WIRE_E_LIMIT, unless nothing
@@ -167,13 +175,30 @@ struct wire_root {
 
 struct wire_trim {
 	bool all; /* also ask for what clients could spare; false: only the page heap's idle pages */
+	char heap[WIRE_NAME];
+	bool one; /* ask `client` alone for what it can spare */
+	uint32_t client;
 };
 
 struct wire_trim_ok {
 	uint64_t bytes; /* returned to the system */
 };
 
-enum wire_query_kind { WIRE_Q_STATS = 1, WIRE_Q_CLIENTS, WIRE_Q_CLASSES, WIRE_Q_SPANS, WIRE_Q_ROOTS, WIRE_Q_CHECK };
+struct wire_evict {
+	char heap[WIRE_NAME];
+	uint32_t client;
+};
+
+enum wire_query_kind {
+	WIRE_Q_STATS = 1,
+	WIRE_Q_CLIENTS,
+	WIRE_Q_CLASSES,
+	WIRE_Q_SPANS,
+	WIRE_Q_ROOTS,
+	WIRE_Q_CHECK,
+	WIRE_Q_USERS,
+	WIRE_Q_HEAPS /* of the daemon; the name of a heap is not looked at */
+};
 
 struct wire_query {
 	uint32_t kind;
@@ -190,6 +215,15 @@ struct wire_stats {
 	uint64_t requests; /* messages that the daemon has answered */
 	uint64_t uptime_ms;
 	uint32_t damaged; /* 1: fenced */
+	uint64_t seized; /* address space of spans that were taken from sleeping clients */
+	uint64_t soft_limit; /* of the heap; 0: none */
+	uint32_t pressure; /* 0: none; 1: memory is short; 2: very short */
+	uint32_t sessions; /* connections to the daemon */
+	uint64_t recovery_us; /* what taking over the heap took, at the start of this daemon; 0: it was made anew */
+	uint64_t swallowed; /* log lines that were left out */
+	uint64_t served_us[WIRE_BUCKETS],
+	        waited_us[WIRE_BUCKETS]; /* refills: as the daemon sees it, and as the clients do */
+	uint64_t served_sum_us, waited_sum_us;
 };
 
 struct wire_client_row {
@@ -197,6 +231,26 @@ struct wire_client_row {
 	uint32_t detached; /* 1: alive, but its connection is gone */
 	uint64_t spans, bytes, cached, limit, requests;
 	char label[WIRE_NAME];
+	uint64_t live, slots_free, tail, written_off; /* with `cached` they add up to `bytes` */
+	uint64_t soft_limit, guaranteed; /* 0: none */
+	uint64_t granted; /* bytes of spans, since it attached to this daemon */
+	uint64_t failed; /* requests refused */
+	uint64_t since_ms; /* since it attached, or was taken over */
+	uint32_t evicted; /* 1: nothing is granted to it any more */
+};
+
+struct wire_user_row {
+	uint32_t uid, clients, sessions;
+	uint64_t bytes, limit, soft_limit, guaranteed, requests, failed;
+};
+
+struct wire_heap_row {
+	char name[WIRE_NAME];
+	uint64_t limit, backed;
+	uint32_t clients;
+	uint32_t backing; /* 0: POSIX shared memory; 1: memfd */
+	uint32_t damaged;
+	uint32_t allowed; /* 1: who asks may attach */
 };
 
 struct wire_class_row {
@@ -222,6 +276,16 @@ struct wire_check_row {
 struct wire_clients {
 	WIRE_ROWS_HEAD
 	struct wire_client_row rows[WIRE_ROWS];
+};
+
+struct wire_users {
+	WIRE_ROWS_HEAD
+	struct wire_user_row rows[WIRE_ROWS];
+};
+
+struct wire_heaps {
+	WIRE_ROWS_HEAD
+	struct wire_heap_row rows[WIRE_ROWS];
 };
 
 struct wire_classes {
@@ -268,8 +332,11 @@ struct wire_msg {
 		struct wire_trim trim;
 		struct wire_trim_ok trim_ok;
 		struct wire_query query;
+		struct wire_evict evict;
 		struct wire_stats stats;
 		struct wire_clients clients;
+		struct wire_users users;
+		struct wire_heaps heaps;
 		struct wire_classes classes;
 		struct wire_span_rows span_rows;
 		struct wire_roots roots;

@@ -19,7 +19,7 @@
 #include "shm/sizeclass.h"
 #include "shm/units.h"
 
-#define SHMI_LAYOUT_VERSION 3u
+#define SHMI_LAYOUT_VERSION 4u
 #define SHMI_META_MAGIC 0x4154454d4d485321ull /* "!SHMMETA" */
 #define SHMI_CTL_MAGIC 0x4c54434d4d485321ull /* "!SHMMCTL" */
 #define SHMI_STATE_MAGIC 0x5453454d4d485321ull /* "!SHMMEST" */
@@ -86,7 +86,18 @@ struct shmi_counters {
 	shmi_a64 peak_backed_pages;
 	shmi_a64 bad_words; /* in the records of the dead: those that made no sense and were passed over */
 	shmi_a64 mended_pages; /* of 4 KiB: lost to holes that clients punched, and backed again */
-	uint64_t unused[16];
+	shmi_a64 granted_pages; /* of spans of blocks and large blocks */
+	shmi_a64 given_pages; /* given back or freed by clients */
+	shmi_a64 remote_freed; /* slots put into spans of other threads, by what clients say */
+	shmi_a64 over_client, over_user; /* requests refused for a limit */
+	shmi_a64 over_share; /* requests refused because the rest is guaranteed to others */
+	shmi_a64 heap_full, system_full; /* requests refused for want of memory */
+	shmi_a64 trims; /* times that a client was told to trim */
+	shmi_a64 seized_pages; /* pages of wholly free spans taken from clients that sleep */
+	shmi_a64 evictions;
+	shmi_a64 recoveries; /* times that a daemon took the heap over */
+	shmi_a64 pressures; /* times that memory became short */
+	uint64_t unused[3];
 };
 
 /* Pages by what they are. Every page of the data object is counted exactly once (I9). */
@@ -98,7 +109,7 @@ struct shmi_page_counts {
 	shmi_a64 lazy; /* large spans that are backed on touch */
 	shmi_a64 moving; /* being backed or returned just now */
 	shmi_a64 unpublished; /* beyond the last arena, and page 0 */
-	shmi_a64 unused;
+	shmi_a64 seized; /* spans taken from clients that have not heard of it yet; not backed */
 };
 
 /* The first bytes of meta. */
@@ -143,7 +154,11 @@ struct shmi_owner {
 	struct shmi_list spans; /* through the span records */
 	uint32_t pages; /* of those */
 	uint32_t in_use; /* 1: this id belongs to a client */
-	uint64_t unused[2];
+	shmi_a32
+	        trim_wanted; /* bumped when the client is to give back what it can spare: it does at its next slow path */
+	shmi_a32 seizures; /* bumped after spans were taken from it: it looks for them at its next slow path */
+	uint32_t seized_pages; /* of spans on its list that are SHMI_SPAN_SEIZED; not counted in `pages` */
+	uint32_t unused;
 };
 
 /* Which client a thread record was given to. [W daemon; R any] */
@@ -174,6 +189,8 @@ struct shmi_root {
 #define SHMI_SPAN_OWNED 5u /* blocks; a client holds it */
 #define SHMI_SPAN_LARGE 6u /* one block; the owner is who asked for it, or nobody once that client is gone */
 #define SHMI_SPAN_QUARANTINE 7u /* cannot be trusted; never used again */
+#define SHMI_SPAN_SEIZED                                                                                               \
+	8u /* of blocks; was its owner's, wholly free, and is not backed any more: address space until the owner gives it back */
 
 #define SHMI_SPAN_LAZY 1u /* flags: backed on touch; counted apart */
 

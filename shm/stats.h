@@ -23,7 +23,7 @@ struct shmi_heap_stats {
 	uint32_t clients;
 	uint32_t threads; /* records with magazines: a process's own record has none */
 	uint32_t roots;
-	uint64_t counters[16]; /* struct shmi_counters, in its order */
+	uint64_t counters[32]; /* struct shmi_counters, in its order */
 };
 
 /* One row per span class in use. */

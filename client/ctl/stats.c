@@ -72,6 +72,19 @@ static const struct {
         {"peak_backed_pages", "pages backed at the highest"},
         {"bad_words", "words in records of the dead that made no sense"},
         {"mended_pages", "pages of 4 KiB punched out by clients, backed again"},
+        {"granted_pages", "pages of spans and large blocks granted"},
+        {"given_pages", "pages that clients gave back or freed"},
+        {"remote_freed", "blocks put back into spans of other threads"},
+        {"over_client", "requests refused: limit of the client"},
+        {"over_user", "requests refused: limit of the user"},
+        {"over_share", "requests refused: the rest is guaranteed to others"},
+        {"heap_full", "requests refused: the heap is full"},
+        {"system_full", "requests refused: /dev/shm is full"},
+        {"trims", "times that a client was told to trim"},
+        {"seized_pages", "pages taken from clients that sleep"},
+        {"evictions", "clients evicted"},
+        {"recoveries", "times that a daemon took the heap over"},
+        {"pressures", "times that memory became short"},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

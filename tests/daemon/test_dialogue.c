@@ -155,7 +155,7 @@ Test(dialogue, random_requests)
 	struct dialogue *d[6] = {NULL};
 	uint32_t answers = 0, errors = 0, deaths = 0, attached = 0;
 
-	t->core.client_limit = 5000;
+	t->core.limits.client.hard = 5000;
 	for (uint64_t step = 0; step < steps(40000); step++) {
 		struct dialogue **who = &d[test_random_below(&random, 6)];
 

@@ -285,7 +285,7 @@ Test(refill, random_walk)
 	struct test_core *t = test_core_new(2000);
 	struct dialogue *d[4];
 
-	t->core.client_limit = 700;
+	t->core.limits.client.hard = 700;
 	for (int i = 0; i < 4; i++)
 		d[i] = test_core_attach(t, 1000 + (uint32_t)i / 2);
 	for (int step = 0; step < 3000; step++) {

@@ -412,7 +412,7 @@ Test(requests, limits)
 	struct test_core *t = test_core_new(8192);
 	uint32_t each = heap_record_pages(&t->heap, 0);
 
-	t->core.client_limit = 40 + each;
+	t->core.limits.client.hard = 40 + each;
 	t->core.users.limit = 60 + 2 * each;
 	struct dialogue *a = test_core_attach(t, 1000), *b = test_core_attach(t, 1000), *c = test_core_attach(t, 1001);
 

@@ -169,7 +169,7 @@ static void start_core(struct test_core *t)
 {
 	const struct core_hooks hooks = {.ctx = t, .watch = on_watch, .finished = on_finished, .replaced = on_replaced};
 
-	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, &(struct limits){0}), 0);
 	t->core.leases = test_core_leases(t);
 	core_tick(&t->core, 1000);
 }
@@ -461,7 +461,7 @@ void test_core_restart(struct test_core *t)
 		t->core.client[i].state = CLIENT_FREE;
 	core_deinit(&t->core);
 	cr_assert_eq(heap_adopt(&t->heap, &floor, &t->memory, data, &why), 0, "%s", why);
-	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, 0, 0), 0);
+	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, &(struct limits){0}), 0);
 	t->core.leases = leases;
 	clients_adopt(&t->core);
 }

@@ -145,7 +145,8 @@ struct havoc *havoc_new(uint32_t pages, struct test_random *random)
 	const struct core_hooks hooks = hooks_of(h);
 
 	if (h->backed && h->memory.meta && h->memory.ctl && h->memory.state &&
-	        !heap_create(&h->heap, &floor, &h->memory, &params) && !core_init(&h->core, &h->heap, &hooks, 0, 0)) {
+	        !heap_create(&h->heap, &floor, &h->memory, &params) &&
+	        !core_init(&h->core, &h->heap, &hooks, &(struct limits){0})) {
 		core_tick(&h->core, 1000);
 		return h;
 	}
@@ -341,7 +342,7 @@ const char *havoc_restart(struct havoc *h)
 	memset(h->client, 0, sizeof(h->client));
 	if (heap_adopt(&h->heap, &floor, &h->memory, UINT64_MAX, &why))
 		return why;
-	if (core_init(&h->core, &h->heap, &hooks, 0, 0))
+	if (core_init(&h->core, &h->heap, &hooks, &(struct limits){0}))
 		return "no memory";
 	core_tick(&h->core, 1000);
 	clients_adopt(&h->core);

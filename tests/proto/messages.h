@@ -133,6 +133,8 @@ static inline void fill_refill(struct fill *f, struct wire_refill *m)
 	for (uint32_t i = 0; i < m->n_reports; i++)
 		m->reports[i] = fill_any(f);
 	fill_free(f, &m->freed);
+	m->waited_us = fill_any(f);
+	m->remote_freed = fill_any(f);
 }
 
 static inline void fill_refill_ok(struct fill *f, struct wire_refill_ok *m)
@@ -172,7 +174,7 @@ static inline void fill_root(struct fill *f, struct wire_root *m)
 
 static inline void fill_query(struct fill *f, struct wire_query *m)
 {
-	m->kind = fill_u32(f, WIRE_Q_STATS, WIRE_Q_CHECK);
+	m->kind = fill_u32(f, WIRE_Q_STATS, WIRE_Q_HEAPS);
 	fill_text(f, m->heap, sizeof(m->heap));
 	m->cursor = fill_u64(f);
 }
@@ -181,17 +183,24 @@ static inline void fill_stats(struct fill *f, struct wire_stats *m)
 {
 	uint64_t *sums[] = {&m->limit, &m->published, &m->owned, &m->central, &m->free, &m->backed, &m->returned,
 	        &m->lazy, &m->moving, &m->peak_backed, &m->live, &m->live_blocks, &m->cached, &m->slots_free, &m->tail,
-	        &m->written_off, &m->quarantined, &m->metadata, &m->requests, &m->uptime_ms};
+	        &m->written_off, &m->quarantined, &m->metadata, &m->requests, &m->uptime_ms, &m->seized, &m->soft_limit,
+	        &m->recovery_us, &m->swallowed, &m->served_sum_us, &m->waited_sum_us};
 
 	fill_text(f, m->heap, sizeof(m->heap));
 	for (uint32_t i = 0; i < sizeof(sums) / sizeof(*sums); i++)
 		*sums[i] = fill_u64(f);
 	for (uint32_t i = 0; i < WIRE_COUNTERS; i++)
 		m->counters[i] = fill_u64(f);
+	for (uint32_t i = 0; i < WIRE_BUCKETS; i++) {
+		m->served_us[i] = fill_u64(f);
+		m->waited_us[i] = fill_u64(f);
+	}
 	m->clients = fill_any(f);
 	m->threads = fill_any(f);
 	m->roots = fill_any(f);
 	m->damaged = fill_u32(f, 0, 1);
+	m->pressure = fill_u32(f, 0, 2);
+	m->sessions = fill_any(f);
 }
 
 static inline void fill_client_row(struct fill *f, struct wire_client_row *m)
@@ -207,6 +216,40 @@ static inline void fill_client_row(struct fill *f, struct wire_client_row *m)
 	m->limit = fill_u64(f);
 	m->requests = fill_u64(f);
 	fill_text(f, m->label, sizeof(m->label));
+	m->live = fill_u64(f);
+	m->slots_free = fill_u64(f);
+	m->tail = fill_u64(f);
+	m->written_off = fill_u64(f);
+	m->soft_limit = fill_u64(f);
+	m->guaranteed = fill_u64(f);
+	m->granted = fill_u64(f);
+	m->failed = fill_u64(f);
+	m->since_ms = fill_u64(f);
+	m->evicted = fill_u32(f, 0, 1);
+}
+
+static inline void fill_user_row(struct fill *f, struct wire_user_row *m)
+{
+	m->uid = fill_any(f);
+	m->clients = fill_any(f);
+	m->sessions = fill_any(f);
+	m->bytes = fill_u64(f);
+	m->limit = fill_u64(f);
+	m->soft_limit = fill_u64(f);
+	m->guaranteed = fill_u64(f);
+	m->requests = fill_u64(f);
+	m->failed = fill_u64(f);
+}
+
+static inline void fill_heap_row(struct fill *f, struct wire_heap_row *m)
+{
+	fill_text(f, m->name, sizeof(m->name));
+	m->limit = fill_u64(f);
+	m->backed = fill_u64(f);
+	m->clients = fill_any(f);
+	m->backing = fill_u32(f, 0, 1);
+	m->damaged = fill_u32(f, 0, 1);
+	m->allowed = fill_u32(f, 0, 1);
 }
 
 static inline void fill_class_row(struct fill *f, struct wire_class_row *m)
@@ -299,6 +342,13 @@ static inline void fill_msg(struct fill *f, enum wire_kind kind, struct wire_msg
 		return;
 	case WIRE_TRIM:
 		m->u.trim.all = fill_bool(f);
+		fill_text(f, m->u.trim.heap, sizeof(m->u.trim.heap));
+		m->u.trim.one = fill_bool(f);
+		m->u.trim.client = fill_any(f);
+		return;
+	case WIRE_EVICT:
+		fill_text(f, m->u.evict.heap, sizeof(m->u.evict.heap));
+		m->u.evict.client = fill_any(f);
 		return;
 	case WIRE_TRIM_OK:
 		m->u.trim_ok.bytes = fill_u64(f);
@@ -307,7 +357,7 @@ static inline void fill_msg(struct fill *f, enum wire_kind kind, struct wire_msg
 		fill_query(f, &m->u.query);
 		return;
 	case WIRE_ERROR:
-		m->u.error.code = fill_u32(f, WIRE_E_PROTOCOL, WIRE_E_DAMAGED);
+		m->u.error.code = fill_u32(f, WIRE_E_PROTOCOL, WIRE_E_EVICTED);
 		fill_text(f, m->u.error.text, sizeof(m->u.error.text));
 		return;
 	case WIRE_STATS:
@@ -315,6 +365,12 @@ static inline void fill_msg(struct fill *f, enum wire_kind kind, struct wire_msg
 		return;
 	case WIRE_CLIENTS:
 		FILL_ROWS(f, &m->u.clients, client_row);
+		return;
+	case WIRE_USERS:
+		FILL_ROWS(f, &m->u.users, user_row);
+		return;
+	case WIRE_HEAPS:
+		FILL_ROWS(f, &m->u.heaps, heap_row);
 		return;
 	case WIRE_CLASSES:
 		FILL_ROWS(f, &m->u.classes, class_row);

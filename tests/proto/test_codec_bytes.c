@@ -25,7 +25,9 @@ enum body_number {
 	CLASSES = 38,
 	SPAN_ROWS = 39,
 	ROOTS = 40,
-	CHECK = 41
+	CHECK = 41,
+	USERS = 42,
+	HEAPS = 43
 };
 
 static struct codec_scratch scratch;
@@ -199,9 +201,9 @@ Test(codec_bytes, numbers_out_of_range)
 	        {LARGE, 3, 2, 3},
 	        {LARGE, 3, 1, 0xffffffff},
 	        {ERROR, 1, 1, 0},
-	        {ERROR, 1, 11, 12},
+	        {ERROR, 1, 12, 13},
 	        {QUERY, 1, 1, 0},
-	        {QUERY, 1, 6, 7},
+	        {QUERY, 1, 8, 9},
 	};
 
 	for (size_t i = 0; i < sizeof(t) / sizeof(*t); i++) {
@@ -255,8 +257,11 @@ Test(codec_bytes, texts_too_long_or_with_a_zero)
 				p->bytes[p->len - 1] = 0;
 			if (t[i].body == ERROR || t[i].body == QUERY)
 				pb_number(p, 1, 1);
-			if (t[i].body == STATS)
+			if (t[i].body == STATS) {
 				pb_fill(p, 23, 0, WIRE_COUNTERS);
+				pb_fill(p, 31, 0, WIRE_BUCKETS);
+				pb_fill(p, 32, 0, WIRE_BUCKETS);
+			}
 			if (t[i].in_row)
 				pb_bytes(&body, 1, inner.bytes, inner.len);
 			cr_expect_eq(decode_body(t[i].body), bad ? CODEC_E_MALFORMED : 0, "case %zu, %d", i, bad);
@@ -326,15 +331,29 @@ Test(codec_bytes, span_classes_out_of_range)
 	}
 }
 
-Test(codec_bytes, counters_are_all_there)
+/* The lists of a STATS, whose lengths are given. */
+static void stats_lists(size_t counters, size_t served, size_t waited)
 {
-	for (size_t n = WIRE_COUNTERS - 1; n <= WIRE_COUNTERS + 1; n++) {
-		pb_fill(&body, 23, 1, n);
-		cr_expect_eq(decode_body(STATS), n == WIRE_COUNTERS ? 0 : CODEC_E_MALFORMED);
+	pb_fill(&body, 23, 1, counters);
+	pb_fill(&body, 31, 1, served);
+	pb_fill(&body, 32, 1, waited);
+}
+
+Test(codec_bytes, counters_and_histograms_are_all_there)
+{
+	for (size_t n = 0; n < 3; n++) {
+		size_t counters = WIRE_COUNTERS - 1 + n, buckets = WIRE_BUCKETS - 1 + n;
+
+		stats_lists(counters, WIRE_BUCKETS, WIRE_BUCKETS);
+		cr_expect_eq(decode_body(STATS), n == 1 ? 0 : CODEC_E_MALFORMED);
+		stats_lists(WIRE_COUNTERS, buckets, WIRE_BUCKETS);
+		cr_expect_eq(decode_body(STATS), n == 1 ? 0 : CODEC_E_MALFORMED);
+		stats_lists(WIRE_COUNTERS, WIRE_BUCKETS, buckets);
+		cr_expect_eq(decode_body(STATS), n == 1 ? 0 : CODEC_E_MALFORMED);
 	}
 	cr_expect_eq(decode_body(STATS), CODEC_E_MALFORMED);
 	for (uint32_t damaged = 1; damaged <= 2; damaged++) {
-		pb_fill(&body, 23, 1, WIRE_COUNTERS);
+		stats_lists(WIRE_COUNTERS, WIRE_BUCKETS, WIRE_BUCKETS);
 		pb_number(&body, 26, damaged);
 		cr_expect_eq(decode_body(STATS), damaged == 1 ? 0 : CODEC_E_MALFORMED);
 	}
@@ -342,7 +361,7 @@ Test(codec_bytes, counters_are_all_there)
 
 Test(codec_bytes, rows_too_many)
 {
-	for (uint32_t number = CLIENTS; number <= CHECK; number++) {
+	for (uint32_t number = CLIENTS; number <= HEAPS; number++) {
 		for (uint32_t n = WIRE_ROWS; n <= WIRE_ROWS + 1; n++) {
 			for (uint32_t i = 0; i < n; i++)
 				pb_bytes(&body, 1, NULL, 0);

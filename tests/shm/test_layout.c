@@ -12,7 +12,7 @@ TestSuite(layout, .timeout = 60);
 
 Test(layout, constants)
 {
-	cr_expect_eq(SHMI_LAYOUT_VERSION, 3);
+	cr_expect_eq(SHMI_LAYOUT_VERSION, 4);
 	cr_expect_eq(SHMI_PAGE_SIZE, 8192);
 	cr_expect_eq(SHMI_ARENA_PAGES, 8192);
 	cr_expect_eq(SHMI_META_MAGIC, 0x4154454d4d485321);
@@ -25,6 +25,7 @@ Test(layout, constants)
 	cr_expect_eq(SHMI_SPAN_NONE, 0, "zeroed memory is no run");
 	cr_expect_eq(SHMI_SPAN_CENTRAL, 4);
 	cr_expect_eq(SHMI_SPAN_QUARANTINE, 7);
+	cr_expect_eq(SHMI_SPAN_SEIZED, 8);
 }
 
 Test(layout, meta)
@@ -61,6 +62,9 @@ Test(layout, meta)
 	SIZE(struct shmi_owner, 32);
 	AT(shmi_owner, pages, 8);
 	AT(shmi_owner, in_use, 12);
+	AT(shmi_owner, trim_wanted, 16);
+	AT(shmi_owner, seizures, 20);
+	AT(shmi_owner, seized_pages, 24);
 	SIZE(struct shmi_thread_slot, 8);
 	SIZE(struct shmi_root, 128);
 	AT(shmi_root, seq, 8);

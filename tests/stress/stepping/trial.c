@@ -134,7 +134,7 @@ uint32_t world_succeed(struct world *w)
 	w->trial = w->succeeded = true;
 	if (heap_adopt(&w->heap, &floor, &w->memory, (uint64_t)WORLD_PAGES << SHMI_PAGE_SHIFT, &why) != 0)
 		world_die("the heap is not adopted: %s", why);
-	if (core_init(&w->core, &w->heap, &hooks, 0, 0) != 0)
+	if (core_init(&w->core, &w->heap, &hooks, &(struct limits){0}) != 0)
 		world_die("no memory");
 	core_tick(&w->core, 2000);
 	(void)clients_adopt(&w->core);

@@ -175,7 +175,8 @@ static void make_heap(struct world *w)
 	w->memory.state = mmap(NULL, sizeof(struct shmi_state), PROT_READ | PROT_WRITE,
 	        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	must(w->memory.state != MAP_FAILED, "mmap");
-	if (heap_create(&w->heap, &floor, &w->memory, &params) || core_init(&w->core, &w->heap, &hooks, 0, 0))
+	if (heap_create(&w->heap, &floor, &w->memory, &params) ||
+	        core_init(&w->core, &w->heap, &hooks, &(struct limits){0}))
 		world_die("no heap");
 	core_tick(&w->core, 1000);
 }
