@@ -28,7 +28,7 @@ Test(requests, versions_must_match)
 	cr_assert_eq(test_core_send(t, d), WIRE_ERROR);
 	cr_assert_eq(t->reply.u.error.code, WIRE_E_VERSION);
 	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)shmi_layout_hash());
-	cr_assert(strstr(t->reply.u.error.text, "9.9.9 with protocol 10") && strstr(t->reply.u.error.text, "abcdef"),
+	cr_assert(strstr(t->reply.u.error.text, "9.9.9 with protocol 11") && strstr(t->reply.u.error.text, "abcdef"),
 	        "theirs: %s", t->reply.u.error.text);
 	cr_assert(strstr(t->reply.u.error.text, SHMALLOC_VERSION) && strstr(t->reply.u.error.text, hash), "ours: %s",
 	        t->reply.u.error.text);
