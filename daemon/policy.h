@@ -34,6 +34,11 @@
 #define POLICY_AWAKE_TAKEN_US 20
 #define POLICY_AWAKE_BUSY_US 20000
 
+/* One user's share of a turn of the loop: some ten requests. And the most that is carried over of requests that were longer: ten
+ * shares, so that a daemon that was not let run for a while does not make its clients pay for it. */
+#define POLICY_SHARE_US 200u
+#define POLICY_SHARE_DEBT_US 2000u
+
 /* How often the scavenger has a turn: with 2 MiB each, at most 100 MiB a second. */
 #define POLICY_SCAVENGE_MS 20
 #define POLICY_SCAVENGE_DELAY_MS 5000u
