@@ -23,7 +23,7 @@ int core_init(struct core *core, struct heap *heap, const struct core_hooks *hoo
 	core->users.limit = limits->user.hard;
 	core->looks = POLICY_LEASE_LOOKS;
 	core->copy = malloc(heap->img.geo.record_bytes);
-	TAILQ_INIT(&core->jobs);
+	jobs_init(&core->jobs);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
 		core->client[i] = (struct client){.id = i, .peer.pidfd = -1};
 	return core->copy ? 0 : -ENOMEM;
@@ -50,23 +50,17 @@ void core_tick(struct core *core, uint64_t now_ms)
 
 void core_queue(struct core *core, struct job *job)
 {
-	if (job->queued)
-		return;
-	TAILQ_INSERT_TAIL(&core->jobs, job, link);
-	job->queued = true;
+	jobs_add(&core->jobs, job);
 }
 
 void core_unqueue(struct core *core, struct job *job)
 {
-	if (!job->queued)
-		return;
-	TAILQ_REMOVE(&core->jobs, job, link);
-	job->queued = false;
+	jobs_remove(&core->jobs, job);
 }
 
 bool core_has_jobs(const struct core *core)
 {
-	return !TAILQ_EMPTY(&core->jobs);
+	return jobs_any(&core->jobs);
 }
 
 struct step {
@@ -83,11 +77,10 @@ static int step_guarded(void *ctx)
 
 bool core_turn(struct core *core)
 {
-	struct step step = {core, TAILQ_FIRST(&core->jobs)};
+	struct step step = {core, jobs_next(&core->jobs)};
 
 	if (!step.job)
 		return false;
-	core_unqueue(core, step.job);
 	int done = guard_run(step_guarded, &step);
 
 	if (done == GUARD_E_BUS)

@@ -5,8 +5,7 @@
  *
  *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled
  *
- * Jobs wait in one queue; core_turn does one step of the first and puts it at the end, so they share the loop evenly, and no
- * step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
+ * core_turn does one step of one of them, whose turn it is (daemon/jobs.h), and no step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
  * every job ends with WIRE_E_DAMAGED.
  *
  * The world outside is three functions (struct core_hooks).
@@ -14,10 +13,9 @@
 #ifndef DAEMON_CORE_H
 #define DAEMON_CORE_H
 
-#include <sys/queue.h>
-
 #include "daemon/account.h"
 #include "daemon/heap.h"
+#include "daemon/jobs.h"
 #include "daemon/peer.h"
 #include "proto/codec.h"
 #include "shm/reclaim.h"
@@ -42,14 +40,6 @@ struct answer {
 };
 
 /* ---- jobs ---- */
-
-struct job {
-	TAILQ_ENTRY(job) link;
-	bool (*step)(struct core *core, struct job *job); /* true: done, and the job must not be touched again */
-	bool queued;
-};
-
-TAILQ_HEAD(job_queue, job);
 
 /* Pages being returned to the system before they go back to the page heap: runs in state MOVING, linked through their records. */
 struct drops {
@@ -168,7 +158,7 @@ struct core {
 	uint64_t requests;
 	struct users users;
 	struct client client[SHMI_MAX_CLIENTS];
-	struct job_queue jobs;
+	struct jobs jobs;
 	struct drops drops;
 	struct look look;
 	struct job stale; /* dropping what an earlier daemon left behind free pages */

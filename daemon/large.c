@@ -153,7 +153,10 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 		        (unsigned long long)want->bytes, want->pages);
 	if (!large_free_all(core, caller, &want->freed, req->serial))
 		return OUTCOME_ANSWERED;
-	struct large large = {.active = true, .serial = req->serial, .want = *want, .job.step = step_large};
+	struct large large = {.active = true,
+	        .serial = req->serial,
+	        .want = *want,
+	        .job = {.step = step_large, .payer = &client->user->payer}};
 
 	if (charge_take(&large.charge, &client->account, want->pages)) {
 		shmi_bump(&core->heap->img.super->counters.no_memory, 1);

@@ -241,7 +241,8 @@ void reaper_start(struct core *core, struct client *client, bool dead)
 	uint64_t serial = r->serial;
 
 	large_abort(core, client);
-	*r = (struct reclaim){.dead = dead, .serial = serial, .job.step = step_reclaim};
+	*r = (struct reclaim){
+	        .dead = dead, .serial = serial, .job = {.step = step_reclaim, .payer = &client->user->payer}};
 	client->state = CLIENT_LEAVING;
 	core_queue(core, &r->job);
 }
