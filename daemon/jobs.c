@@ -41,11 +41,11 @@ bool jobs_any(const struct jobs *jobs)
 
 struct job *jobs_next(struct jobs *jobs)
 {
-	struct job *job, *next = NULL;
+	struct job *next = NULL;
 
-	TAILQ_FOREACH(job, &jobs->queue, link)
-	if (!next || payer_of(jobs, job)->clock < payer_of(jobs, next)->clock)
-		next = job;
+	for (struct job *job = TAILQ_FIRST(&jobs->queue); job; job = TAILQ_NEXT(job, link))
+		if (!next || payer_of(jobs, job)->clock < payer_of(jobs, next)->clock)
+			next = job;
 	if (!next)
 		return NULL;
 	jobs_remove(jobs, next);
