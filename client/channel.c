@@ -402,7 +402,7 @@ int shmi_channel_call(struct shma_heap *heap, bool *sent)
 	return error;
 }
 
-bool shmi_channel_free(struct shma_heap *heap)
+bool shmi_channel_lock_if_idle(struct shma_heap *heap)
 {
 	return pthread_mutex_trylock(&heap->proc->lock) == 0;
 }

@@ -119,7 +119,7 @@ bool shmi_channel_post(struct shma_heap *heap, uint32_t thread);
 bool shmi_channel_collect(struct shma_heap *heap, bool wait);
 
 /* The lock, for what can be put off: false if another thread has it. */
-bool shmi_channel_free(struct shma_heap *heap);
+bool shmi_channel_lock_if_idle(struct shma_heap *heap);
 void shmi_channel_unlock(struct shma_heap *heap);
 
 /* The last words to a daemon that owes an answer: asks to be detached after all that it has been asked before, and waits for
