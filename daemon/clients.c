@@ -205,8 +205,8 @@ static int give_lease(struct core *core, const struct client *client, struct cal
 	int fd = core->leases.give(core->leases.ctx, client->id);
 
 	if (fd < 0) {
-		log_limited(LEVEL_ERROR, LOG_REFUSED, "no lease for pid %d: %s; it cannot attach", caller->peer.pid,
-		        strerror(-fd));
+		log_event(LEVEL_ERROR, LOG_REFUSED, core_about_peer(core, &caller->peer),
+		        "no lease for pid %d: %s; it cannot attach", caller->peer.pid, strerror(-fd));
 		return SHMI_E_NOMEM;
 	}
 	caller->lease = fd;
@@ -382,7 +382,12 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	bool alive = gone != PEER_E_GONE;
 
 	if (gone < 0) /* no descriptor is left, say: what may be alive is not taken apart */
-		log_limited(LEVEL_ERROR, LOG_DEATH,
+		log_event(LEVEL_ERROR, LOG_CLIENT,
+		        ((struct log_fields){.known = LOG_HAS_CLIENT | LOG_HAS_PROCESS,
+		                .client = id,
+		                .pid = peer.pid,
+		                .uid = peer.uid,
+		                .heap = core->heap->name}),
 		        "cannot look whether client %u (pid %d) lives: %s; what it holds is kept until the next start",
 		        id, peer.pid, strerror(-gone));
 

@@ -18,6 +18,7 @@
 
 #include "daemon/account.h"
 #include "daemon/heap.h"
+#include "daemon/log.h"
 #include "daemon/peer.h"
 #include "proto/codec.h"
 #include "shm/reclaim.h"
@@ -221,6 +222,11 @@ void core_finish(struct core *core, struct client *client, struct caller *caller
 /* core->reply becomes an error. The outcome is OUTCOME_ANSWERED. */
 enum outcome core_fail(struct core *core, enum wire_error_code code, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
+
+/* For the log: whom a line is about. */
+struct log_fields core_about(const struct core *core, const struct client *client);
+struct log_fields core_about_peer(const struct core *core, const struct peer *peer);
+struct log_fields core_about_heap(const struct core *core);
 
 /* Returns a run in state MOVING to the page heap after its pages have been dropped, in steps: not one at once, since a single
  * message or turn can bring very many. */

@@ -99,8 +99,9 @@ static struct move refuse(struct dialogue *d, struct session_step step, uint64_t
 {
 	struct answer answer;
 
-	log_limited(LEVEL_WARN, LOG_PROTOCOL, "pid %d (uid %u) sent %s while %s; its connection ends",
-	        d->caller.peer.pid, d->caller.peer.uid, text, session_state_name(d->state));
+	log_event(LEVEL_WARN, LOG_PROTOCOL, core_about_peer(d->core, &d->caller.peer),
+	        "pid %d (uid %u) sent %s while %s; its connection ends", d->caller.peer.pid, d->caller.peer.uid, text,
+	        session_state_name(d->state));
 	struct move move = enter(d, step);
 
 	requests_refuse(d->core, serial, WIRE_E_PROTOCOL, text, &answer);
