@@ -144,6 +144,17 @@ enum outcome core_fail(struct core *core, enum wire_error_code code, const char 
 	return OUTCOME_ANSWERED;
 }
 
+bool core_refuses(struct core *core, const struct caller *caller, const char *heap)
+{
+	if (caller->peer.uid != 0 && caller->peer.uid != core->uid)
+		core_fail(core, WIRE_E_ACCESS, "only root and uid %u may ask for that", core->uid);
+	else if (heap[0] && strcmp(heap, core->heap->name) != 0)
+		core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", heap);
+	else
+		return false;
+	return true;
+}
+
 void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struct answer *answer)
 {
 	core->reply.serial = serial;

@@ -33,6 +33,7 @@ static enum session_event event_of(const struct wire_msg *msg)
 		return EVENT_ATTACH;
 	case WIRE_TRIM:
 	case WIRE_QUERY:
+	case WIRE_EVICT:
 		return EVENT_QUERY;
 	case WIRE_THREAD:
 	case WIRE_REFILL:

@@ -167,7 +167,10 @@ static void finish(struct core *core, struct client *client)
 		log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client), "client %u (pid %d) has detached",
 		        client->id, client->peer.pid);
 	}
-	clients_remove(core, client);
+	if (client->evicted && !dead)
+		clients_bar(core, client);
+	else
+		clients_remove(core, client);
 	if (!core->heap->fenced)
 		scavenger_look(core);
 	if (dead || !caller)

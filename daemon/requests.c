@@ -5,6 +5,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/damage.h"
+#include "daemon/evict.h"
 #include "daemon/guard.h"
 #include "daemon/journal.h"
 #include "daemon/large.h"
@@ -12,7 +13,7 @@
 #include "daemon/query.h"
 #include "daemon/reaper.h"
 #include "daemon/refill.h"
-#include "daemon/scavenger.h"
+#include "daemon/trim.h"
 #include "shm/roots.h"
 
 /* ---- getting acquainted ---- */
@@ -180,8 +181,9 @@ static const struct request {
         [WIRE_ROOT_SET] = {run_root_set, true, true},
         [WIRE_ROOT_DEL] = {run_root_del, true, true},
         [WIRE_DETACH] = {run_detach, true, false},
-        [WIRE_TRIM] = {scavenger_trim, false, true},
+        [WIRE_TRIM] = {trim_run, false, true},
         [WIRE_QUERY] = {query_run, false, false},
+        [WIRE_EVICT] = {evict_run, false, false},
 };
 
 struct call {
