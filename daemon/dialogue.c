@@ -98,11 +98,12 @@ static struct move run_request(struct dialogue *d, const struct wire_msg *msg)
 
 static struct move refuse(struct dialogue *d, struct session_step step, uint64_t serial, const char *text)
 {
+	const struct log_fields about = {
+	        .known = LOG_HAS_PROCESS, .pid = d->caller.peer.pid, .uid = d->caller.peer.uid};
 	struct answer answer;
 
-	log_event(LEVEL_WARN, LOG_PROTOCOL, core_about_peer(d->core, &d->caller.peer),
-	        "pid %d (uid %u) sent %s while %s; its connection ends", d->caller.peer.pid, d->caller.peer.uid, text,
-	        session_state_name(d->state));
+	log_event(LEVEL_WARN, LOG_PROTOCOL, about, "pid %d (uid %u) sent %s while %s; its connection ends",
+	        d->caller.peer.pid, d->caller.peer.uid, text, session_state_name(d->state));
 	struct move move = enter(d, step);
 
 	requests_refuse(d->core, serial, WIRE_E_PROTOCOL, text, &answer);
