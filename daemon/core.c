@@ -9,7 +9,6 @@
 
 #include "daemon/clients.h"
 #include "daemon/guard.h"
-#include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
 #include "daemon/scavenger.h"
@@ -95,11 +94,33 @@ void core_fence(struct core *core)
 	if (core->heap->fenced)
 		return;
 	core->heap->fenced = true;
-	log_limited(LEVEL_ERROR, LOG_DAMAGE,
+	log_event(LEVEL_ERROR, LOG_FENCED, core_about_heap(core),
 	        "heap '%s' is damaged: a client has cut one of its objects short; it is fenced, nothing is granted "
 	        "from it "
 	        "any more; stop its clients and start shmallocd with --reset",
 	        core->heap->name);
+}
+
+/* ---- the log ---- */
+
+struct log_fields core_about_heap(const struct core *core)
+{
+	return (struct log_fields){.heap = core->heap->name};
+}
+
+struct log_fields core_about_peer(const struct core *core, const struct peer *peer)
+{
+	return (struct log_fields){
+	        .known = LOG_HAS_PROCESS, .pid = peer->pid, .uid = peer->uid, .heap = core->heap->name};
+}
+
+struct log_fields core_about(const struct core *core, const struct client *client)
+{
+	struct log_fields about = core_about_peer(core, &client->peer);
+
+	about.known |= LOG_HAS_CLIENT;
+	about.client = client->id;
+	return about;
 }
 
 /* ---- answers ---- */
@@ -114,6 +135,17 @@ enum outcome core_fail(struct core *core, enum wire_error_code code, const char 
 	vsnprintf(core->reply.u.error.text, sizeof(core->reply.u.error.text), format, args);
 	va_end(args);
 	return OUTCOME_ANSWERED;
+}
+
+bool core_refuses(struct core *core, const struct caller *caller, const char *heap)
+{
+	if (caller->peer.uid != 0 && caller->peer.uid != core->uid)
+		core_fail(core, WIRE_E_ACCESS, "only root and uid %u may ask for that", core->uid);
+	else if (heap[0] && strcmp(heap, core->heap->name) != 0)
+		core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", heap);
+	else
+		return false;
+	return true;
 }
 
 void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struct answer *answer)
@@ -231,8 +263,8 @@ void core_caller_left(struct core *core, struct caller *caller)
 	client->caller = NULL;
 	if (client->state == CLIENT_ATTACHED) {
 		client->state = CLIENT_DETACHED;
-		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has lost its connection and may resume",
-		        client->id, client->peer.pid);
+		log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client),
+		        "client %u (pid %d) has lost its connection and may resume", client->id, client->peer.pid);
 	}
 }
 

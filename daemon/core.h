@@ -16,6 +16,7 @@
 #include "daemon/account.h"
 #include "daemon/heap.h"
 #include "daemon/jobs.h"
+#include "daemon/log.h"
 #include "daemon/peer.h"
 #include "proto/codec.h"
 #include "shm/reclaim.h"
@@ -71,6 +72,7 @@ struct damage {
 struct trim {
 	struct job job;
 	uint32_t page; /* where the walk goes on; 0: it is over */
+	uint32_t client; /* whose spans are looked at; SHMI_NOBODY: no single one's */
 	uint64_t bytes, serial;
 };
 
@@ -87,6 +89,7 @@ enum client_state {
 	CLIENT_ATTACHED,
 	CLIENT_DETACHED, /* alive without a connection: may resume */
 	CLIENT_LEAVING, /* dead, or has left: being reclaimed */
+	CLIENT_BARRED, /* evicted, and holds nothing any more; its process lives, and is to be known */
 };
 
 /* A large block that is being backed. */
@@ -118,6 +121,7 @@ struct client {
 	enum client_state state;
 	struct peer peer;
 	struct caller *caller; /* its connection */
+	bool evicted; /* nothing is granted to its process any more (daemon/evict.h) */
 	struct user *user;
 	struct account account;
 	struct charge held; /* what its spans and records take */
@@ -211,6 +215,15 @@ void core_finish(struct core *core, struct client *client, struct caller *caller
 /* core->reply becomes an error. The outcome is OUTCOME_ANSWERED. */
 enum outcome core_fail(struct core *core, enum wire_error_code code, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
+
+/* What only root and the daemon's user may ask for, of the heap of that name ("": of any): true, with an error in core->reply,
+ * if it is not to be done. */
+bool core_refuses(struct core *core, const struct caller *caller, const char *heap);
+
+/* For the log: whom a line is about. */
+struct log_fields core_about(const struct core *core, const struct client *client);
+struct log_fields core_about_peer(const struct core *core, const struct peer *peer);
+struct log_fields core_about_heap(const struct core *core);
 
 /* Returns a run in state MOVING to the page heap after its pages have been dropped, in steps: not one at once, since a single
  * message or turn can bring very many. */

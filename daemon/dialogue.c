@@ -33,6 +33,7 @@ static enum session_event event_of(const struct wire_msg *msg)
 		return EVENT_ATTACH;
 	case WIRE_TRIM:
 	case WIRE_QUERY:
+	case WIRE_EVICT:
 		return EVENT_QUERY;
 	case WIRE_THREAD:
 	case WIRE_REFILL:
@@ -97,9 +98,11 @@ static struct move run_request(struct dialogue *d, const struct wire_msg *msg)
 
 static struct move refuse(struct dialogue *d, struct session_step step, uint64_t serial, const char *text)
 {
+	const struct log_fields about = {
+	        .known = LOG_HAS_PROCESS, .pid = d->caller.peer.pid, .uid = d->caller.peer.uid};
 	struct answer answer;
 
-	log_limited(LEVEL_WARN, LOG_PROTOCOL, "pid %d (uid %u) sent %s while %s; its connection ends",
+	log_event(LEVEL_WARN, LOG_PROTOCOL, about, "pid %d (uid %u) sent %s while %s; its connection ends",
 	        d->caller.peer.pid, d->caller.peer.uid, text, session_state_name(d->state));
 	struct move move = enter(d, step);
 

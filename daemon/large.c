@@ -21,8 +21,8 @@ static bool is_legal(const struct core *core, const struct wire_large *want)
 static enum outcome no_memory(struct core *core, const struct client *client, uint32_t pages)
 {
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a block of %u pages for client %u (pid %d)", pages,
-	        client->id, client->peer.pid);
+	log_event(LEVEL_WARN, LOG_MEMORY, log_bytes(core_about(core, client), shmi_npages_bytes((shmi_npages){pages})),
+	        "no memory for a block of %u pages for client %u (pid %d)", pages, client->id, client->peer.pid);
 	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a block of %u pages", pages);
 }
 
@@ -125,7 +125,7 @@ bool large_free_all(struct core *core, const struct caller *caller, const struct
 			first_bad = want->spans[i].page;
 	if (!bad || caller->client->redo == serial) /* freed before we were killed */
 		return true;
-	log_limited(LEVEL_WARN, LOG_CLIENT,
+	log_event(LEVEL_WARN, LOG_CLIENT, core_about(core, caller->client),
 	        "client %u (pid %d) freed %u large blocks that are none, the first at page %u", caller->client->id,
 	        caller->client->peer.pid, bad, first_bad);
 	core_fail(core, WIRE_E_BAD_FREE, "%u of %u were not large blocks, the first at page %u: freed twice?", bad,
@@ -160,8 +160,8 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 
 	if (charge_take(&large.charge, &client->account, want->pages)) {
 		shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
-		        client->peer.pid, client->peer.uid);
+		log_event(LEVEL_WARN, LOG_LIMIT, log_bytes(core_about(core, client), want->bytes),
+		        "client %u (pid %d, uid %u) is at its limit", client->id, client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
 	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run,

@@ -51,7 +51,9 @@ static int identify(struct listener *l, int sock, struct peer *peer)
 		return error;
 	if (server_admits(l->server, peer->uid))
 		return 0;
-	log_limited(LEVEL_WARN, LOG_ACCEPT, "refused pid %d: uid %u has too many connections", peer->pid, peer->uid);
+	log_event(LEVEL_WARN, LOG_ACCEPT,
+	        ((struct log_fields){.known = LOG_HAS_PROCESS, .pid = peer->pid, .uid = peer->uid}),
+	        "refused pid %d: uid %u has too many connections", peer->pid, peer->uid);
 	peer_close(peer);
 	return PEER_E_GONE;
 }

@@ -80,6 +80,13 @@ int peer_reopen(int32_t pid, uint64_t inode, int *pidfd)
 	return 0;
 }
 
+bool peer_is_dead(const struct peer *peer)
+{
+	struct pollfd dead = {.fd = peer->pidfd, .events = POLLIN};
+
+	return peer->pidfd >= 0 && poll(&dead, 1, 0) > 0;
+}
+
 void peer_close(struct peer *peer)
 {
 	if (peer->pidfd >= 0)

@@ -26,6 +26,9 @@ int peer_of_socket(int sock, struct peer *peer);
 /* Opens the process that had this pid and inode. Returns 0 and *pidfd, PEER_E_GONE, or a negative errno. */
 int peer_reopen(int32_t pid, uint64_t inode, int *pidfd);
 
+/* Whether the process is known to be dead. */
+bool peer_is_dead(const struct peer *peer);
+
 /* Closes the pidfd, if there is one. */
 void peer_close(struct peer *peer);
 

@@ -84,7 +84,8 @@ static void client_row(struct core *core, const struct client *client, struct wi
 	        .bytes = st.bytes,
 	        .cached = st.cached,
 	        .limit = client->account.limit << SHMI_PAGE_SHIFT,
-	        .requests = client->requests};
+	        .requests = client->requests,
+	        .evicted = client->evicted};
 	snprintf(row->label, sizeof(row->label), "%.63s", clients_entry(core, client)->label);
 }
 

@@ -137,12 +137,12 @@ static enum outcome nothing(struct core *core, const struct client *client, uint
 {
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
 	if (why == WIRE_E_LIMIT) {
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
-		        client->peer.pid, client->peer.uid);
+		log_event(LEVEL_WARN, LOG_LIMIT, core_about(core, client), "client %u (pid %d, uid %u) is at its limit",
+		        client->id, client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
-	log_limited(
-	        LEVEL_WARN, LOG_MEMORY, "no memory for a span for client %u (pid %d)", client->id, client->peer.pid);
+	log_event(LEVEL_WARN, LOG_MEMORY, core_about(core, client), "no memory for a span for client %u (pid %d)",
+	        client->id, client->peer.pid);
 	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a span");
 }
 

@@ -5,6 +5,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/damage.h"
+#include "daemon/evict.h"
 #include "daemon/guard.h"
 #include "daemon/journal.h"
 #include "daemon/large.h"
@@ -12,7 +13,7 @@
 #include "daemon/query.h"
 #include "daemon/reaper.h"
 #include "daemon/refill.h"
-#include "daemon/scavenger.h"
+#include "daemon/trim.h"
 #include "shm/roots.h"
 
 /* ---- getting acquainted ---- */
@@ -28,7 +29,8 @@ static enum outcome run_hello(struct core *core, struct caller *caller, const st
 		        "%u, layout %016llx",
 		        SHMALLOC_VERSION, WIRE_PROTOCOL, (unsigned long long)shmi_layout_hash(), theirs->version,
 		        theirs->protocol, (unsigned long long)theirs->layout_hash);
-		log_limited(LEVEL_WARN, LOG_REFUSED, "refused pid %d: %s", caller->peer.pid, core->reply.u.error.text);
+		log_event(LEVEL_WARN, LOG_REFUSED, core_about_peer(core, &caller->peer), "refused pid %d: %s",
+		        caller->peer.pid, core->reply.u.error.text);
 		return OUTCOME_REFUSED;
 	}
 	snprintf(caller->label, sizeof(caller->label), "%s", theirs->label);
@@ -64,8 +66,8 @@ static enum outcome run_attach(struct core *core, struct caller *caller, const s
 	        .meta_bytes = geo->meta_bytes,
 	        .ctl_bytes = geo->ctl_bytes,
 	        .data_bytes = shmi_npages_bytes((shmi_npages){geo->limit_pages})};
-	log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u is pid %d, uid %u, '%s'%s", client->id, client->peer.pid,
-	        client->peer.uid, entry->label, attach->resume ? ", again" : "");
+	log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client), "client %u is pid %d, uid %u, '%s'%s", client->id,
+	        client->peer.pid, client->peer.uid, entry->label, attach->resume ? ", again" : "");
 	return OUTCOME_ATTACHED;
 }
 
@@ -179,8 +181,9 @@ static const struct request {
         [WIRE_ROOT_SET] = {run_root_set, true, true},
         [WIRE_ROOT_DEL] = {run_root_del, true, true},
         [WIRE_DETACH] = {run_detach, true, false},
-        [WIRE_TRIM] = {scavenger_trim, false, true},
+        [WIRE_TRIM] = {trim_run, false, true},
         [WIRE_QUERY] = {query_run, false, false},
+        [WIRE_EVICT] = {evict_run, false, false},
 };
 
 struct call {

@@ -55,7 +55,7 @@ static void hook_watch(void *ctx, uint32_t id, int pidfd)
 		return;
 	server->deaths[id] = event_new(server->base, pidfd, EV_READ, on_death, &server->core.client[id]);
 	if (!server->deaths[id] || event_add(server->deaths[id], NULL))
-		log_limited(LEVEL_ERROR, LOG_DEATH,
+		log_event(LEVEL_ERROR, LOG_CLIENT, core_about(&server->core, &server->core.client[id]),
 		        "client %u cannot be watched: no memory; its death will go unnoticed", id);
 }
 
@@ -222,7 +222,8 @@ static void take_over(struct server *server)
 	uint64_t bytes = shmi_npages_bytes((shmi_npages){server->heap.img.geo.limit_pages});
 	uint32_t alive = clients_adopt(&server->core);
 
-	log_line(LEVEL_INFO, "took over heap '%s' of %llu MiB, instance '%s', with %u living clients", config->heap,
+	log_event(LEVEL_INFO, LOG_RECOVERED, log_bytes(core_about_heap(&server->core), bytes),
+	        "took over heap '%s' of %llu MiB, instance '%s', with %u living clients", config->heap,
 	        (unsigned long long)(bytes >> 20), config->instance, alive);
 	if (server->heap.img.geo.limit_pages != shmi_npages_of(config->size).n)
 		log_line(LEVEL_WARN, "heap '%s' keeps its size of %llu MiB; --size only counts for a new one",

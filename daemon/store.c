@@ -71,7 +71,7 @@ static int set_aside(struct objects *o, const struct config *config)
 		        BOOTS_MOST, config->heap, config->instance, config->heap, o->why);
 		return 1;
 	}
-	log_line(LEVEL_ERROR,
+	log_event(LEVEL_ERROR, LOG_ASIDE, ((struct log_fields){.heap = config->heap}),
 	        "SET ASIDE heap '%s': the last %u starts with it died before they served; what was in it is now in "
 	        "%s, ...ctl, ...data and ...state, until somebody removes these (see shmallocd(8)); a new, empty heap "
 	        "takes its place",

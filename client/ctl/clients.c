@@ -6,7 +6,7 @@ static void state(const void *row, char *to, size_t room)
 {
 	const struct wire_client_row *client = row;
 
-	snprintf(to, room, "%s", client->detached ? "detached" : "attached");
+	snprintf(to, room, "%s", client->evicted ? "evicted" : client->detached ? "detached" : "attached");
 }
 
 static const struct ctl_column columns[] = {
@@ -42,6 +42,6 @@ const struct ctl_command ctl_clients = {.name = "clients",
         .help = "HELD are the pages of the spans that a client holds, CACHED what lies free in its caches, LIMIT how "
                 "much\n"
                 "it may hold: '-', and 0 in JSON, if it has no limit of its own. A detached client lives, but its\n"
-                "connection is gone; it keeps what it holds.",
+                "connection is gone; it keeps what it holds. So does an evicted one, until its process ends.",
         .options = CTL_OPT_BYTES,
         .run = run};

@@ -10,7 +10,7 @@
 #define TIMEOUT_MAX_S 3600u /* nobody waits longer for an answer that comes in milliseconds */
 
 static const struct ctl_command *const commands[] = {
-        &ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots, &ctl_check, &ctl_trim, &ctl_dump};
+        &ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots, &ctl_check, &ctl_trim, &ctl_evict, &ctl_dump};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -30,6 +30,7 @@ static const struct {
         {"bytes", NULL, 'b', CTL_OPT_BYTES, "exact bytes in tables, not KiB and MiB"},
         {"all", NULL, 'a', CTL_OPT_ALL, "also what clients can spare"},
         {"image", NULL, 'i', CTL_OPT_IMAGE, "look at saved copies of a heap's objects; no daemon is asked"},
+        {"kill", NULL, 'k', CTL_OPT_KILL, "kill the client's process, and wait until the daemon has taken all back"},
         {"help", NULL, 'h', 0, "this text; with a command, about that command"},
         {"version", NULL, 'V', 0, "the program's version"},
 };
@@ -131,6 +132,9 @@ static int set_option(struct ctl *ctl, int letter, const char *arg)
 		break;
 	case 'a':
 		ctl->all = true;
+		break;
+	case 'k':
+		ctl->kill = true;
 		break;
 	default:
 		ctl->image = true;

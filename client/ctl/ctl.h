@@ -38,6 +38,7 @@ struct ctl {
 	bool bytes; /* tables: exact bytes */
 	bool all;
 	bool image;
+	bool kill;
 	uint32_t timeout_s;
 	const char *const *args;
 	uint32_t n_args;
@@ -63,9 +64,10 @@ struct ctl_command {
 #define CTL_OPT_BYTES 1u
 #define CTL_OPT_ALL 2u
 #define CTL_OPT_IMAGE 4u
+#define CTL_OPT_KILL 0x100u
 
 extern const struct ctl_command ctl_stats, ctl_clients, ctl_classes, ctl_spans, ctl_roots, ctl_check, ctl_trim,
-        ctl_dump;
+        ctl_evict, ctl_dump;
 
 /* The program, with its streams. Returns the exit status. */
 int ctl_main(int argc, char **argv, FILE *out, FILE *err);

@@ -45,6 +45,16 @@ Test(ctl, bad_usage)
 	refuses(ctl_run("stats", "more", NULL), "'more' is too much");
 	refuses(ctl_run("stats", "--all", NULL), "stats has no option --all");
 	refuses(ctl_run("trim", "--bytes", NULL), "trim has no option --bytes");
+	refuses(ctl_run("trim", "--all", "3", NULL), "trim one client, or --all");
+	refuses(ctl_run("trim", "3", "4", NULL), "'4' is too much");
+	refuses(ctl_run("trim", "1024", NULL), "a client is a number below 1024");
+	refuses(ctl_run("trim", "-1", NULL), "there is no option '-1'");
+	refuses(ctl_run("trim", "3x", NULL), "a client is a number");
+	refuses(ctl_run("trim", "--kill", "3", NULL), "trim has no option --kill");
+	refuses(ctl_run("evict", NULL), "evict which client?");
+	refuses(ctl_run("evict", "", NULL), "a client is a number");
+	refuses(ctl_run("evict", "99999999999999999999", NULL), "a client is a number");
+	refuses(ctl_run("evict", "3", "4", NULL), "'4' is too much");
 	refuses(ctl_run("check", "file", NULL), "did you mean --image");
 	refuses(ctl_run("check", "--image", NULL), "is missing");
 	refuses(ctl_run("check", "--image", "a", "b", "c", NULL), "'c' is too much");
@@ -64,7 +74,8 @@ Test(ctl, no_command_shows_the_help)
 
 Test(ctl, help_and_version)
 {
-	static const char *const names[] = {"stats", "clients", "classes", "spans", "roots", "check", "trim", "dump"};
+	static const char *const names[] = {
+	        "stats", "clients", "classes", "spans", "roots", "check", "trim", "evict", "dump"};
 	struct ctl_output o = ctl_run("--help", NULL), one;
 
 	cr_assert_eq(o.status, CTL_OK);
