@@ -60,7 +60,8 @@ static void draw_classes(const struct report_cell *cell, FILE *to)
 
 	fprintf(to, "k%u", cell->kind);
 	if (slots)
-		fprintf(to, " c%u f%u", cell->sclass, (unsigned)(cell->live / (float)cell->main_pages * (float)MAP_FILLS + 0.5F));
+		fprintf(to, " c%u f%u", cell->sclass,
+		        (unsigned)(cell->live / (float)cell->main_pages * (float)MAP_FILLS + 0.5F));
 	if (cell->kind == REPORT_OWNED || cell->kind == REPORT_LARGE)
 		fprintf(to, " w%u", cell->owner);
 }
@@ -88,8 +89,8 @@ static void describe(const struct report_map *map, const struct report_cell *cel
 
 static void draw_cells(const struct report_map *map, const struct map_grid *grid, FILE *to)
 {
-	fprintf(to, "<g class=\"cells%s\" transform=\"scale(%.10g 1)\">\n", MAP_WIDTH / grid->row_pages >= NEAR_UNITS ? " near" : "",
-	        (double)MAP_WIDTH / grid->row_pages);
+	fprintf(to, "<g class=\"cells%s\" transform=\"scale(%.10g 1)\">\n",
+	        MAP_WIDTH / grid->row_pages >= NEAR_UNITS ? " near" : "", (double)MAP_WIDTH / grid->row_pages);
 	for (uint32_t i = 0; i < map->n_cells; i++) {
 		const struct report_cell *cell = &map->cells[i];
 
@@ -141,7 +142,8 @@ static void draw_ticks(const struct map_grid *grid, FILE *to)
 	}
 }
 
-static void draw_title(const struct report_map *map, const struct report_map_look *look, const struct map_grid *grid, FILE *to)
+static void draw_title(
+        const struct report_map *map, const struct report_map_look *look, const struct map_grid *grid, FILE *to)
 {
 	char when[40] = "", size[32];
 	time_t time = (time_t)look->time_s;
@@ -156,18 +158,21 @@ static void draw_title(const struct report_map *map, const struct report_map_loo
 	print_offset((uint64_t)grid->row_pages * REPORT_PAGE_BYTES, to);
 	fputs(", a page 8 KiB, a block of rows an arena of 64 MiB. ", to);
 	if (map->block > 1)
-		fprintf(to, "More than %u runs: those within blocks of %u pages are one.", map->options.max_cells, map->block);
+		fprintf(to, "More than %u runs: those within blocks of %u pages are one.", map->options.max_cells,
+		        map->block);
 	fputs("</text>\n", to);
 }
 
 void report_map_svg(const struct report_map *map, const struct report_map_look *look, FILE *to)
 {
 	struct map_grid grid = map_grid_of(map);
-	uint32_t side = map_side_height(map), height = MAP_TOP + (grid.height > side - MAP_TOP ? grid.height : side - MAP_TOP) + 24;
+	uint32_t side = map_side_height(map),
+	         height = MAP_TOP + (grid.height > side - MAP_TOP ? grid.height : side - MAP_TOP) + 24;
 	uint32_t width = MAP_SIDE + MAP_SIDE_WIDTH + 24;
 
 	fprintf(to,
-	        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"report-map by-%s\" viewBox=\"0 0 %u %u\" width=\"%u\" height=\"%u\" "
+	        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"report-map by-%s\" viewBox=\"0 0 %u %u\" "
+	        "width=\"%u\" height=\"%u\" "
 	        "role=\"img\">\n<title>Map of the heap ",
 	        report_by_name(look->by), width, height, width, height);
 	report_xml(look->heap, to);
@@ -176,8 +181,8 @@ void report_map_svg(const struct report_map *map, const struct report_map_look *
 	fprintf(to, "<rect class=\"bg\" width=\"%u\" height=\"%u\"/>\n", width, height);
 	draw_title(map, look, &grid, to);
 	/* what is zoomed */
-	fprintf(to, "<svg class=\"view\" x=\"0\" y=\"%u\" width=\"%u\" height=\"%u\" viewBox=\"-%u -28 %u %u\">\n", MAP_TOP - 28,
-	        MAP_SIDE - 14, grid.height + 32, MAP_LEFT, MAP_SIDE - 14, grid.height + 32);
+	fprintf(to, "<svg class=\"view\" x=\"0\" y=\"%u\" width=\"%u\" height=\"%u\" viewBox=\"-%u -28 %u %u\">\n",
+	        MAP_TOP - 28, MAP_SIDE - 14, grid.height + 32, MAP_LEFT, MAP_SIDE - 14, grid.height + 32);
 	draw_ticks(&grid, to);
 	draw_offsets(&grid, to);
 	draw_cells(map, &grid, to);
