@@ -8,7 +8,7 @@
 #define MAP_LEFT 92u /* room for the offsets beside them */
 #define MAP_TOP 92u /* room for the title and the scale above them */
 #define MAP_SIDE (MAP_LEFT + MAP_WIDTH + 28u) /* where the figures begin ... */
-#define MAP_SIDE_WIDTH 364u /* ... and their width */
+#define MAP_SIDE_WIDTH 396u /* ... and their width */
 #define MAP_LISTED 16u /* classes and owners of the legend */
 #define MAP_FILLS 8u /* steps of fullness, besides empty */
 

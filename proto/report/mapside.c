@@ -4,8 +4,8 @@
 
 #define LINE 20u
 #define SWATCH 13u
-#define NUMBER 210u /* where the first column of numbers ends, from MAP_SIDE ... */
-#define PART 282u /* ... the second ... */
+#define NUMBER 250u /* where the first column of numbers ends, from MAP_SIDE ... */
+#define PART 322u /* ... the second ... */
 #define RUNS MAP_SIDE_WIDTH /* ... and the third */
 
 static uint64_t bytes_of(uint64_t pages)
@@ -42,7 +42,7 @@ static void heads(FILE *to, uint32_t y, const char *what)
 {
 	text(to, 0, y, "head", what);
 	text(to, NUMBER, y, "mute end small", "memory");
-	text(to, PART, y, "mute end small", "of the heap");
+	text(to, PART, y, "mute end small", "share");
 	text(to, RUNS, y, "mute end small", "runs");
 	fputc('\n', to);
 }
@@ -96,7 +96,7 @@ static uint32_t fragmentation(const struct report_map *map, FILE *to, uint32_t y
 {
 	uint64_t idle = map->pages[REPORT_FREE] + map->pages[REPORT_RETURNED],
 	         held = bytes_of(map->pages[REPORT_OWNED]);
-	char value[64], size[32];
+	char value[32];
 
 	y += LINE + 16;
 	text(to, 0, y, "head", "Fragmentation");
@@ -106,10 +106,10 @@ static uint32_t fragmentation(const struct report_map *map, FILE *to, uint32_t y
 	y = fact(to, y, "longest stretch of them", value);
 	snprintf(value, sizeof(value), "%.1f %%", 100 * report_map_external(map));
 	y = fact(to, y, "outside it (external)", value);
-	report_human(map->held_free_bytes, size, sizeof(size));
-	snprintf(value, sizeof(value), "%s, %.1f %%", size,
-	        held ? 100.0 * (double)map->held_free_bytes / (double)held : 0.0);
-	y = fact(to, y, "free slots in owned spans (internal)", value);
+	report_human(map->held_free_bytes, value, sizeof(value));
+	y = fact(to, y, "free slots in owned spans", value);
+	snprintf(value, sizeof(value), "%.1f %%", held ? 100.0 * (double)map->held_free_bytes / (double)held : 0.0);
+	y = fact(to, y, "part of those spans (internal)", value);
 	report_human(map->central_free_bytes, value, sizeof(value));
 	return fact(to, y, "free slots in central spans", value);
 }
@@ -164,7 +164,7 @@ static void owners(const struct report_map *map, FILE *to, uint32_t y)
 		swatch(to, y, class);
 		/* a label may be long: what is not its own is drawn over it */
 		fprintf(to, "<svg x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\"><text y=\"15\">", MAP_SIDE + SWATCH + 8,
-		        y - 15, NUMBER - SWATCH - 8 - 68, LINE);
+		        y - 15, NUMBER - SWATCH - 8 - 76, LINE);
 		map_owner_name(map, ids[i], to);
 		fputs("</text></svg>", to);
 		numbers(map, to, y, map->owners[ids[i]].pages, map->owners[ids[i]].runs);
@@ -186,7 +186,7 @@ uint32_t map_side_height(const struct report_map *map)
 {
 	uint32_t ids[MAP_LISTED], n = report_map_holders(map, ids, MAP_LISTED),
 	                          c = report_map_classes(map, ids, MAP_LISTED) + 1;
-	uint32_t lines = REPORT_KINDS + (map->pages[REPORT_UNKNOWN] ? 1u : 0u) + 8 + (n > c ? n : c);
+	uint32_t lines = REPORT_KINDS + (map->pages[REPORT_UNKNOWN] ? 1u : 0u) + 9 + (n > c ? n : c);
 
 	return MAP_TOP + lines * LINE + 40;
 }

@@ -36,7 +36,7 @@ static void owners(const struct report_palette *palette, FILE *to)
 
 static void dark(FILE *to)
 {
-	fputs("@media (prefers-color-scheme:dark){\n"
+	fputs("@media (prefers-color-scheme:dark){\n.report-map{background:#0d1117}\n"
 	      ".report-map .bg{fill:#0d1117}\n.report-map text{fill:#e6edf3}\n.report-map .mute{fill:#9aa4af}\n"
 	      ".report-map .line{stroke:#30363d}\n.report-map .near path{stroke:#0d1117}\n",
 	        to);
@@ -55,7 +55,7 @@ void map_style(const struct report_map *map, FILE *to)
 
 	report_palette_of(map, &palette);
 	fputs("<style>\n"
-	      ".report-map{font:14px system-ui,sans-serif}\n.report-map .bg{fill:#fff}\n.report-map "
+	      ".report-map{font:14px system-ui,sans-serif;background:#fff}\n.report-map .bg{fill:#fff}\n.report-map "
 	      "text{fill:#1b1f24}\n"
 	      ".report-map .mute{fill:#57606a}\n.report-map .head{font-weight:600}\n.report-map "
 	      ".title{font-size:20px;font-weight:600}\n"

@@ -10,8 +10,12 @@
 
 #define ROW_PAGES_LEAST 256u /* 2 MiB */
 #define ROWS_MOST 256u
-#define HEIGHT_AIM 768u /* of all rows together; a row has 4 to 16 */
-#define NEAR_UNITS 3u /* a page so wide has room for a line between spans */
+#define HEIGHT_AIM 768u /* of all rows together; a row has ROW_LEAST to ROW_MOST */
+#define ROW_LEAST 4u
+#define ROW_MOST 24u
+#define LABEL_APART 72u /* offsets at the left: at least so far from each other */
+#define NEAR_WIDTH 3u /* a page so wide, and a row so high, have room for lines between spans */
+#define NEAR_HEIGHT 8u
 
 /* ---- geometry ---- */
 
@@ -22,10 +26,15 @@ struct map_grid map_grid_of(const struct report_map *map)
 	while (map->end > (uint64_t)grid.row_pages * ROWS_MOST)
 		grid.row_pages *= 2;
 	grid.rows = (uint32_t)(((uint64_t)map->end + grid.row_pages - 1) / grid.row_pages);
-	grid.row_height = HEIGHT_AIM / grid.rows < 4 ? 4 : HEIGHT_AIM / grid.rows > 16 ? 16 : HEIGHT_AIM / grid.rows;
+	grid.row_height = HEIGHT_AIM / grid.rows;
+	if (grid.row_height < ROW_LEAST)
+		grid.row_height = ROW_LEAST;
+	if (grid.row_height > ROW_MOST)
+		grid.row_height = ROW_MOST;
 	if (grid.row_pages < REPORT_ARENA_PAGES) {
 		grid.arena_rows = REPORT_ARENA_PAGES / grid.row_pages;
-		grid.gap = 6;
+		grid.gap = grid.arena_rows * grid.row_height / 8;
+		grid.gap = grid.gap < 1 ? 1 : grid.gap > 6 ? 6 : grid.gap;
 	}
 	grid.height = map_row_y(&grid, grid.rows - 1) + grid.row_height;
 	return grid;
@@ -89,8 +98,13 @@ static void describe(const struct report_map *map, const struct report_cell *cel
 
 static void draw_cells(const struct report_map *map, const struct map_grid *grid, FILE *to)
 {
-	fprintf(to, "<g class=\"cells%s\" transform=\"scale(%.10g 1)\">\n",
-	        MAP_WIDTH / grid->row_pages >= NEAR_UNITS ? " near" : "", (double)MAP_WIDTH / grid->row_pages);
+	/* at which magnification the lines appear */
+	double unit = (double)MAP_WIDTH / grid->row_pages, wide = NEAR_WIDTH / unit,
+	       high = (double)NEAR_HEIGHT / grid->row_height;
+	double near = wide > high ? wide : high;
+
+	fprintf(to, "<g class=\"cells%s\" data-near=\"%.10g\" transform=\"scale(%.10g 1)\">\n",
+	        near <= 1 ? " near" : "", near, unit);
 	for (uint32_t i = 0; i < map->n_cells; i++) {
 		const struct report_cell *cell = &map->cells[i];
 
@@ -107,23 +121,26 @@ static void draw_cells(const struct report_map *map, const struct map_grid *grid
 
 /* ---- scales ---- */
 
-/* "64 MiB", without a fraction that is zero. */
+/* "64 MiB", "1.25 MiB" */
 static void print_offset(uint64_t bytes, FILE *to)
 {
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
+	double n = (double)bytes / 1024;
 	unsigned unit = 0;
 
-	for (; unit < 4 && bytes && bytes % 1024 == 0; unit++)
-		bytes /= 1024;
-	fprintf(to, "%llu %s", (unsigned long long)bytes, bytes ? units[unit] : "");
+	for (; unit < 3 && n >= 1024; unit++)
+		n /= 1024;
+	fprintf(to, "%.6g", n);
+	if (bytes)
+		fprintf(to, " %s", units[unit]);
 }
 
-/* Offsets at the left, at arenas if there is room for them. */
+/* Offsets at the left: a power of two of rows apart, so that arenas have theirs. */
 static void draw_offsets(const struct map_grid *grid, FILE *to)
 {
-	uint32_t step = grid->arena_rows ? grid->arena_rows : 1;
+	uint32_t step = 1;
 
-	while (step * grid->row_height < 18)
+	while (step * grid->row_height < LABEL_APART)
 		step *= 2;
 	for (uint32_t row = 0; row < grid->rows; row += step) {
 		fprintf(to, "<text x=\"-10\" y=\"%u\" class=\"mute small end\">", map_row_y(grid, row) + 11);
