@@ -14,7 +14,7 @@
 
 #define MAP_OTHER 0x6a737du /* what has no colour of its own */
 #define MAP_NOBODY 0xb9a77cu /* central spans, by owner */
-#define MAP_LARGE 0xcc79a7u /* large blocks, by class */
+#define MAP_LARGE 0x8b5a2bu /* large blocks, by class */
 
 uint32_t map_kind_colour(enum report_kind kind, bool dark);
 uint32_t map_class_colour(const struct report_palette *palette, uint32_t sclass);
