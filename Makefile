@@ -37,15 +37,16 @@ CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
 LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
 
 LIBS_PROTO  := -lprotobuf-c
-LIBS_DAEMON := -levent_core -lsystemd $(LIBS_PROTO)
-LIBS_CTL    := -ljansson $(LIBS_PROTO)
+LIBS_DAEMON := -levent_core -lsystemd -ljansson $(LIBS_PROTO)
+LIBS_CTL    := -ljansson -lncursesw -ltinfo $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 
 SHM_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shm/*.c))
 PROTO_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/*.c)) $(BUILD)/proto/shmalloc.pb-c.o
+REPORT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/report/*.c))
 DAEMON_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/*.c))
 CLIENT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
-CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c))
+CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c client/ctl/top/*.c))
 LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 
 # What the client links of libshm: only what reads, and what a thread may do to its own record.
@@ -98,6 +99,7 @@ $(BUILD)/proto/codec.o: $(BUILD)/proto/shmalloc.pb-c.h
 
 $(BUILD)/libshm.a: $(SHM_O)
 $(BUILD)/libproto.a: $(PROTO_O)
+$(BUILD)/libreport.a: $(REPORT_O)
 $(BUILD)/libdaemon.a: $(filter-out %/main.o,$(DAEMON_O))
 $(BUILD)/libtest.a: $(LIB_O)
 $(BUILD)/libctl.a: $(filter-out %/main.o,$(CTL_O)) $(BUILD)/client/sockpath.o
@@ -113,11 +115,11 @@ $(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
 		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
 	$(Q)ln -sf $(SO) $(BUILD)/libshmalloc.so
 
-$(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
 
-$(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LF) $^ $(LIBS_CTL) -pie -o $@
 
@@ -224,7 +226,7 @@ $(BUILD)/next/shm/layout.h: shm/layout.h
 $(NEXT_O): $(BUILD)/next/%.o: shm/%.c $(BUILD)/next/shm/layout.h
 	$(call say,CC,$@)
 	$(Q)$(CC) -I$(BUILD)/next $(CF) $(WARN) -c $< -o $@
-$(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
@@ -232,12 +234,12 @@ $(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdae
 # ---- tests: each suite links what it tests ----
 
 TEST_LINK_shm    = $(BUILD)/libtest.a $(BUILD)/libshm.a
-TEST_LINK_proto  = $(BUILD)/libproto.a
-TEST_LINK_daemon = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
-TEST_LINK_client = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+TEST_LINK_proto  = $(BUILD)/libreport.a $(BUILD)/libproto.a
+TEST_LINK_daemon = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
+TEST_LINK_client = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 TEST_LINK_system = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a $(BUILD)/libproto.a
 TEST_LIBS_shm    =
-TEST_LIBS_proto  = $(LIBS_PROTO)
+TEST_LIBS_proto  = $(LIBS_PROTO) -ljansson
 TEST_LIBS_daemon = $(LIBS_DAEMON)
 TEST_LIBS_client = $(LIBS_CTL)
 TEST_LIBS_system = $(LIBS_PROTO) -ljansson
@@ -297,7 +299,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_LINK_codec = $(BUILD)/libproto.a
 FUZZ_LIBS_codec = $(LIBS_PROTO)
-FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 FUZZ_LIBS_reclaim = $(LIBS_PROTO)
 FUZZ_LINK_adopt = $(FUZZ_LINK_reclaim)
 FUZZ_LIBS_adopt = $(LIBS_PROTO)

@@ -37,7 +37,7 @@ Test(ctl, bad_usage)
 	refuses(ctl_run("stats", "--frob", NULL), "there is no option '--frob'");
 	refuses(ctl_run("-x", NULL), "there is no option '-x'");
 	refuses(ctl_run("stats", "--socket", NULL), "--socket needs a value");
-	refuses(ctl_run("stats", "--format", "xml", NULL), "--format is text or json, not 'xml'");
+	refuses(ctl_run("stats", "--format", "xml", NULL), "--format of stats is text|json, not 'xml'");
 	refuses(ctl_run("stats", "--timeout", "0", NULL), "--timeout is 1 to 3600 seconds, not '0'");
 	refuses(ctl_run("stats", "--timeout", "9x", NULL), "not '9x'");
 	refuses(ctl_run("stats", "--timeout", "-1", NULL), "not '-1'");
