@@ -37,7 +37,7 @@ CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
 LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
 
 LIBS_PROTO  := -lprotobuf-c
-LIBS_DAEMON := -levent_core -lsystemd -ljansson $(LIBS_PROTO)
+LIBS_DAEMON := -levent_core -lsystemd -linih -ljansson $(LIBS_PROTO)
 LIBS_CTL    := -ljansson -lncursesw -ltinfo $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 

@@ -28,6 +28,16 @@ int core_init(struct core *core, struct heap *heap, const struct core_hooks *hoo
 	return core->copy ? 0 : -ENOMEM;
 }
 
+void core_set_limits(struct core *core, const struct limits *limits)
+{
+	core->limits = *limits;
+	core->users.limit = limits->user.hard;
+	for (uint32_t i = 0; i < ACCOUNT_USERS; i++)
+		core->users.user[i].account.limit = limits->user.hard;
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		core->client[i].account.limit = limits->client.hard;
+}
+
 void core_deinit(struct core *core)
 {
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
@@ -148,19 +158,26 @@ bool core_refuses(struct core *core, const struct caller *caller, const char *he
 	return true;
 }
 
-void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struct answer *answer)
+void answer_encode(struct wire_msg *reply, struct codec_scratch *scratch, unsigned char out[WIRE_MAX], uint64_t serial,
+        enum outcome outcome, struct answer *answer)
 {
-	core->reply.serial = serial;
-	*answer = (struct answer){.outcome = outcome, .bytes = core->out};
+	reply->serial = serial;
+	*answer = (struct answer){.outcome = outcome, .bytes = out};
 	if (outcome == OUTCOME_LATER)
 		return;
-	if (!shmi_codec_encode(&core->reply, &core->scratch, core->out, sizeof(core->out), &answer->len))
+	if (!shmi_codec_encode(reply, scratch, out, WIRE_MAX, &answer->len))
 		return;
 	/* Cannot happen: every reply is bounded. But a client must not wait for an answer for ever. */
-	log_limited(LEVEL_ERROR, LOG_PROTOCOL, "a reply of kind %s could not be encoded",
-	        shmi_wire_kind_name(core->reply.kind));
-	core_fail(core, WIRE_E_INVALID, "the reply could not be encoded");
-	(void)shmi_codec_encode(&core->reply, &core->scratch, core->out, sizeof(core->out), &answer->len);
+	log_limited(
+	        LEVEL_ERROR, LOG_PROTOCOL, "a reply of kind %s could not be encoded", shmi_wire_kind_name(reply->kind));
+	reply->kind = WIRE_ERROR;
+	reply->u.error = (struct wire_error){.code = WIRE_E_INVALID, .text = "the reply could not be encoded"};
+	(void)shmi_codec_encode(reply, scratch, out, WIRE_MAX, &answer->len);
+}
+
+void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struct answer *answer)
+{
+	answer_encode(&core->reply, &core->scratch, core->out, serial, outcome, answer);
 }
 
 void core_finish(struct core *core, struct client *client, struct caller *caller, uint64_t serial, bool last)

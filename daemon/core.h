@@ -33,12 +33,16 @@ enum outcome {
 	OUTCOME_REFUSED, /* the answer is the last one */
 };
 
-/* An encoded message, in the core's buffer: good until the next call of the core. */
+/* An encoded message, in the buffer of the core or of the heaps: good until the next call of that. */
 struct answer {
 	enum outcome outcome;
 	const unsigned char *bytes;
 	size_t len;
 };
+
+/* Encodes `reply` under `serial`; with OUTCOME_LATER there is nothing to encode. */
+void answer_encode(struct wire_msg *reply, struct codec_scratch *scratch, unsigned char out[WIRE_MAX], uint64_t serial,
+        enum outcome outcome, struct answer *answer);
 
 /* ---- jobs ---- */
 
@@ -78,6 +82,7 @@ struct trim {
 
 struct caller {
 	struct peer peer;
+	struct peer_groups groups;
 	struct client *client; /* NULL: not attached */
 	char label[WIRE_NAME];
 	int lease; /* the client's own descriptor of `data`, to go with the answer; -1: none */
@@ -181,6 +186,9 @@ struct core {
 /* `heap` is open. Returns 0 or -ENOMEM. */
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits);
 void core_deinit(struct core *core);
+
+/* What clients and users may hold from now on; what they hold beyond it already stays theirs. */
+void core_set_limits(struct core *core, const struct limits *limits);
 
 /* The time, in milliseconds of any clock that does not go back; before each of the calls below. */
 void core_tick(struct core *core, uint64_t now_ms);

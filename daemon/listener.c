@@ -163,13 +163,19 @@ void listener_start(struct listener *l)
 	event_add(l->acceptable, NULL);
 }
 
-/* Removes the socket file, if it is the one that we made. */
-static void remove_own(const struct listener *l)
+/* The file that we made still has its name. */
+static bool is_own(const struct listener *l)
 {
 	struct stat st;
 
-	if (l->inode && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->inode)
-		unlink(l->path);
+	return l->inode && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->inode;
+}
+
+int listener_set_mode(const struct listener *l, unsigned mode)
+{
+	if (!is_own(l))
+		return -ENOENT;
+	return chmod(l->path, mode) ? -errno : 0;
 }
 
 void listener_deinit(struct listener *l)
@@ -178,7 +184,8 @@ void listener_deinit(struct listener *l)
 		event_free(l->acceptable);
 	timer_deinit(&l->retry);
 	if (l->sock >= 0) {
-		remove_own(l);
+		if (is_own(l))
+			unlink(l->path);
 		close(l->sock);
 	}
 	l->sock = -1;

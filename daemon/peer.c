@@ -11,6 +11,9 @@
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
 
 /* Returns 0 and *pidfd, PEER_E_GONE or a negative errno. */
 static int pidfd_of(int sock, int32_t pid, int *pidfd)
@@ -56,6 +59,15 @@ int peer_of_socket(int sock, struct peer *peer)
 	}
 	peer->inode = st.st_ino;
 	return 0;
+}
+
+void peer_groups_of_socket(int sock, struct peer_groups *groups)
+{
+	socklen_t len = sizeof(groups->id);
+
+	groups->n = 0;
+	if (!getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, groups->id, &len) && len <= sizeof(groups->id))
+		groups->n = (uint32_t)(len / sizeof(groups->id[0]));
 }
 
 int peer_reopen(int32_t pid, uint64_t inode, int *pidfd)

@@ -18,36 +18,11 @@
 
 /* ---- getting acquainted ---- */
 
-static enum outcome run_hello(struct core *core, struct caller *caller, const struct wire_msg *req)
-{
-	const struct wire_hello *theirs = &req->u.hello;
-
-	if (theirs->protocol != WIRE_PROTOCOL || theirs->layout_hash != shmi_layout_hash()) {
-		core_fail(core, WIRE_E_VERSION,
-		        "versions differ: the daemon is %s with protocol %u, layout %016llx; the client is %.31s with "
-		        "protocol "
-		        "%u, layout %016llx",
-		        SHMALLOC_VERSION, WIRE_PROTOCOL, (unsigned long long)shmi_layout_hash(), theirs->version,
-		        theirs->protocol, (unsigned long long)theirs->layout_hash);
-		log_event(LEVEL_WARN, LOG_REFUSED, core_about_peer(core, &caller->peer), "refused pid %d: %s",
-		        caller->peer.pid, core->reply.u.error.text);
-		return OUTCOME_REFUSED;
-	}
-	snprintf(caller->label, sizeof(caller->label), "%s", theirs->label);
-	core->reply.kind = WIRE_HELLO_OK;
-	core->reply.u.hello = (struct wire_hello){.protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash()};
-	snprintf(core->reply.u.hello.version, sizeof(core->reply.u.hello.version), "%s", SHMALLOC_VERSION);
-	snprintf(core->reply.u.hello.label, sizeof(core->reply.u.hello.label), "shmallocd");
-	return OUTCOME_GREETED;
-}
-
 static enum outcome run_attach(struct core *core, struct caller *caller, const struct wire_msg *req)
 {
 	const struct wire_attach *attach = &req->u.attach;
 	const struct shmi_geometry *geo = &core->heap->img.geo;
 
-	if (strcmp(attach->heap, core->heap->name) != 0)
-		return core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", attach->heap);
 	if (!caller->peer.pid)
 		return core_fail(
 		        core, WIRE_E_ACCESS, "the daemon cannot see your process: it is in another pid namespace");
@@ -172,7 +147,6 @@ static const struct request {
 	bool numbered; /* of an attached client, and takes effect once */
 	bool whole; /* needs a heap that is not fenced */
 } table[WIRE_KINDS] = {
-        [WIRE_HELLO] = {run_hello, false, false},
         [WIRE_ATTACH] = {run_attach, false, true},
         [WIRE_THREAD] = {run_thread, true, true},
         [WIRE_REFILL] = {refill_run, true, true},

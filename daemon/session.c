@@ -60,8 +60,10 @@ static int try_send(struct session *s, const unsigned char *bytes, size_t len, b
 
 	if (!descriptors)
 		return shmi_chan_send(s->sock, bytes, len, NULL, 0);
-	memcpy(fds, s->server->descriptors, sizeof(fds));
-	if (s->server->core.leases.give)
+	const struct served *served = served_of(s->dialogue.core);
+
+	memcpy(fds, served->descriptors, sizeof(fds));
+	if (served->core.leases.give)
 		fds[WIRE_FDS - 1] = caller->lease >= 0 ? caller->lease : fds[0];
 	int error = shmi_chan_send(s->sock, bytes, len, fds, WIRE_FDS);
 
@@ -169,6 +171,7 @@ static void on_timer(void *ctx)
 
 struct session *session_new(struct server *server, int sock, const struct peer *peer)
 {
+	struct peer_groups groups;
 	struct session *s = calloc(1, sizeof(*s));
 
 	if (!s) {
@@ -180,7 +183,8 @@ struct session *session_new(struct server *server, int sock, const struct peer *
 	}
 	s->server = server;
 	s->sock = sock;
-	dialogue_init(&s->dialogue, &server->core, peer);
+	peer_groups_of_socket(sock, &groups);
+	dialogue_init(&s->dialogue, &server->heaps, peer, &groups);
 	s->readable = event_new(server->base, sock, EV_READ | EV_PERSIST, on_readable, s);
 	s->writable = event_new(server->base, sock, EV_WRITE, on_writable, s);
 	if (!s->readable || !s->writable || timer_init(&s->timer, server->base, on_timer, s)) {
