@@ -9,6 +9,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/guard.h"
+#include "daemon/passing.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
 #include "daemon/scavenger.h"
@@ -206,6 +207,7 @@ static bool next_drop(struct core *core)
 	shmi_list_remove(&core->heap->img, &drops->waiting, page);
 	drops->now = (struct shmi_run){.first = page, .pages = {shmi_span_at(&core->heap->img, page)->pages}};
 	drops->done = 0;
+	drops->kept = false;
 	return true;
 }
 
@@ -218,9 +220,12 @@ static uint32_t drop_some(struct core *core, uint32_t most)
 	if (pages > most)
 		pages = most;
 	/* Pages that cannot be dropped are still there when the run is backed again: nothing is lost but the zeros. */
-	(void)heap_decommit(core->heap, (shmi_page){drops->now.first.i + drops->done}, (shmi_npages){pages});
+	drops->kept |=
+	        heap_decommit(core->heap, (shmi_page){drops->now.first.i + drops->done}, (shmi_npages){pages}) != 0;
 	drops->done += pages;
 	if (drops->done == drops->now.pages.n) {
+		if (!drops->kept)
+			passing_dropped(core->heap, drops->now.first);
 		heap_put(core->heap, drops->now);
 		drops->now.pages.n = 0;
 	}

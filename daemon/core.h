@@ -52,6 +52,7 @@ struct drops {
 	struct shmi_list waiting;
 	struct shmi_run now; /* no pages: none */
 	uint32_t done; /* pages of it */
+	bool kept; /* some could not be dropped */
 };
 
 /* A walk over all spans in search of central ones that have become empty without anybody telling us. */
@@ -102,6 +103,7 @@ struct large {
 	struct job job;
 	bool active;
 	bool clean; /* its pages are zero */
+	bool wipe; /* they are another user's until they have been dropped: daemon/passing.h */
 	uint32_t done; /* pages */
 	uint64_t serial;
 	struct shmi_run run;

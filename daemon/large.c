@@ -3,6 +3,7 @@
 #include "daemon/clients.h"
 #include "daemon/journal.h"
 #include "daemon/log.h"
+#include "daemon/passing.h"
 #include "daemon/policy.h"
 
 static struct client *client_of(struct job *job)
@@ -34,6 +35,7 @@ static enum outcome hand_out(
 	journal_span(core, client, run.first);
 	uint32_t generation = shmi_span_open_large(img, run, want->attrs, client->id, want->bytes, want->lazy);
 
+	passing_note(core->heap, run.first, client->peer.uid, true);
 	shmi_bump(&img->super->counters.large_granted, 1);
 	clients_settle(core, client->id);
 	core->reply.kind = WIRE_LARGE_OK;
@@ -59,6 +61,16 @@ static void finish(struct core *core, struct client *client)
 	core_finish(core, client, client->caller, client->large.serial, false);
 }
 
+/* Makes pages of the run what they are to be. */
+static int prepare(struct heap *heap, const struct large *large, shmi_page first, shmi_npages pages)
+{
+	if (!large->wipe)
+		return heap_commit(heap, first, pages);
+	if (large->want.lazy)
+		return heap_decommit(heap, first, pages);
+	return passing_wipe(heap, (struct shmi_run){.first = first, .pages = pages});
+}
+
 static bool step_large(struct core *core, struct job *job)
 {
 	struct client *client = client_of(job);
@@ -74,7 +86,7 @@ static bool step_large(struct core *core, struct job *job)
 	}
 	if (pages > POLICY_TURN_PAGES)
 		pages = POLICY_TURN_PAGES;
-	if (heap_commit(core->heap, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages})) {
+	if (prepare(core->heap, large, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages})) {
 		undo(core, large);
 		no_memory(core, client, large->run.pages.n);
 		finish(core, client);
@@ -85,7 +97,7 @@ static bool step_large(struct core *core, struct job *job)
 		return false;
 	large->active = false;
 	charge_refund(&large->charge);
-	large->run.backed = true;
+	large->run.backed = !large->want.lazy;
 	hand_out(core, client, &large->want, large->run, large->clean);
 	finish(core, client);
 	return true;
@@ -169,7 +181,9 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 		charge_refund(&large.charge);
 		return no_memory(core, client, want->pages);
 	}
-	if (run.backed || want->lazy) {
+	large.wipe = passing_foreign(core->heap, &run, client->peer.uid);
+	large.clean |= large.wipe;
+	if (!large.wipe && (run.backed || want->lazy)) {
 		charge_refund(&large.charge);
 		return hand_out(core, client, want, run, large.clean);
 	}
