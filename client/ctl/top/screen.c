@@ -132,7 +132,7 @@ static void draw_title(const struct top_screen *screen, const struct top_model *
 		snprintf(every, sizeof(every), " every %g s", screen->interval_ms / 1000.0);
 	width = (int)strlen(every);
 	with(screen->paused ? A_REVERSE : A_NORMAL, screen->paused ? WARM : PLAIN);
-	if (COLS > width + COLUMNS_LEAST)
+	if (COLS >= width + (int)strlen(text))
 		put(0, COLS - width, width, false, every);
 }
 
@@ -267,7 +267,7 @@ static void draw_details(const struct top_screen *screen, const struct top_model
 		}
 		if (x + DETAIL_WIDTH > COLS && x > 0)
 			break;
-		with(A_NORMAL, DIM);
+		with(A_NORMAL, COOL);
 		put(y, x, NAME_WIDTH, false, name);
 		with(A_BOLD, PLAIN);
 		/* a label may be long: it comes first, and may have the line if nothing is beside it */
@@ -288,7 +288,7 @@ static void draw_foot(const struct top_screen *screen, const struct top_model *m
 {
 	char text[TOP_LINE];
 
-	with(screen->typing ? A_BOLD : A_NORMAL, screen->typing ? PLAIN : DIM);
+	with(screen->typing ? A_BOLD : A_NORMAL, screen->typing ? PLAIN : COOL);
 	if (screen->typing)
 		snprintf(text, sizeof(text), "filter: %s_", model->filter);
 	else if (screen->view != TOP_LIST)
