@@ -13,6 +13,7 @@ sbindir    ?= $(prefix)/sbin
 libdir     ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
+completionsdir ?= $(prefix)/share/bash-completion/completions
 # systemd looks below /usr/local/lib and /usr/lib
 unitdir     ?= $(prefix)/lib/systemd/system
 userunitdir ?= $(prefix)/lib/systemd/user
@@ -74,7 +75,9 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
-SERVICE  := $(BUILD)/system/across $(BUILD)/system/neighbour $(BUILD)/system/shmallocd-next
+# Clients for the shell tests, and the daemon of another layout version.
+SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across neighbour tenant)
+SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
 
@@ -222,8 +225,7 @@ $(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 
-# For tests/system/systemd.sh: a client, and the daemon of another layout version.
-$(BUILD)/system/across $(BUILD)/system/neighbour: $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
+$(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
@@ -271,10 +273,12 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
+SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh screen.sh completion.sh
+
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/hardening.sh \
-		tests/system/units.sh tests/system/systemd.sh tests/bench/instructions.sh tests/mutants/run.sh
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) $(addprefix tests/system/,$(SHELL_TESTS)) \
+		tests/bench/instructions.sh tests/mutants/run.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -353,13 +357,14 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils
+DEPS_BROWSER := chromium
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always
 deps: ## install what building, testing and linting needs (Debian; asks for root)
-	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_LINT)
+	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_BROWSER) $(DEPS_LINT)
 deps-if-missing:
 	@tests/deps.sh $(DEPS)
 bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
@@ -387,6 +392,8 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:systemd/user/shmallocd.socket:$(userunitdir)/shmallocd.socket \
 	644:systemd/shmalloc.sysusers:$(sysusersdir)/shmalloc.conf \
 	644:systemd/shmalloc.tmpfiles:$(tmpfilesdir)/shmalloc.conf \
+	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocctl \
+	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocd \
 	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
 	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))

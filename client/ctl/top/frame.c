@@ -55,7 +55,7 @@ void top_bars(const struct top_model *model, struct top_bar bars[TOP_BARS])
 
 	bars[0] = (struct top_bar){"live", s->live, s->published};
 	bars[1] = (struct top_bar){"cached", s->cached, s->published};
-	bars[2] = (struct top_bar){"slots", s->slots_free, s->published};
+	bars[2] = (struct top_bar){"free slots", s->slots_free, s->published};
 	bars[3] = (struct top_bar){"free", s->free, s->published};
 	bars[4] = (struct top_bar){"returned", s->returned, s->published};
 }
@@ -191,7 +191,7 @@ const char *top_detail(const struct top_row *row, uint32_t index, char *to, size
 	        {"pid", c->pid, AS_NUMBER, NULL},
 	        {"uid", c->uid, AS_NUMBER, NULL},
 	        {"state", 0, 0, state},
-	        {"attached or taken over since", 0, 0, since},
+	        {"attached for", 0, 0, since},
 	        {"threads", c->threads, AS_NUMBER, NULL},
 	        {"spans", c->spans, AS_NUMBER, NULL},
 	        {"held", c->bytes, AS_BYTES, NULL},
@@ -243,7 +243,7 @@ static void print_bar(const struct top_bar *bar, uint32_t width, FILE *to)
 	char amount[64];
 
 	top_bar_amount(bar, amount, sizeof(amount));
-	fprintf(to, "%-9s[", bar->name);
+	fprintf(to, "%-11s[", bar->name);
 	for (uint32_t i = 0; i < width; i++)
 		fputc(i < full ? '#' : ' ', to);
 	fprintf(to, "] %s\n", amount);
@@ -252,7 +252,7 @@ static void print_bar(const struct top_bar *bar, uint32_t width, FILE *to)
 void top_print(const struct top_model *model, const char *heap, uint32_t width, FILE *to)
 {
 	const struct top_column *chosen[TOP_COLUMNS];
-	uint32_t n = top_columns(width, chosen), bar = width > 40 ? width - 40 : 10;
+	uint32_t n = top_columns(width, chosen), bar = width > 42 ? width - 42 : 10;
 	struct top_bar bars[TOP_BARS];
 	char line[TOP_LINE];
 

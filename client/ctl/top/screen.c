@@ -15,6 +15,8 @@
 #define LINES_LEAST 5
 #define COLUMNS_LEAST 24
 #define LINES_FOR_BARS 16 /* with fewer the rows have them */
+#define BAR_NAME 11
+#define BAR_AMOUNT 20
 #define ESCAPE_MS 25 /* how long an escape may be the beginning of a key */
 #define DETAIL_WIDTH 39
 #define NAME_WIDTH 28
@@ -130,7 +132,7 @@ static void draw_title(const struct top_screen *screen, const struct top_model *
 		snprintf(every, sizeof(every), " every %g s", screen->interval_ms / 1000.0);
 	width = (int)strlen(every);
 	with(screen->paused ? A_REVERSE : A_NORMAL, screen->paused ? WARM : PLAIN);
-	if (COLS > width + COLUMNS_LEAST)
+	if (COLS >= width + (int)strlen(text))
 		put(0, COLS - width, width, false, every);
 }
 
@@ -156,19 +158,19 @@ static void draw_bars(const struct top_model *model)
 
 	top_bars(model, bars);
 	for (int i = 0; i < (int)TOP_BARS; i++) {
-		int width = COLS - 9 - 2 - 20, y = 2 + i;
+		int width = COLS - BAR_NAME - 2 - BAR_AMOUNT, y = 2 + i;
 		int full = bars[i].whole ? (int)((double)bars[i].bytes / (double)bars[i].whole * width + 0.5) : 0;
 
 		with(A_NORMAL, PLAIN);
-		put(y, 0, 9, false, bars[i].name);
-		mvaddch(y, 9, '[');
-		mvhline(y, 10, ' ', width);
-		mvaddch(y, 10 + width, ']');
+		put(y, 0, BAR_NAME, false, bars[i].name);
+		mvaddch(y, BAR_NAME, '[');
+		mvhline(y, BAR_NAME + 1, ' ', width);
+		mvaddch(y, BAR_NAME + 1 + width, ']');
 		top_bar_amount(&bars[i], amount, sizeof(amount));
-		put(y, COLS - 20, 20, true, amount);
+		put(y, COLS - BAR_AMOUNT, BAR_AMOUNT, true, amount);
 		with(A_BOLD, pairs[i]);
 		if (full > 0)
-			mvhline(y, 10, '|', full < width ? full : width);
+			mvhline(y, BAR_NAME + 1, '|', full < width ? full : width);
 	}
 }
 
@@ -265,7 +267,7 @@ static void draw_details(const struct top_screen *screen, const struct top_model
 		}
 		if (x + DETAIL_WIDTH > COLS && x > 0)
 			break;
-		with(A_NORMAL, DIM);
+		with(A_NORMAL, COOL);
 		put(y, x, NAME_WIDTH, false, name);
 		with(A_BOLD, PLAIN);
 		/* a label may be long: it comes first, and may have the line if nothing is beside it */
@@ -286,7 +288,7 @@ static void draw_foot(const struct top_screen *screen, const struct top_model *m
 {
 	char text[TOP_LINE];
 
-	with(screen->typing ? A_BOLD : A_NORMAL, screen->typing ? PLAIN : DIM);
+	with(screen->typing ? A_BOLD : A_NORMAL, screen->typing ? PLAIN : COOL);
 	if (screen->typing)
 		snprintf(text, sizeof(text), "filter: %s_", model->filter);
 	else if (screen->view != TOP_LIST)
