@@ -37,12 +37,13 @@ CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
 LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
 
 LIBS_PROTO  := -lprotobuf-c
-LIBS_DAEMON := -levent_core -lsystemd $(LIBS_PROTO)
+LIBS_DAEMON := -levent_core -lsystemd -ljansson $(LIBS_PROTO)
 LIBS_CTL    := -ljansson $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 
 SHM_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shm/*.c))
 PROTO_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/*.c)) $(BUILD)/proto/shmalloc.pb-c.o
+REPORT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/report/*.c))
 DAEMON_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/*.c))
 CLIENT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
 CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c))
@@ -98,6 +99,7 @@ $(BUILD)/proto/codec.o: $(BUILD)/proto/shmalloc.pb-c.h
 
 $(BUILD)/libshm.a: $(SHM_O)
 $(BUILD)/libproto.a: $(PROTO_O)
+$(BUILD)/libreport.a: $(REPORT_O)
 $(BUILD)/libdaemon.a: $(filter-out %/main.o,$(DAEMON_O))
 $(BUILD)/libtest.a: $(LIB_O)
 $(BUILD)/libctl.a: $(filter-out %/main.o,$(CTL_O)) $(BUILD)/client/sockpath.o
@@ -113,11 +115,11 @@ $(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
 		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
 	$(Q)ln -sf $(SO) $(BUILD)/libshmalloc.so
 
-$(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
 
-$(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LF) $^ $(LIBS_CTL) -pie -o $@
 
@@ -193,8 +195,8 @@ $(BUILD)/stress/% : tests/stress/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $
 $(BUILD)/stress/kills: $(KILLS_O)
 $(BUILD)/stress/kills: LIBS_STRESS := -ljansson -lzstd
 # The client's and the daemon's code in one program.
-$(BUILD)/stress/stepping: $(STEPPING_O) $(BUILD)/libdaemon.a
-$(BUILD)/stress/stepping: LIBS_STRESS := $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(LIBS_DAEMON)
+$(BUILD)/stress/stepping: $(STEPPING_O) $(BUILD)/libdaemon.a $(BUILD)/libreport.a
+$(BUILD)/stress/stepping: LIBS_STRESS := $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(LIBS_DAEMON)
 
 # The real functions once more, with every atomic operation a step of the explorer: it switches stacks, so no sanitizer, no canaries.
 $(BUILD)/hooked/%.o: %.c
@@ -224,7 +226,7 @@ $(BUILD)/next/shm/layout.h: shm/layout.h
 $(NEXT_O): $(BUILD)/next/%.o: shm/%.c $(BUILD)/next/shm/layout.h
 	$(call say,CC,$@)
 	$(Q)$(CC) -I$(BUILD)/next $(CF) $(WARN) -c $< -o $@
-$(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
@@ -232,12 +234,12 @@ $(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdae
 # ---- tests: each suite links what it tests ----
 
 TEST_LINK_shm    = $(BUILD)/libtest.a $(BUILD)/libshm.a
-TEST_LINK_proto  = $(BUILD)/libproto.a
-TEST_LINK_daemon = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
-TEST_LINK_client = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+TEST_LINK_proto  = $(BUILD)/libreport.a $(BUILD)/libproto.a
+TEST_LINK_daemon = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
+TEST_LINK_client = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 TEST_LINK_system = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a $(BUILD)/libproto.a
 TEST_LIBS_shm    =
-TEST_LIBS_proto  = $(LIBS_PROTO)
+TEST_LIBS_proto  = $(LIBS_PROTO) -ljansson
 TEST_LIBS_daemon = $(LIBS_DAEMON)
 TEST_LIBS_client = $(LIBS_CTL)
 TEST_LIBS_system = $(LIBS_PROTO) -ljansson
@@ -297,10 +299,10 @@ FUZZ_SECONDS ?= 60
 FUZZ_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_LINK_codec = $(BUILD)/libproto.a
 FUZZ_LIBS_codec = $(LIBS_PROTO)
-FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
-FUZZ_LIBS_reclaim = $(LIBS_PROTO)
+FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
+FUZZ_LIBS_reclaim = -ljansson $(LIBS_PROTO)
 FUZZ_LINK_adopt = $(FUZZ_LINK_reclaim)
-FUZZ_LIBS_adopt = $(LIBS_PROTO)
+FUZZ_LIBS_adopt = $(FUZZ_LIBS_reclaim)
 
 define fuzz_rule
 $(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(FUZZ_LINK_$(1))

@@ -23,6 +23,8 @@ for dir in shm proto daemon client; do
 	grep -nE '#include "' $(sources "$dir/*.c" "$dir/*.h") | grep -vE "#include \"($(allowed $dir))/" |
 		complain "$dir/ includes what it may not"
 done
+grep -nE '#include ("proto/report/|<jansson)' $(sources 'proto/*.c' 'proto/*.h' 'client/*.c' 'client/*.h' 'shm/*') |
+	grep -vE '^(proto/report|client/ctl)/' | complain 'the library does without reports and JSON'
 grep -nE '#include <(errno|stdio|time|unistd|pthread|sys/)' $(sources 'shm/*.c' 'shm/*.h') |
 	complain 'shm/ is data structures: no I/O, no clock, no errno'
 grep -nE '\b(__)?atomic_(load|store|fetch|exchange|compare)' $(sources 'shm/*.c' 'shm/*.h' 'client/*.c' 'client/*.h' 'daemon/*.c') |
