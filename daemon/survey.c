@@ -176,6 +176,7 @@ static void begin(struct core *core)
 
 	survey->thread = survey->sclass = survey->entry = 0;
 	survey->page = 1;
+	survey->begun = false;
 	survey->round++;
 	core_queue(core, &survey->job);
 }
@@ -198,6 +199,7 @@ static bool step_survey(struct core *core, struct job *job)
 	uint32_t left = POLICY_SURVEY_WORK;
 
 	(void)job;
+	survey->begun = true;
 	if (!core->heap->fenced && (!see_records(survey, img, &left) || !count_spans(survey, img, &left)))
 		return false;
 	end(core);
@@ -220,10 +222,10 @@ void survey_ask(struct core *core, struct survey_wait *wait)
 	}
 	survey->job.step = step_survey;
 	TAILQ_INSERT_TAIL(&survey->waiting, wait, link);
-	wait->round = survey->round + 1;
 	if (!survey->running)
 		begin(core);
 	survey->running = true;
+	wait->round = survey->begun ? survey->round + 1 : survey->round;
 }
 
 void survey_forget(struct core *core, struct survey_wait *wait)
