@@ -71,7 +71,7 @@ REPLAY_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/replay/*.c))
 STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stress/*.c))
 KILLS_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/kills/*.c)) $(BUILD)/tests/bench/replay/trace.o
 STEPPING_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/stepping/*.c))
-HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots threadrec reclaim central span adopt arena image sizeclass) \
+HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots threadrec reclaim central span ledger adopt arena image sizeclass) \
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
@@ -207,8 +207,8 @@ $(BUILD)/stress/% : tests/stress/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $
 $(BUILD)/stress/kills: $(KILLS_O)
 $(BUILD)/stress/kills: LIBS_STRESS := -ljansson -lzstd
 # The client's and the daemon's code in one program.
-$(BUILD)/stress/stepping: $(STEPPING_O) $(BUILD)/libdaemon.a
-$(BUILD)/stress/stepping: LIBS_STRESS := $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(LIBS_DAEMON)
+$(BUILD)/stress/stepping: $(STEPPING_O) $(BUILD)/libdaemon.a $(BUILD)/libreport.a
+$(BUILD)/stress/stepping: LIBS_STRESS := $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(LIBS_DAEMON)
 
 # The real functions once more, with every atomic operation a step of the explorer: it switches stacks, so no sanitizer, no canaries.
 $(BUILD)/hooked/%.o: %.c
@@ -273,7 +273,7 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh screen.sh completion.sh
+SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh completion.sh
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
@@ -313,9 +313,9 @@ FUZZ_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_LINK_codec = $(BUILD)/libproto.a
 FUZZ_LIBS_codec = $(LIBS_PROTO)
 FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
-FUZZ_LIBS_reclaim = $(LIBS_PROTO)
+FUZZ_LIBS_reclaim = -ljansson $(LIBS_PROTO)
 FUZZ_LINK_adopt = $(FUZZ_LINK_reclaim)
-FUZZ_LIBS_adopt = $(LIBS_PROTO)
+FUZZ_LIBS_adopt = $(FUZZ_LIBS_reclaim)
 
 define fuzz_rule
 $(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(FUZZ_LINK_$(1))
@@ -369,6 +369,12 @@ deps-if-missing:
 	@tests/deps.sh $(DEPS)
 bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
 	@tests/deps.sh $(DEPS_BENCH)
+
+# promtool checks what shmallocctl says for Prometheus. Its package starts a server when it is installed, so it is only unpacked.
+build/tools/promtool:
+	@mkdir -p $(@D)
+	@cd $(@D) && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb prometheus && rm -f prometheus_*.deb
+	@ln -sf prometheus/usr/bin/promtool $@
 
 # ---- install: one list drives install and uninstall: mode, built file, place ----
 

@@ -14,6 +14,7 @@ struct dialogue {
 	struct core *core; /* of the heap that it is attached to, or had to do with last; NULL: none yet */
 	enum session_state state;
 	struct caller caller;
+	bool refilling; /* the request under way, or whose answer is on its way, is a refill */
 };
 
 struct move {

@@ -37,6 +37,7 @@ static enum outcome hand_out(
 
 	passing_note(core->heap, run.first, client->peer.uid, true);
 	shmi_bump(&img->super->counters.large_granted, 1);
+	clients_count_grant(core, client, run.pages.n);
 	clients_settle(core, client->id);
 	core->reply.kind = WIRE_LARGE_OK;
 	core->reply.u.large_ok =
@@ -124,7 +125,10 @@ bool large_free_one(struct core *core, struct wire_span span)
 
 	if (word.state != SHMI_SPAN_LARGE || word.generation != span.generation)
 		return false;
+	uint32_t pages = shmi_span_at(img, page)->pages;
+
 	core_free_large(core, page);
+	clients_count_given(core, pages);
 	return true;
 }
 

@@ -77,8 +77,7 @@ static bool accept_one(struct listener *l)
 			pause_listening(l, strerror(-error));
 		return error > 0;
 	}
-	if (session_new(l->server, sock, &peer))
-		server_session_came(l->server, peer.uid);
+	(void)session_new(l->server, sock, &peer);
 	return true;
 }
 

@@ -190,11 +190,13 @@ static int open_core(struct served *served)
 		return 1;
 	}
 	served->core.uid = geteuid();
+	served->core.connections = &served->server->fair;
 	open_leases(served);
 	served_tick(served);
 	if (!served->adopted)
 		return 0;
 	take_over(served);
+	served->core.recovery_us = timer_now_us() - served->began_us;
 	if (!selfcheck_run(&served->core, why, sizeof(why)))
 		return 0;
 	store_refuse(objects, why, "lists and counts were made anew, no block was touched");
@@ -207,6 +209,7 @@ int served_open(struct served *served, struct server *server, const struct confi
 
 	served->server = server;
 	served->config = config;
+	served->began_us = timer_now_us();
 	served->leases.spare = -1;
 	notify_status("opening heap '%s'", config->name);
 	if (store_take(objects, &served->heap, server->config->instance, config, &served->adopted))

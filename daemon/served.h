@@ -19,6 +19,7 @@ struct served {
 	const struct config_heap *config;
 	bool open;
 	bool adopted; /* from an earlier daemon */
+	uint64_t began_us; /* when it was begun to be opened */
 	struct objects objects;
 	struct heap heap;
 	struct leases leases;

@@ -88,41 +88,15 @@ static void on_good(void *ctx)
 
 /* ---- connections ---- */
 
-static struct session_count *count_of(struct server *server, uint32_t uid)
-{
-	for (uint32_t i = 0; i < server->users; i++)
-		if (server->per_user[i].uid == uid)
-			return &server->per_user[i];
-	return NULL;
-}
-
 bool server_admits(struct server *server, uint32_t uid)
 {
-	const struct session_count *count = count_of(server, uid);
-
-	return policy_admits(uid, server->heaps.uid, count ? count->count : 0, server->n_sessions);
+	return policy_admits(uid, server->heaps.uid, fair_connections(&server->fair, uid), server->fair.connections);
 }
 
-void server_session_came(struct server *server, uint32_t uid)
+void server_session_gone(struct server *server)
 {
-	struct session_count *count = count_of(server, uid);
-
-	server->n_sessions++;
-	if (count)
-		count->count++;
-	else /* there are never more users than sessions */
-		server->per_user[server->users++] = (struct session_count){.uid = uid, .count = 1};
-}
-
-void server_session_gone(struct server *server, uint32_t uid)
-{
-	struct session_count *count = count_of(server, uid);
-
-	server->n_sessions--;
 	FOREACH_OPEN(s, server)
 	served_look_soon(s);
-	if (count && !--count->count)
-		*count = server->per_user[--server->users];
 	if (server->listener.acceptable)
 		listener_resume(&server->listener);
 }
@@ -301,7 +275,9 @@ void server_run(struct server *server)
 	boots_ready();
 	server_status(server);
 	notify_ready();
-	event_base_dispatch(server->base);
+	do
+		fair_turn(&server->fair);
+	while (!event_base_loop(server->base, EVLOOP_ONCE) && !event_base_got_break(server->base));
 	notify_stopping();
 	boots_good();
 }

@@ -1,6 +1,7 @@
 /* The event loop: sockets, processes, signals and time on one side, the cores of the heaps on the other.
  *
- * Everything runs in one thread. Jobs have a step in every turn of the loop, between the sockets: of one heap at a time, those that have
+ * Everything runs in one thread. In each turn of the loop every user has a share of it (fair.h), one packet of a connection at a time.
+ * Jobs have a step in every turn of the loop, between the sockets: of one heap at a time, those that have
  * jobs in turn, so that no heap's work holds up another's. With no jobs and nothing to scavenge the daemon sleeps, but for some
  * 50 us after a request that came soon after another (awake.h).
  *
@@ -11,16 +12,13 @@
 
 #include "daemon/awake.h"
 #include "daemon/config.h"
+#include "daemon/fair.h"
 #include "daemon/heaps.h"
 #include "daemon/listener.h"
 #include "daemon/lock.h"
 #include "daemon/policy.h"
 #include "daemon/served.h"
 #include "daemon/session.h"
-
-struct session_count {
-	uint32_t uid, count;
-};
 
 #define SERVER_SIGNALS 3u
 
@@ -33,9 +31,7 @@ struct server {
 	struct heaps heaps; /* the same, as requests see them */
 	struct listener listener;
 	struct session_list sessions;
-	uint32_t n_sessions;
-	struct session_count per_user[POLICY_SESSIONS]; /* unordered; `users` entries */
-	uint32_t users;
+	struct fair fair; /* between the users of the sessions */
 	struct timer turn; /* steps of jobs */
 	struct timer alive; /* feeds the watchdog */
 	struct timer good; /* fires once, when the heaps have been served well for a while */
@@ -59,8 +55,7 @@ void server_status(const struct server *server);
 /* ---- for sessions and the listener ---- */
 
 bool server_admits(struct server *server, uint32_t uid);
-void server_session_came(struct server *server, uint32_t uid);
-void server_session_gone(struct server *server, uint32_t uid);
+void server_session_gone(struct server *server);
 
 /* Tells the cores the time. */
 void server_tick(struct server *server);

@@ -10,8 +10,8 @@
 #define TIMEOUT_MAX_S 3600u /* nobody waits longer for an answer that comes in milliseconds */
 #define FORMATS "text|json"
 
-static const struct ctl_command *const commands[] = {&ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots,
-        &ctl_check, &ctl_trim, &ctl_evict, &ctl_dump, &ctl_heapmap, &ctl_top};
+static const struct ctl_command *const commands[] = {&ctl_stats, &ctl_clients, &ctl_users, &ctl_classes, &ctl_spans,
+        &ctl_roots, &ctl_check, &ctl_trim, &ctl_evict, &ctl_dump, &ctl_heapmap, &ctl_top};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -29,13 +29,17 @@ static const struct {
         {"format", FORMATS, 'f', 0, "what to print; default text"},
         {"timeout", "SECONDS", 't', 0, "the longest wait for the daemon; default 5"},
         {"bytes", NULL, 'b', CTL_OPT_BYTES, "exact bytes in tables, not KiB and MiB"},
+        {"sort", "KEY", 'S', CTL_OPT_SORT,
+                "what the rows are sorted by, the biggest first: in top held (the\n"
+                "default), rate, idle, name or pid; else a key of the JSON, and with\n"
+                "'-' before it the smallest first"},
+        {"wide", NULL, 'w', CTL_OPT_WIDE, "more columns, up to 160 wide"},
         {"all", NULL, 'a', CTL_OPT_ALL, "also what clients can spare"},
         {"image", NULL, 'i', CTL_OPT_IMAGE, "look at saved copies of a heap's objects; no daemon is asked"},
         {"kill", NULL, 'K', CTL_OPT_KILL, "kill the client's process, and wait until the daemon has taken all back"},
         {"by", "kind|class|owner", 'g', CTL_OPT_BY, "what the colours say; default kind"},
         {"output", "FILE", 'o', CTL_OPT_OUTPUT, "write there, not to the standard output"},
         {"interval", "SECONDS", 'd', CTL_OPT_TOP, "time between two looks: 0.1 to 3600; default 1"},
-        {"sort", "held|rate|idle|name|pid", 'k', CTL_OPT_TOP, "what the rows are sorted by; default held"},
         {"reverse", NULL, 'r', CTL_OPT_TOP, "the other way round"},
         {"once", NULL, '1', CTL_OPT_TOP, "print one look as text, and end"},
         {"frames", "NUMBER", 'n', CTL_OPT_TOP, "print so many looks as text, and end"},
@@ -140,6 +144,12 @@ static int set_option(struct ctl *ctl, int letter, const char *arg)
 		break;
 	case 't':
 		return set_timeout(ctl, arg);
+	case 'S':
+		ctl->sort = arg;
+		break;
+	case 'w':
+		ctl->wide = true;
+		break;
 	case 'b':
 		ctl->bytes = true;
 		break;
@@ -157,9 +167,6 @@ static int set_option(struct ctl *ctl, int letter, const char *arg)
 		break;
 	case 'd':
 		ctl->interval = arg;
-		break;
-	case 'k':
-		ctl->sort = arg;
 		break;
 	case 'r':
 		ctl->reverse = true;
@@ -245,6 +252,7 @@ static int check_format(struct ctl *ctl, const struct ctl_command *command)
 		at += *at == '|';
 		if (strcspn(at, "|") == len && strncmp(at, ctl->format, len) == 0) {
 			ctl->json = strcmp(ctl->format, "json") == 0;
+			ctl->prometheus = strcmp(ctl->format, "prometheus") == 0;
 			return CTL_OK;
 		}
 	}

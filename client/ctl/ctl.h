@@ -35,7 +35,8 @@ struct ctl {
 	char socket[CTL_SOCKET_MAX];
 	const char *heap;
 	const char *format; /* one of the command's */
-	bool json; /* it is json */
+	bool json, prometheus; /* it is that */
+	bool wide;
 	bool bytes; /* tables: exact bytes */
 	bool all;
 	bool image;
@@ -69,12 +70,14 @@ struct ctl_command {
 #define CTL_OPT_ALL 2u
 #define CTL_OPT_IMAGE 4u
 #define CTL_OPT_KILL 8u
+#define CTL_OPT_SORT 64u
+#define CTL_OPT_WIDE 128u
 #define CTL_OPT_BY 256u
 #define CTL_OPT_OUTPUT 512u
 #define CTL_OPT_TOP 1024u
 
-extern const struct ctl_command ctl_stats, ctl_clients, ctl_classes, ctl_spans, ctl_roots, ctl_check, ctl_trim,
-        ctl_evict, ctl_dump, ctl_heapmap, ctl_top;
+extern const struct ctl_command ctl_stats, ctl_clients, ctl_users, ctl_classes, ctl_spans, ctl_roots, ctl_check,
+        ctl_trim, ctl_evict, ctl_dump, ctl_heapmap, ctl_top;
 
 /* The program, with its streams. Returns the exit status. */
 int ctl_main(int argc, char **argv, FILE *out, FILE *err);

@@ -277,6 +277,6 @@ const struct ctl_command ctl_top = {.name = "top",
                 "last rows stay until it is back. With --once or --frames the same is printed as text: the first look "
                 "comes after\n"
                 "one interval, so that there are rates.",
-        .options = CTL_OPT_TOP,
+        .options = CTL_OPT_TOP | CTL_OPT_SORT,
         .formats = "text",
         .run = run};
