@@ -3,7 +3,8 @@
  * A caller is whoever has a connection; a client is a process that is attached, and outlives its connections. Messages come
  * in through daemon/dialogue.h and are carried out by daemon/requests.h; what cannot be done in one turn of the loop is a job:
  *
- *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled
+ *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled, spans being
+ *	taken from clients that sleep
  *
  * Jobs wait in one queue; core_turn does one step of the first and puts it at the end, so they share the loop evenly, and no
  * step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
@@ -77,6 +78,15 @@ struct damage {
 	uint64_t quarantined; /* pages that the operator has been told of */
 };
 
+/* A round of taking wholly free spans from clients that sleep (daemon/seizer.h). */
+struct seizer {
+	struct job job;
+	bool running;
+	uint32_t round; /* a client that bears this number has had its turn */
+	uint32_t client, cursor; /* whose list it goes through, and the span to go on with; 0: the next client's */
+	uint64_t want, got; /* pages */
+};
+
 /* ---- callers and clients ---- */
 
 struct trim {
@@ -138,6 +148,9 @@ struct client {
 	uint32_t threads;
 	uint32_t record_pages;
 	uint64_t requests;
+	uint64_t heard_ms; /* when it last asked for something */
+	uint32_t seize_round; /* of the last one in which it had its turn */
+	bool seize_now; /* though it may not sleep */
 	uint64_t redo; /* number of a request that an earlier daemon began and did not finish; 0: none */
 	struct large large;
 	struct reclaim reclaim;
@@ -177,6 +190,7 @@ struct core {
 	struct look look;
 	struct job stale; /* dropping what an earlier daemon left behind free pages */
 	struct damage damage;
+	struct seizer seizer;
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
 	uint32_t looks; /* leases to look at, at once */

@@ -62,7 +62,8 @@ static void query_stats(struct core *core, const struct wire_query *query)
 	        .roots = st.roots,
 	        .requests = core->requests,
 	        .uptime_ms = core->now_ms - core->started_ms,
-	        .damaged = core->heap->fenced};
+	        .damaged = core->heap->fenced,
+	        .seized = st.seized};
 	memcpy(out->counters, st.counters, sizeof(out->counters));
 	snprintf(out->heap, sizeof(out->heap), "%s", core->heap->name);
 }
@@ -145,7 +146,7 @@ static void span_row(const struct shmi_image *img, const struct shmi_walk *walk,
 	        .owner = walk->word.owner,
 	        .generation = walk->word.generation,
 	        .slots = shmi_span_at(img, walk->page)->slots};
-	if (shmi_state_in_use(walk->word.state) && shmi_sclass_is_small(walk->word.sclass))
+	if (shmi_state_has_blocks(walk->word.state) && shmi_sclass_is_small(walk->word.sclass))
 		row->slots_free = shmi_slots_count(
 		        shmi_bitmap_at(img, walk->page), &img->classes[shmi_sclass_size_class(walk->word.sclass)]);
 }
