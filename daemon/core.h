@@ -89,10 +89,15 @@ struct seizer {
 
 /* ---- callers and clients ---- */
 
+enum trim_stage { TRIM_SEIZE, TRIM_LOOK, TRIM_RETURN };
+
 struct trim {
 	struct job job;
-	uint32_t page; /* where the walk goes on; 0: it is over */
-	uint32_t client; /* whose spans are looked at; SHMI_NOBODY: no single one's */
+	enum trim_stage stage;
+	bool all; /* spans are taken from every client */
+	uint32_t client; /* from whom else; SHMI_NOBODY: nobody */
+	uint32_t page; /* where the look goes on */
+	uint64_t seized; /* the counter, before */
 	uint64_t bytes, serial;
 };
 
