@@ -186,6 +186,22 @@ across kills 5
 release
 clean
 
+step 'the journal has fields'
+hold gone
+holds gone
+shmallocctl evict "$(shmallocctl clients | awk -v pid="${pids[0]}" '$2 == pid { print $1 }')" --kill
+wait "${pids[0]}" && false || true
+journalctl --sync
+for id in 1136a67a78c946fb93cd64bb0e6af7c7 4302031f12e9474f92711d1ef4bbe5cc; do # evicted, ended
+	entry() { journalctl -q --no-pager -o json -u shmallocd.service MESSAGE_ID=$id | tail -n 1; }
+	for field in "SHMALLOC_PID\":\"${pids[0]}" 'SHMALLOC_CLIENT":"' 'SHMALLOC_UID":"0"' 'SHMALLOC_HEAP":"default"' \
+		'SHMALLOC_BYTES":"' 'SYSLOG_IDENTIFIER":"shmallocd"' 'CODE_FUNC":"' '_TRANSPORT":"journal"'; do
+		expect "$field" entry
+	done
+done
+expect '"PRIORITY":"6"' entry
+pids=()
+
 step 'the unit as systemd sees it'
 for setting in RemoveIPC=no DynamicUser=no PrivateUsers=no MemoryMax=infinity Restart=always; do
 	is "${setting%=*}" "${setting#*=}"
