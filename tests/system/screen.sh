@@ -212,6 +212,30 @@ if command -v chromium >/dev/null; then
 		grep -q "class=\"report-map by-$by\"" "$dir/dom" || fail "the page is not coloured by $by"
 		grep -q "data-by=\"$by\" aria-pressed=\"true\"" "$dir/dom" || fail "the button of $by is not pressed"
 	done
+	# the wheel zooms to where the pointer is, a key moves, a double click shows all again, and a cell says what it is
+	sed '/<\/body>/d; /<\/html>/d' "$dir/map.html" >"$dir/hands.html"
+	cat >>"$dir/hands.html" <<-'HANDS'
+		<script>
+		const said = [], size = () => view.viewBox.baseVal.width, place = () => view.viewBox.baseVal.x;
+		const path = cells.querySelector('path'), r = path.getBoundingClientRect(), x = r.left + 2, y = r.top + 2;
+		const send = (type, make, options) => path.dispatchEvent(new make(type, {bubbles: true, cancelable: true, clientX: x, clientY: y, ...options}));
+		send('pointermove', PointerEvent, {});
+		said.push('tip ' + (!tip.hidden && /^page 1, /.test(tip.textContent)));
+		const before = at({clientX: x, clientY: y}), all = size();
+		send('wheel', WheelEvent, {deltaY: -100});
+		const after = at({clientX: x, clientY: y});
+		said.push('zoom ' + (size() < all * 0.8 && Math.abs(before[0] - after[0]) < 0.01 && Math.abs(before[1] - after[1]) < 0.01));
+		const left = place();
+		view.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}));
+		said.push('move ' + (place() > left));
+		send('dblclick', MouseEvent, {});
+		said.push('home ' + (size() === all));
+		document.title = said.join(', ');
+		</script>
+	HANDS
+	browse "$dir/dom" --dump-dom "file://$dir/hands.html"
+	grep -q '<title>tip true, zoom true, move true, home true</title>' "$dir/dom" ||
+		fail "the page in a hand: $(grep -o '<title>[^<]*' "$dir/dom" | head -n 1)"
 	cp "$dir/map.png" "${SCREEN_PNG:-/dev/null}"
 else
 	echo 'skipped: no chromium: nobody has looked at the map'
