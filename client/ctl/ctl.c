@@ -10,9 +10,8 @@
 #define TIMEOUT_MAX_S 3600u /* nobody waits longer for an answer that comes in milliseconds */
 #define FORMATS "text|json"
 
-static const struct ctl_command *const commands[] = {
-        &ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots, &ctl_check, &ctl_trim, &ctl_dump,
-        &ctl_heapmap, &ctl_top};
+static const struct ctl_command *const commands[] = {&ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots,
+        &ctl_check, &ctl_trim, &ctl_dump, &ctl_heapmap, &ctl_top};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
