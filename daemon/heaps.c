@@ -21,8 +21,8 @@ __attribute__((format(printf, 3, 4))) static enum outcome fail(
 	return OUTCOME_ANSWERED;
 }
 
-void heaps_refuse(struct heaps *heaps, uint64_t serial, enum wire_error_code code, const char *text,
-        struct answer *answer)
+void heaps_refuse(
+        struct heaps *heaps, uint64_t serial, enum wire_error_code code, const char *text, struct answer *answer)
 {
 	answer_encode(&heaps->reply, &heaps->scratch, heaps->out, serial, fail(heaps, code, "%s", text), answer);
 }

@@ -9,6 +9,7 @@
 #include "daemon/boots.h"
 #include "daemon/clients.h"
 #include "daemon/guard.h"
+#include "daemon/hugepages.h"
 #include "daemon/large.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
@@ -133,8 +134,8 @@ static void on_scavenge(void *ctx)
 	if (guard_run(scavenge_guarded, &s))
 		core_fence(&s.served->core);
 	server_wake(s.served->server);
-	timer_start(&s.served->scavenge,
-	        policy_scavenge_pause(s.pages, config->scavenge_rate, config->scavenge_delay_ms));
+	timer_start(
+	        &s.served->scavenge, policy_scavenge_pause(s.pages, config->scavenge_rate, config->scavenge_delay_ms));
 }
 
 /* ---- opening ---- */
@@ -166,6 +167,17 @@ static void open_leases(struct served *served)
 		        "outlive their process for those forked from it");
 }
 
+/* Tells clients, who map the data, whether to advise huge pages. */
+static void set_advice(struct served *served)
+{
+	char why[256];
+	bool huge = hugepages_advised(served->objects.fd[HEAP_DATA], served->config->huge, why, sizeof(why));
+
+	shmi_store(&served->heap.img.super->advice, huge ? SHMI_ADVICE_HUGE : 0);
+	if (*why)
+		log_line(LEVEL_WARN, "heap '%s': %s", served->heap.name, why);
+}
+
 /* Returns 0, or 1 after the reason has been logged. */
 static int open_core(struct served *served)
 {
@@ -190,6 +202,7 @@ static int open_core(struct served *served)
 	}
 	served->core.uid = geteuid();
 	open_leases(served);
+	set_advice(served);
 	served_tick(served);
 	if (!served->adopted)
 		return 0;
@@ -236,6 +249,7 @@ void served_set(struct served *served)
 	const struct limits limits = config_limits(served->config);
 
 	core_set_limits(&served->core, &limits);
+	set_advice(served);
 	timer_start(&served->scavenge, POLICY_SCAVENGE_MS); /* it may have been waiting for long */
 }
 

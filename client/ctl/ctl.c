@@ -10,7 +10,7 @@
 #define TIMEOUT_MAX_S 3600u /* nobody waits longer for an answer that comes in milliseconds */
 
 static const struct ctl_command *const commands[] = {
-        &ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots, &ctl_check, &ctl_trim, &ctl_dump};
+        &ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots, &ctl_heaps, &ctl_check, &ctl_trim, &ctl_dump};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -64,7 +64,7 @@ struct ctl_command {
 #define CTL_OPT_ALL 2u
 #define CTL_OPT_IMAGE 4u
 
-extern const struct ctl_command ctl_stats, ctl_clients, ctl_classes, ctl_spans, ctl_roots, ctl_check, ctl_trim,
+extern const struct ctl_command ctl_stats, ctl_clients, ctl_classes, ctl_spans, ctl_roots, ctl_heaps, ctl_check, ctl_trim,
         ctl_dump;
 
 /* The program, with its streams. Returns the exit status. */

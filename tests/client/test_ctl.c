@@ -64,7 +64,7 @@ Test(ctl, no_command_shows_the_help)
 
 Test(ctl, help_and_version)
 {
-	static const char *const names[] = {"stats", "clients", "classes", "spans", "roots", "check", "trim", "dump"};
+	static const char *const names[] = {"stats", "clients", "classes", "spans", "roots", "heaps", "check", "trim", "dump"};
 	struct ctl_output o = ctl_run("--help", NULL), one;
 
 	cr_assert_eq(o.status, CTL_OK);

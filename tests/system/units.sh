@@ -16,6 +16,7 @@ PrivateUsers no
 MemoryMax infinity'
 # SETTING VALUE of the service, of the user's service, of the sockets
 system_rules='Type notify
+ExecReload /bin/kill -HUP $MAINPID
 Restart always
 RestartSec 0
 StartLimitIntervalSec 0
@@ -27,6 +28,7 @@ Requires shmallocd.socket
 ProtectSystem strict
 NoNewPrivileges yes'
 user_rules='Type notify
+ExecReload /bin/kill -HUP $MAINPID
 Restart always
 RestartSec 0
 StartLimitIntervalSec 0
