@@ -1,6 +1,7 @@
 #include "daemon/hugepages.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -31,16 +32,27 @@ static struct huge of_system(void)
 	return huge;
 }
 
+/* "36 35 98:0 /mnt1 ...": the third field is the device. */
+static dev_t device_in(const char *line)
+{
+	char *at;
+
+	(void)strtoul(line, &at, 10);
+	(void)strtoul(at, &at, 10);
+	unsigned long major = strtoul(at, &at, 10), minor = *at == ':' ? strtoul(at + 1, NULL, 10) : 0;
+
+	return makedev((unsigned)major, (unsigned)minor);
+}
+
 /* That of the mount with this device; false: it is none that we see, as with memory files. */
 static bool of_mount(dev_t device, struct huge *huge)
 {
 	char line[4096];
-	unsigned major, minor;
 	bool found = false;
 	FILE *file = fopen(MOUNTS_FILE, "re");
 
 	while (file && !found && fgets(line, sizeof(line), file)) {
-		found = sscanf(line, "%*d %*d %u:%u", &major, &minor) == 2 && makedev(major, minor) == device;
+		found = device_in(line) == device;
 		const char *options = found ? strstr(line, " - ") : NULL;
 		const char *word = options ? strstr(options, "huge=") : NULL;
 

@@ -29,7 +29,7 @@ expect() { # WHAT COMMAND...: what it says must hold WHAT
 }
 logged() { # WHAT: the journal has it, at once or soon
 	for ((i = 0; i < 100; i++)); do
-		! journal | grep -qF -- "$1" || return 0
+		! grep -qF -- "$1" <<<"$(journal)" || return 0
 		sleep 0.05
 	done
 	echo "the journal does not say '$1'"
