@@ -100,6 +100,8 @@ static int map_objects(struct shma_heap *heap, const int *fds, const struct wire
 	d = map_data(fds[2], ok->data_bytes, ok->base);
 	if (d == MAP_FAILED)
 		return errno;
+	if (shmi_load(&heap->env.img.super->advice) & SHMI_ADVICE_HUGE)
+		(void)madvise(d, ok->data_bytes, MADV_HUGEPAGE); /* without effect where the system has none */
 	heap->env.base = (uint64_t)(uintptr_t)d;
 	heap->meta_dev = meta.st_dev;
 	heap->meta_ino = meta.st_ino;

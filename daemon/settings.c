@@ -19,7 +19,8 @@ struct unit {
 };
 
 /* The first one is what a number without a unit counts. */
-static const struct unit sizes[] = {{"", 1}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}, {"TiB", 1ull << 40}};
+static const struct unit sizes[] = {
+        {"", 1}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}, {"TiB", 1ull << 40}};
 static const struct unit times[] = {{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}};
 
 static bool parse_number(const char *text, char **end, uint64_t *number)
@@ -40,8 +41,10 @@ static bool parse_units(const char *text, const struct unit *units, unsigned n, 
 		return false;
 	for (unsigned i = 0; i < n; i++)
 		if (!strcmp(unit, units[i].name) || (!*unit && !i)) {
+			if (number > UINT64_MAX / units[i].factor)
+				return false;
 			*value = number * units[i].factor;
-			return *value / units[i].factor == number;
+			return true;
 		}
 	return false;
 }
@@ -353,8 +356,8 @@ const struct setting settings[] = {
                 HEAP(size), .least = CONFIG_SIZE_MIN, .most = CONFIG_SIZE_MAX},
         {"backing", "KIND", "shm: POSIX shared memory; memfd: sealed memory files (shm)", .kind = &kind_choice,
                 .places = PLACES, HEAP(backing), .words = backings},
-        {"allowed-users", "LIST", "users who may attach, by name or number (all who can connect)",
-                .kind = &kind_users, .places = PLACES, HEAP(access.users), LIVE},
+        {"allowed-users", "LIST", "users who may attach, by name or number (all who can connect)", .kind = &kind_users,
+                .places = PLACES, HEAP(access.users), LIVE},
         {"allowed-groups", "LIST", "groups whose members may attach", .kind = &kind_groups, .places = PLACES,
                 HEAP(access.groups), LIVE},
         {"client-limit", "SIZE", "most that one process may hold (0: no limit)", BOUND, .places = PLACES,
@@ -365,8 +368,8 @@ const struct setting settings[] = {
                 HEAP(client.guaranteed), LIVE},
         {"user-limit", "SIZE", "most that one user's processes may hold (0: no limit)", BOUND, .places = PLACES,
                 HEAP(user.hard), LIVE},
-        {"user-soft-limit", "SIZE", "as client-soft-limit, for one user's processes (0: none)", BOUND,
-                .places = PLACES, HEAP(user.soft), LIVE},
+        {"user-soft-limit", "SIZE", "as client-soft-limit, for one user's processes (0: none)", BOUND, .places = PLACES,
+                HEAP(user.soft), LIVE},
         {"user-guarantee", "SIZE", "kept free of others for each user (0: nothing)", BOUND, .places = PLACES,
                 HEAP(user.guaranteed), LIVE},
         {"soft-limit", "SIZE", "what the heap holds beyond it, all are asked to give back (0: none)", BOUND,
@@ -375,8 +378,8 @@ const struct setting settings[] = {
                 .kind = &kind_duration, .places = PLACES, HEAP(scavenge_delay_ms), LIVE, .most = 86400000},
         {"scavenge-rate", "SIZE", "most that goes back in a second (100MiB)", .kind = &kind_size, .places = PLACES,
                 HEAP(scavenge_rate), LIVE, .least = CONFIG_RATE_MIN, .most = CONFIG_SIZE_MAX},
-        {"huge-pages", "ADVICE", "never, advise, always or within_size (never)", .kind = &kind_choice,
-                .places = PLACES, HEAP(huge), LIVE, .words = advices},
+        {"huge-pages", "ADVICE", "never, advise, always or within_size (never)", .kind = &kind_choice, .places = PLACES,
+                HEAP(huge), LIVE, .words = advices},
         {"reset", NULL, "drop the heap that an earlier daemon of this instance left", .kind = &kind_flag,
                 .places = PLACE_COMMAND, HEAP(reset)},
 };
@@ -448,7 +451,8 @@ void setting_set(const struct setting *setting, struct config *config, struct co
 
 /* ---- faults ---- */
 
-static void print_place(const struct config *config, struct config_origin origin, const char *name, char *text, size_t room)
+static void print_place(
+        const struct config *config, struct config_origin origin, const char *name, char *text, size_t room)
 {
 	const char *colon = name ? ": " : "";
 

@@ -112,6 +112,8 @@ struct shmi_page_counts {
 	shmi_a64 seized; /* spans taken from clients that have not heard of it yet; not backed */
 };
 
+#define SHMI_ADVICE_HUGE 1u /* advise huge pages */
+
 /* The first bytes of meta. */
 struct shmi_super {
 	uint64_t magic; /* SHMI_META_MAGIC; stored last when the heap is made */
@@ -123,7 +125,7 @@ struct shmi_super {
 	uint64_t created_ns; /* CLOCK_REALTIME */
 	char heap_name[64];
 	struct shmi_geometry geometry;
-	uint32_t unused0;
+	shmi_a32 advice; /* [W daemon; R any] SHMI_ADVICE_...: what clients should do when they map the data */
 	shmi_a32 generation; /* [W daemon] bumped at each adoption */
 	_Alignas(64) shmi_a32 published_pages; /* [W daemon; R any; acquire P3] pages whose arena metadata is there */
 	shmi_a32 generations; /* [W daemon] last span generation given out */

@@ -11,7 +11,7 @@
 #define FORMATS "text|json"
 
 static const struct ctl_command *const commands[] = {&ctl_stats, &ctl_clients, &ctl_users, &ctl_classes, &ctl_spans,
-        &ctl_roots, &ctl_check, &ctl_trim, &ctl_evict, &ctl_dump, &ctl_heapmap, &ctl_top};
+        &ctl_roots, &ctl_heaps, &ctl_check, &ctl_trim, &ctl_evict, &ctl_dump, &ctl_heapmap, &ctl_top};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

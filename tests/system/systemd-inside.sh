@@ -27,6 +27,14 @@ expect() { # WHAT COMMAND...: what it says must hold WHAT
 	tail -n 5 <<<"$got"
 	return 1
 }
+logged() { # WHAT: the journal has it, at once or soon
+	for ((i = 0; i < 100; i++)); do
+		! grep -qF -- "$1" <<<"$(journal)" || return 0
+		sleep 0.05
+	done
+	echo "the journal does not say '$1'"
+	return 1
+}
 is() { # PROPERTY VALUE: of the service, at once or soon
 	for ((i = 0; i < 100; i++)); do
 		[ "$(systemctl show -P "$1" shmallocd.service)" != "$2" ] || return 0
@@ -112,6 +120,35 @@ step 'restart'
 systemctl restart shmallocd.service
 across verify root1
 "${as[@]}" --groups shmalloc across verify user2
+clean
+alive
+
+step 'a second heap, and a reload'
+mkdir -p /etc/shmalloc
+printf '%s\n' '[heap default]' '[heap team]' 'allowed-users = root' >/etc/shmalloc/shmallocd.conf
+expect '/etc/shmalloc/shmallocd.conf: good' runuser -u shmalloc -- shmallocd --check-config
+systemctl reload shmallocd.service
+logged "heap 'team' is new: takes effect at the next start"
+is ActiveState active
+systemctl restart shmallocd.service
+is StatusText "serving heaps 'default', 'team' on /run/shmalloc/shmalloc.sock"
+across verify root1
+expect 'yes' "${as[@]}" --groups shmalloc sh -c 'shmallocctl heaps | grep ^default'
+expect 'no' "${as[@]}" --groups shmalloc sh -c 'shmallocctl heaps | grep ^team'
+! "${as[@]}" --groups shmalloc env SHMALLOC_HEAP=team across verify root1 || false
+logged "may not attach to heap 'team'"
+sed -i 's/^allowed-users.*/allowed-users = nobody/' /etc/shmalloc/shmallocd.conf
+systemctl reload shmallocd.service
+logged "heap 'team': allowed-users = $(id -u nobody); it was 0"
+expect 'yes' "${as[@]}" --groups shmalloc sh -c 'shmallocctl heaps | grep ^team'
+echo 'nonsense' >>/etc/shmalloc/shmallocd.conf
+systemctl reload shmallocd.service
+logged 'shmallocd.conf:4: this is neither a [section] nor NAME = VALUE'
+is ActiveState active
+rm /etc/shmalloc/shmallocd.conf
+systemctl restart shmallocd.service
+is StatusText 'serving heap '\''default'\'' on /run/shmalloc/shmalloc.sock'
+across verify root1
 clean
 alive
 
