@@ -148,6 +148,7 @@ Test(survey, who_leaves_is_not_answered)
 	cr_assert_eq(query_only(t, a, WIRE_Q_STATS), WIRE_NONE);
 	cr_assert_eq(query_only(t, b, WIRE_Q_STATS), WIRE_NONE);
 	test_core_hang_up(t, a);
+	cr_assert_eq(TAILQ_FIRST(&t->core.survey.waiting), &b->caller.asking.wait);
 	t->answered = NULL;
 	test_core_run(t);
 	cr_assert_eq(t->answered, b);
@@ -333,7 +334,7 @@ Test(survey, after_a_restart)
 
 	span_with(t, a, 5);
 	test_core_restart(t);
-	cr_assert_eq(shmi_ledger_sum(&t->core.ledger).live, 5 * 64, "before anybody asks");
+	cr_assert_eq(shmi_ledger_sum(&t->core.ledger).bytes, SHMI_PAGE_SIZE, "before anybody asks");
 	a = test_core_attach(t, 1001);
 	cr_assert_eq(query(t, a, WIRE_Q_STATS, 0), WIRE_STATS);
 	cr_assert_eq(t->reply.u.stats.live, 5 * 64);
