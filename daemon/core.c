@@ -9,6 +9,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/guard.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
@@ -19,8 +20,8 @@ int core_init(struct core *core, struct heap *heap, const struct core_hooks *hoo
 	memset(core, 0, sizeof(*core));
 	core->heap = heap;
 	core->hooks = *hooks;
-	core->limits = *limits;
-	core->users.limit = limits->user.hard;
+	core->users.heap = &core->all;
+	limits_apply(core, limits);
 	core->looks = POLICY_LEASE_LOOKS;
 	core->copy = malloc(heap->img.geo.record_bytes);
 	TAILQ_INIT(&core->jobs);

@@ -86,6 +86,14 @@ struct seizer {
 	uint64_t want, got; /* pages */
 };
 
+/* How short memory is: 0, 1 or 2, by each of its sources (daemon/pressure.h). */
+struct pressure {
+	uint32_t level; /* the highest of these: */
+	uint32_t heap, tmpfs, system;
+	uint64_t looked_ms, pressed_ms; /* when the tmpfs was last looked at; when the system last said so */
+	uint64_t told_ms, seized_ms; /* when all were last told, and a round of seizing was begun; 0: never */
+};
+
 /* ---- callers and clients ---- */
 
 struct trim {
@@ -114,6 +122,7 @@ struct large {
 	struct job job;
 	bool active;
 	bool clean; /* its pages are zero */
+	bool waited; /* for memory of clients that sleep, since it last got any */
 	uint32_t done; /* pages */
 	uint64_t serial;
 	struct shmi_run run;
@@ -144,6 +153,7 @@ struct client {
 	uint32_t threads;
 	uint32_t record_pages;
 	uint64_t requests;
+	uint64_t failed; /* requests refused */
 	uint64_t heard_ms; /* when it last asked for something */
 	uint32_t seize_round; /* of the last one in which it had its turn */
 	bool seize_now; /* though it may not sleep */
@@ -179,6 +189,7 @@ struct core {
 	uint32_t uid; /* the daemon's */
 	uint64_t now_ms, started_ms;
 	uint64_t requests;
+	struct account all; /* of the heap: what its clients hold and what is reserved for them, together */
 	struct users users;
 	struct client client[SHMI_MAX_CLIENTS];
 	struct job_queue jobs;
@@ -187,6 +198,8 @@ struct core {
 	struct job stale; /* dropping what an earlier daemon left behind free pages */
 	struct damage damage;
 	struct seizer seizer;
+	struct pressure pressure;
+	bool overpromised; /* more is guaranteed than there is: it has been said */
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
 	uint32_t looks; /* leases to look at, at once */

@@ -2,8 +2,11 @@
 
 #include "daemon/clients.h"
 #include "daemon/journal.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
+#include "daemon/pressure.h"
+#include "daemon/seizer.h"
 
 static struct client *client_of(struct job *job)
 {
@@ -18,12 +21,9 @@ static bool is_legal(const struct core *core, const struct wire_large *want)
 	       want->attrs < SHMI_ATTRS;
 }
 
-static enum outcome no_memory(struct core *core, const struct client *client, uint32_t pages)
+static enum outcome no_memory(struct core *core, struct client *client, uint32_t pages)
 {
-	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a block of %u pages for client %u (pid %d)", pages,
-	        client->id, client->peer.pid);
-	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a block of %u pages", pages);
+	return limits_refuse(core, client, limits_no_memory(core), pages);
 }
 
 static enum outcome hand_out(
@@ -49,7 +49,7 @@ static void undo(struct core *core, struct large *large)
 {
 	large->active = false;
 	charge_refund(&large->charge);
-	if (core->heap->fenced)
+	if (core->heap->fenced || !large->run.pages.n)
 		return;
 	core_drop_run(core, large->run);
 }
@@ -59,11 +59,47 @@ static void finish(struct core *core, struct client *client)
 	core_finish(core, client, client->caller, client->large.serial, false);
 }
 
+/* The system has no memory for it just now: true if it may have some once the sleepers have been gone through, which is begun. Once, until
+ * something has come of it. */
+static bool may_wait(struct core *core, struct large *large)
+{
+	if (large->waited || !core->heap->starved)
+		return false;
+	large->waited = true;
+	pressure_begin(core, large->want.pages - large->done);
+	return true;
+}
+
+/* The run of one that has had to wait for it. False if there is none. */
+static bool find_run(struct core *core, struct large *large)
+{
+	return large->run.pages.n ||
+	       !heap_alloc(core->heap, (shmi_npages){large->want.pages}, (shmi_npages){large->want.align_pages},
+	               large->want.lazy, &large->run, &large->clean);
+}
+
+/* Backs a part of it. False if there is no memory. */
+static bool back_some(struct core *core, struct large *large)
+{
+	uint32_t pages = large->run.pages.n - large->done;
+
+	if (large->run.backed || large->want.lazy) {
+		large->done = large->run.pages.n;
+		return true;
+	}
+	if (pages > POLICY_TURN_PAGES)
+		pages = POLICY_TURN_PAGES;
+	if (heap_commit(core->heap, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages}))
+		return false;
+	large->done += pages;
+	large->waited = false;
+	return true;
+}
+
 static bool step_large(struct core *core, struct job *job)
 {
 	struct client *client = client_of(job);
 	struct large *large = &client->large;
-	uint32_t pages = large->run.pages.n - large->done;
 
 	if (core->heap->fenced) {
 		large->active = false;
@@ -72,20 +108,21 @@ static bool step_large(struct core *core, struct job *job)
 		finish(core, client);
 		return true;
 	}
-	if (pages > POLICY_TURN_PAGES)
-		pages = POLICY_TURN_PAGES;
-	if (heap_commit(core->heap, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages})) {
+	if (large->waited && seizer_is_running(core))
+		return false;
+	if (!find_run(core, large) || !back_some(core, large)) {
+		if (may_wait(core, large))
+			return false;
 		undo(core, large);
-		no_memory(core, client, large->run.pages.n);
+		no_memory(core, client, large->want.pages);
 		finish(core, client);
 		return true;
 	}
-	large->done += pages;
 	if (large->done < large->run.pages.n)
 		return false;
 	large->active = false;
 	charge_refund(&large->charge);
-	large->run.backed = true;
+	large->run.backed = large->run.backed || !large->want.lazy;
 	hand_out(core, client, &large->want, large->run, large->clean);
 	finish(core, client);
 	return true;
@@ -155,18 +192,19 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 		return OUTCOME_ANSWERED;
 	struct large large = {.active = true, .serial = req->serial, .want = *want, .job.step = step_large};
 
-	if (charge_take(&large.charge, &client->account, want->pages)) {
-		shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
-		        client->peer.pid, client->peer.uid);
-		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
-	}
+	if (want->pages > limits_share(core, client))
+		return limits_refuse(core, client, LIMITS_SHARE, want->pages);
+	if (charge_take(&large.charge, &client->account, want->pages))
+		return limits_refuse(core, client, limits_which(client), want->pages);
 	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run,
 	            &large.clean)) {
-		charge_refund(&large.charge);
-		return no_memory(core, client, want->pages);
-	}
-	if (run.backed || want->lazy) {
+		if (!may_wait(core, &large)) {
+			charge_refund(&large.charge);
+			pressure_begin(core, want->pages);
+			return no_memory(core, client, want->pages);
+		}
+		run = (struct shmi_run){0};
+	} else if (run.backed || want->lazy) {
 		charge_refund(&large.charge);
 		return hand_out(core, client, want, run, large.clean);
 	}

@@ -63,7 +63,9 @@ static void query_stats(struct core *core, const struct wire_query *query)
 	        .requests = core->requests,
 	        .uptime_ms = core->now_ms - core->started_ms,
 	        .damaged = core->heap->fenced,
-	        .seized = st.seized};
+	        .seized = st.seized,
+	        .soft_limit = core->limits.heap_soft << SHMI_PAGE_SHIFT,
+	        .pressure = core->pressure.level};
 	memcpy(out->counters, st.counters, sizeof(out->counters));
 	snprintf(out->heap, sizeof(out->heap), "%s", core->heap->name);
 }
@@ -85,6 +87,9 @@ static void client_row(struct core *core, const struct client *client, struct wi
 	        .bytes = st.bytes,
 	        .cached = st.cached,
 	        .limit = client->account.limit << SHMI_PAGE_SHIFT,
+	        .soft_limit = client->account.soft << SHMI_PAGE_SHIFT,
+	        .guaranteed = client->account.guaranteed << SHMI_PAGE_SHIFT,
+	        .failed = client->failed,
 	        .requests = client->requests};
 	snprintf(row->label, sizeof(row->label), "%.63s", clients_entry(core, client)->label);
 }

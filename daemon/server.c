@@ -13,6 +13,7 @@
 #include "daemon/guard.h"
 #include "daemon/large.h"
 #include "daemon/notify.h"
+#include "daemon/pressure.h"
 #include "daemon/reaper.h"
 #include "daemon/scavenger.h"
 #include "daemon/selfcheck.h"
@@ -155,6 +156,37 @@ static void on_scavenge(void *ctx)
 	if (idle > SCAVENGE_IDLE_MS)
 		idle = SCAVENGE_IDLE_MS;
 	timer_start(&s.server->scavenge, s.pages ? POLICY_SCAVENGE_MS : idle);
+}
+
+static void on_pressed(evutil_socket_t fd, short what, void *ctx)
+{
+	struct server *server = ctx;
+
+	(void)fd;
+	(void)what;
+	if (!psi_read(&server->psi)) {
+		event_free(server->pressed);
+		server->pressed = NULL;
+		return;
+	}
+	server_tick(server);
+	pressure_system(&server->core);
+	server_wake(server);
+	timer_start(&server->scavenge, 0);
+}
+
+/* A daemon that cannot be told when the system is short of memory goes by what it sees itself. */
+static void watch_pressure(struct server *server)
+{
+	char why[256];
+
+	if (psi_open(&server->psi, why, sizeof(why))) {
+		log_line(LEVEL_DEBUG, "memory pressure is not watched: %s", why);
+		return;
+	}
+	server->pressed = event_new(server->base, server->psi.watch, EV_READ | EV_PERSIST, on_pressed, server);
+	if (!server->pressed || event_add(server->pressed, NULL))
+		log_line(LEVEL_WARN, "memory pressure is not watched: no memory");
 }
 
 /* A loop that hangs does not come by here, and is killed by the service manager. */
@@ -306,6 +338,9 @@ static void close_all(struct server *server)
 	for (int i = 0; i < 2; i++)
 		if (server->signals[i])
 			event_free(server->signals[i]);
+	if (server->pressed)
+		event_free(server->pressed);
+	psi_close(&server->psi);
 	timer_deinit(&server->turn);
 	timer_deinit(&server->scavenge);
 	timer_deinit(&server->alive);
@@ -368,7 +403,7 @@ static int open_heap(struct server *server)
 
 int server_start(struct server *server, const struct config *config)
 {
-	*server = (struct server){.config = config, .listener.sock = -1, .leases.spare = -1};
+	*server = (struct server){.config = config, .listener.sock = -1, .leases.spare = -1, .psi = PSI_NONE};
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
@@ -378,6 +413,7 @@ int server_start(struct server *server, const struct config *config)
 		close_all(server);
 		return 1;
 	}
+	watch_pressure(server);
 	listener_start(&server->listener);
 	log_line(LEVEL_INFO, "shmallocd %s serves on %s", SHMALLOC_VERSION, server->listener.path);
 	return 0;

@@ -13,6 +13,7 @@
 #include "daemon/listener.h"
 #include "daemon/objects.h"
 #include "daemon/policy.h"
+#include "daemon/psi.h"
 #include "daemon/session.h"
 
 struct session_count {
@@ -39,6 +40,8 @@ struct server {
 	struct timer look; /* at leases */
 	bool looks_soon;
 	struct awake awake;
+	struct psi psi;
+	struct event *pressed; /* by the system; NULL: it says nothing */
 	struct event *signals[2];
 	struct event *deaths[SHMI_MAX_CLIENTS]; /* pidfds */
 };
