@@ -151,11 +151,8 @@ static bool open_client(struct core *core, struct client *client, const struct p
 
 	if (!user)
 		return false;
-	*client = (struct client){.id = client->id,
-	        .state = CLIENT_ATTACHED,
-	        .peer = *peer,
-	        .user = user,
-	        .heard_ms = core->now_ms};
+	*client = (struct client){
+	        .id = client->id, .state = CLIENT_ATTACHED, .peer = *peer, .user = user, .heard_ms = core->now_ms};
 	account_open(&client->account, &user->account, &core->limits.client);
 	limits_promised(core);
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 1;

@@ -35,7 +35,8 @@ void limits_promised(struct core *core)
 		return;
 	core->overpromised = true;
 	log_line(LEVEL_WARN,
-	        "heap '%s': %llu MiB are guaranteed to its clients and users, of a heap of %llu MiB: that cannot all be kept",
+	        "heap '%s': %llu MiB are guaranteed to its clients and users, of a heap of %llu MiB: that cannot all "
+	        "be kept",
 	        core->heap->name, (unsigned long long)(promised << SHMI_PAGE_SHIFT >> 20),
 	        (unsigned long long)(limit << SHMI_PAGE_SHIFT >> 20));
 }
@@ -135,7 +136,7 @@ enum outcome limits_refuse(struct core *core, struct client *client, enum limits
 	shmi_bump(counter_of(core, why), 1);
 	client->failed++;
 	client->user->failed++;
-	log_limited(LEVEL_WARN, of[why].kind, "no memory of %u pages for client %u (pid %d, uid %u): %s", pages, client->id,
-	        client->peer.pid, client->peer.uid, of[why].text);
+	log_limited(LEVEL_WARN, of[why].kind, "no memory of %u pages for client %u (pid %d, uid %u): %s", pages,
+	        client->id, client->peer.pid, client->peer.uid, of[why].text);
 	return core_fail(core, of[why].code, "no memory of %u pages: %s", pages, of[why].text);
 }

@@ -222,12 +222,8 @@ static bool space(void *ctx, uint64_t *all, uint64_t *free)
 
 struct heap_floor objects_floor(struct objects *o)
 {
-	return (struct heap_floor){.ctx = o,
-	        .back = back,
-	        .unback = unback,
-	        .snapshot = snapshot,
-	        .measure = measure,
-	        .space = space};
+	return (struct heap_floor){
+	        .ctx = o, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure, .space = space};
 }
 
 struct heap_memory objects_memory(const struct objects *o)

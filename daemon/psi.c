@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 #define KERNEL_FILE "/proc/pressure/memory"
-#define KERNEL_TRIGGER "some 200000 2000000" /* microseconds; the window of those who are not root is a multiple of 2 s */
+#define KERNEL_TRIGGER                                                                                                 \
+	"some 200000 2000000" /* microseconds; the window of those who are not root is a multiple of 2 s */
 #define WRITE_MOST 512u
 #define READ_MOST 4096u /* thrown away at a time: a peer that writes without end does not keep us */
 
@@ -144,7 +145,8 @@ int psi_open(struct psi *psi, char *why, size_t room)
 		error = open_path(psi, path, KERNEL_TRIGGER, sizeof(KERNEL_TRIGGER));
 	}
 	if (error)
-		snprintf(why, room, "%.200s: %s", path, error == -ECANCELED ? "nothing is to be watched" : strerror(-error));
+		snprintf(why, room, "%.200s: %s", path,
+		        error == -ECANCELED ? "nothing is to be watched" : strerror(-error));
 	return error;
 }
 

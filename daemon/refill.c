@@ -128,7 +128,8 @@ static shmi_page find_span(struct core *core, const struct client *client, shmi_
 }
 
 /* Grants up to `spans` spans of the class. Why there were fewer. */
-static enum limits_why grant(struct core *core, struct client *client, shmi_sclass sclass, uint32_t spans, uint32_t *pages)
+static enum limits_why grant(
+        struct core *core, struct client *client, shmi_sclass sclass, uint32_t spans, uint32_t *pages)
 {
 	const struct shmi_image *img = &core->heap->img;
 	struct wire_refill_ok *ok = &core->reply.u.refill_ok;

@@ -202,6 +202,6 @@ void seizer_settle(struct core *core)
 	}
 	uint32_t slots = shmi_seize_settle(&core->heap->img, note);
 
-	log_line(LEVEL_INFO, "a span was being taken from a client that sleeps; it has it back; %u slots are written off",
-	        slots);
+	log_line(LEVEL_INFO,
+	        "a span was being taken from a client that sleeps; it has it back; %u slots are written off", slots);
 }

@@ -42,7 +42,8 @@ static void check_seized(uint32_t page)
 			explore_fail("slot %u of seized page %u is free or in use (I25)", i, page);
 		for (uint32_t a = 1; a < parts.scenario->actors; a++)
 			if (parts_alive(parts.scenario->client[a]) && parts_cached(a, parts_off(page, i)))
-				explore_fail("slot %u of seized page %u is in a magazine of actor %u (I25)", i, page, a);
+				explore_fail(
+				        "slot %u of seized page %u is in a magazine of actor %u (I25)", i, page, a);
 	}
 }
 

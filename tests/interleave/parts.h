@@ -6,7 +6,8 @@
 
 #define MAGAZINE_BYTES (8 + 8 * 6u) /* of a magazine: what the scenarios use of it */
 #define RECORD_HEAD 256u /* of the head of a record */
-#define EVENT_JOB 8u /* choices of the daemon: mail of actor n; the job of client n; a look; taking page 1 from who sleeps */
+#define EVENT_JOB                                                                                                      \
+	8u /* choices of the daemon: mail of actor n; the job of client n; a look; taking page 1 from who sleeps */
 #define EVENT_LOOK 16u
 #define EVENT_SEIZE 17u
 
