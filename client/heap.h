@@ -48,7 +48,8 @@ struct shmi_proc {
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */
-	uint32_t seizures; /* of the owner: as last seen when the pool was looked through for spans that the daemon has taken */
+	uint32_t
+	        seizures; /* of the owner: as last seen when the pool was looked through for spans that the daemon has taken */
 	bool seized; /* there may be others in it */
 	uint32_t pool_clock; /* which class was last looked at for spans that have become wholly free */
 	struct shmi_tcache *caches; /* all of them; those of threads that have ended are idle */

@@ -5,7 +5,8 @@
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
 #define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
 #define BORROW_MOST 16u /* blocks that a class takes from larger ones before it has spans of its own */
-#define FILL_TRIES 4u /* looks for slots: each but the first because the daemon has taken from us what the last one had found */
+#define FILL_TRIES                                                                                                     \
+	4u /* looks for slots: each but the first because the daemon has taken from us what the last one had found */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds, and more for a long ask */
 
 struct shmi_tcache shmi_tcache_none;

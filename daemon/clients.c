@@ -6,6 +6,7 @@
 
 #include "daemon/guard.h"
 #include "daemon/journal.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
@@ -33,6 +34,7 @@ void clients_settle(struct core *core, uint32_t id)
 
 	charge_set(&client->held, &client->account, pages);
 	clients_entry(core, client)->charged_pages = pages;
+	limits_watch(core, client);
 }
 
 void clients_count_failure(struct client *client)
@@ -173,8 +175,9 @@ static bool open_client(struct core *core, struct client *client, const struct p
 	        .peer = *peer,
 	        .user = user,
 	        .since_ms = core->now_ms,
-	        .heard_ms = core->now_ms,
-	        .account = {.parent = &user->account, .limit = core->limits.client.hard}};
+	        .heard_ms = core->now_ms};
+	account_open(&client->account, &user->account, &core->limits.client);
+	limits_promised(core);
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 1;
 	return true;
 }
@@ -182,6 +185,7 @@ static bool open_client(struct core *core, struct client *client, const struct p
 static void close_client(struct core *core, struct client *client)
 {
 	charge_refund(&client->held);
+	account_close(&client->account);
 	users_put(client->user);
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 0;
 	if (client->caller)

@@ -108,6 +108,14 @@ struct seizer {
 	uint64_t want, got; /* pages */
 };
 
+/* How short memory is: 0, 1 or 2, by each of its sources (daemon/pressure.h). */
+struct pressure {
+	uint32_t level; /* the highest of these: */
+	uint32_t heap, tmpfs, system;
+	uint64_t looked_ms, pressed_ms; /* when the tmpfs was last looked at; when the system last said so */
+	uint64_t told_ms, seized_ms; /* when all were last told, and a round of seizing was begun; 0: never */
+};
+
 /* ---- callers and clients ---- */
 
 enum trim_stage { TRIM_SEIZE, TRIM_LOOK, TRIM_RETURN };
@@ -153,6 +161,7 @@ struct large {
 	bool active;
 	bool clean; /* its pages are zero */
 	bool wipe; /* they are another user's until they have been dropped: daemon/passing.h */
+	bool waited; /* for memory of clients that sleep, since it last got any */
 	uint32_t done; /* pages */
 	uint64_t serial;
 	struct shmi_run run;
@@ -225,6 +234,7 @@ struct core {
 	uint64_t recovery_us; /* what taking over the heap took; 0: it was made anew */
 	uint64_t requests;
 	struct histogram served, waited; /* refills: from arrival to answer, and as clients say that they waited */
+	struct account all; /* of the heap: what its clients hold and what is reserved for them, together */
 	struct users users;
 	struct client client[SHMI_MAX_CLIENTS];
 	struct jobs jobs;
@@ -235,6 +245,8 @@ struct core {
 	struct survey survey;
 	struct shmi_ledger ledger;
 	struct seizer seizer;
+	struct pressure pressure;
+	bool overpromised; /* more is guaranteed than there is: it has been said */
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
 	uint32_t looks; /* leases to look at, at once */
@@ -249,9 +261,6 @@ struct core {
 /* `heap` is open. Returns 0 or -ENOMEM. */
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits);
 void core_deinit(struct core *core);
-
-/* What clients and users may hold from now on; what they hold beyond it already stays theirs. */
-void core_set_limits(struct core *core, const struct limits *limits);
 
 /* The time, in milliseconds of any clock that does not go back; before each of the calls below. */
 void core_tick(struct core *core, uint64_t now_ms);

@@ -63,6 +63,16 @@
 /* A client that has asked for nothing for so long sleeps. */
 #define POLICY_SLEEP_MS 1000u
 
+/* How often somebody who is over a soft limit, and all while memory is very short, is told to trim; how often free spans are then taken
+ * from clients that sleep; how often the tmpfs is looked at; and how long a word from the system holds. */
+#define POLICY_TELL_MS 1000u
+#define POLICY_SEIZE_MS 1000u
+#define POLICY_TMPFS_MS 1000u
+#define POLICY_PRESSED_MS 10000u
+
+/* Runs of idle pages that are returned in one turn of the scavenger while memory is short, of 2 MiB at most together with the last. */
+#define POLICY_PRESSED_RUNS 8u
+
 /* A connection that has not said hello, and a peer that does not fetch its reply. */
 #define POLICY_HELLO_MS 5000
 #define POLICY_STUCK_MS 5000
@@ -93,6 +103,10 @@ bool policy_checks(uint32_t uid, uint32_t daemon_uid, uint64_t pages);
 
 /* How many leases to look at the next time, when `looks` took so long. */
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms);
+
+/* How short memory is, 0, 1 or 2, with so many of all pages free, when it was `was` before: below a sixteenth, below a sixty-fourth. It
+ * has to rise a little beyond before it is called better. */
+uint32_t policy_pressure(uint32_t was, uint64_t free, uint64_t all);
 
 /* Whether a client sleeps that was last heard of so long ago. */
 bool policy_sleeps(uint64_t silent_ms);

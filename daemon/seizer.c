@@ -72,6 +72,7 @@ static void account_for(struct core *core, struct client *client, uint32_t pages
 {
 	core->seizer.got += pages;
 	shmi_bump(&core->heap->img.super->counters.seized_pages, pages);
+	clients_count_given(core, pages);
 	shmi_bump(&shmi_owner_at(&core->heap->img, client->id)->seizures, 1);
 	clients_settle(core, client->id);
 }
@@ -202,6 +203,6 @@ void seizer_settle(struct core *core)
 	}
 	uint32_t slots = shmi_seize_settle(&core->heap->img, note);
 
-	log_line(LEVEL_INFO, "a span was being taken from a client that sleeps; it has it back; %u slots are written off",
-	        slots);
+	log_line(LEVEL_INFO,
+	        "a span was being taken from a client that sleeps; it has it back; %u slots are written off", slots);
 }

@@ -11,9 +11,11 @@
 #include "daemon/guard.h"
 #include "daemon/hugepages.h"
 #include "daemon/large.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/policy.h"
+#include "daemon/pressure.h"
 #include "daemon/reaper.h"
 #include "daemon/scavenger.h"
 #include "daemon/selfcheck.h"
@@ -138,6 +140,12 @@ static void on_scavenge(void *ctx)
 	        &s.served->scavenge, policy_scavenge_pause(s.pages, config->scavenge_rate, config->scavenge_delay_ms));
 }
 
+void served_pressed(struct served *served)
+{
+	pressure_system(&served->core);
+	timer_start(&served->scavenge, 0);
+}
+
 /* ---- opening ---- */
 
 /* What an adopted heap brings with it. */
@@ -252,7 +260,7 @@ void served_set(struct served *served)
 {
 	const struct limits limits = config_limits(served->config);
 
-	core_set_limits(&served->core, &limits);
+	limits_apply(&served->core, &limits);
 	set_advice(served);
 	timer_start(&served->scavenge, POLICY_SCAVENGE_MS); /* it may have been waiting for long */
 }

@@ -12,6 +12,7 @@
 #include "daemon/boots.h"
 #include "daemon/guard.h"
 #include "daemon/notify.h"
+#include "daemon/pressure.h"
 #include "daemon/reload.h"
 
 #define STOP_MS 2000 /* the longest that a stop waits for jobs */
@@ -69,6 +70,37 @@ static void on_turn(void *ctx)
 		break;
 	}
 	server_wake(server);
+}
+
+static void on_pressed(evutil_socket_t fd, short what, void *ctx)
+{
+	struct server *server = ctx;
+
+	(void)fd;
+	(void)what;
+	if (!psi_read(&server->psi)) {
+		event_free(server->pressed);
+		server->pressed = NULL;
+		return;
+	}
+	server_tick(server);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_pressed(s);
+	server_wake(server);
+}
+
+/* A daemon that cannot be told when the system is short of memory goes by what it sees itself. */
+static void watch_pressure(struct server *server)
+{
+	char why[256];
+
+	if (psi_open(&server->psi, why, sizeof(why))) {
+		log_line(LEVEL_DEBUG, "memory pressure is not watched: %s", why);
+		return;
+	}
+	server->pressed = event_new(server->base, server->psi.watch, EV_READ | EV_PERSIST, on_pressed, server);
+	if (!server->pressed || event_add(server->pressed, NULL))
+		log_line(LEVEL_WARN, "memory pressure is not watched: no memory");
 }
 
 /* A loop that hangs does not come by here, and is killed by the service manager. */
@@ -154,6 +186,9 @@ static void close_all(struct server *server)
 	for (unsigned i = 0; i < SERVER_SIGNALS; i++)
 		if (server->signals[i])
 			event_free(server->signals[i]);
+	if (server->pressed)
+		event_free(server->pressed);
+	psi_close(&server->psi);
 	timer_deinit(&server->turn);
 	timer_deinit(&server->alive);
 	timer_deinit(&server->good);
@@ -221,7 +256,7 @@ static int open_heaps(struct server *server)
 
 int server_start(struct server *server, struct config *config)
 {
-	*server = (struct server){.config = config, .listener.sock = -1, .lock.fd = -1};
+	*server = (struct server){.config = config, .listener.sock = -1, .lock.fd = -1, .psi = PSI_NONE};
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
@@ -231,6 +266,7 @@ int server_start(struct server *server, struct config *config)
 		close_all(server);
 		return 1;
 	}
+	watch_pressure(server);
 	listener_start(&server->listener);
 	log_line(LEVEL_INFO, "shmallocd %s serves on %s", SHMALLOC_VERSION, server->listener.path);
 	return 0;

@@ -17,6 +17,7 @@
 #include "daemon/listener.h"
 #include "daemon/lock.h"
 #include "daemon/policy.h"
+#include "daemon/psi.h"
 #include "daemon/served.h"
 #include "daemon/session.h"
 
@@ -36,6 +37,8 @@ struct server {
 	struct timer alive; /* feeds the watchdog */
 	struct timer good; /* fires once, when the heaps have been served well for a while */
 	struct awake awake;
+	struct psi psi;
+	struct event *pressed; /* by the system; NULL: it says nothing */
 	struct event *signals[SERVER_SIGNALS];
 };
 

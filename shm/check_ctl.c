@@ -57,7 +57,8 @@ void shmi_check_seized(struct shmi_checker *c)
 		uint32_t free = shmi_slots_count(shmi_bitmap_at(c->img, walk.page), class);
 
 		if (free)
-			shmi_found(c, walk.page.i, 0, "the seized span at page %u has %u free slots", walk.page.i, free);
+			shmi_found(
+			        c, walk.page.i, 0, "the seized span at page %u has %u free slots", walk.page.i, free);
 	}
 	shmi_check_seized_entries(c);
 }

@@ -71,8 +71,8 @@ static void check_pages(struct shmi_checker *c, const struct shmi_owner *owner, 
 	if (pages[0] != owner->pages)
 		shmi_found(c, 0, client, "client %u holds %lu pages and counts %u", client, pages[0], owner->pages);
 	if (pages[1] != owner->seized_pages)
-		shmi_found(c, 0, (uint64_t)1 << 32 | client, "%lu pages of client %u are seized and it counts %u", pages[1],
-		        client, owner->seized_pages);
+		shmi_found(c, 0, (uint64_t)1 << 32 | client, "%lu pages of client %u are seized and it counts %u",
+		        pages[1], client, owner->seized_pages);
 }
 
 void shmi_check_owners(struct shmi_checker *c)

@@ -224,7 +224,8 @@ static uint64_t *count_for(uint64_t *counts, const struct shmi_checker *c, const
 
 void shmi_check_counts(struct shmi_checker *c)
 {
-	static const char *const names[] = {"owned", "central", "free", "returned", "lazy", "moving", "unpublished", "seized"};
+	static const char *const names[] = {
+	        "owned", "central", "free", "returned", "lazy", "moving", "unpublished", "seized"};
 	struct shmi_walk walk = shmi_walk_start(c->img);
 	const struct shmi_page_counts *pages = &c->img->super->pages;
 	uint64_t counts[8] = {0};

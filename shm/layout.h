@@ -343,7 +343,8 @@ struct shmi_write_off {
 /* A span that is being taken from a holder who sleeps (shm/seize.h). `step` is stored before each change of the bitmap. [W daemon; R
  * daemon] */
 struct shmi_seizing {
-	shmi_a32 step; /* 0: none. w + 1: all slots of the words below w are the daemon's, and those of word w are in doubt */
+	shmi_a32
+	        step; /* 0: none. w + 1: all slots of the words below w are the daemon's, and those of word w are in doubt */
 	uint32_t span, generation;
 	uint32_t written_off; /* with SHMI_SEIZING_DOUBT: what the span's record is to say ... */
 	uint64_t counter; /* ... and slots_written_off */

@@ -15,7 +15,8 @@ bool shmi_seize_would(const struct shmi_image *img, shmi_page page)
 	shmi_a64 *bitmap = shmi_bitmap_at(img, page);
 
 	for (uint32_t w = 0; w < class->words; w++)
-		if (shmi_load(&bitmap[w]) != shmi_slots_mask(class, w)) /* a bit beyond the last slot: not to be trusted */
+		if (shmi_load(&bitmap[w]) !=
+		        shmi_slots_mask(class, w)) /* a bit beyond the last slot: not to be trusted */
 			return false;
 	return true;
 }

@@ -1,4 +1,5 @@
 /* Which heap a request is for, and who may have it: dialogues over two heaps in memory. */
+#include "daemon/limits.h"
 #include "daemon/heaps.h"
 
 #include <criterion/criterion.h>
@@ -222,12 +223,12 @@ Test(heaps, limits_change_for_those_who_are_there)
 
 	cr_assert_eq(attach(d, "b"), 0);
 	cr_expect_eq(test_core_refill(a, d, 4, 10), 10);
-	core_set_limits(&b->core, &limits);
+	limits_apply(&b->core, &limits);
 	cr_expect_lt(test_core_refill(a, d, 4, 100), 20, "the user's limit holds");
 	limits = (struct limits){.client.hard = 1};
-	core_set_limits(&b->core, &limits);
+	limits_apply(&b->core, &limits);
 	cr_expect_eq(test_core_refill(a, d, 4, 1), 0);
 	cr_expect_eq(a->reply.u.error.code, WIRE_E_LIMIT);
-	core_set_limits(&b->core, &(struct limits){0});
+	limits_apply(&b->core, &(struct limits){0});
 	cr_expect_eq(test_core_refill(a, d, 4, 100), 100);
 }

@@ -304,8 +304,9 @@ Test(seizer, bitmaps_at_random)
 		uint64_t was[8];
 
 		for (uint32_t w = 0; w < words && !whole; w++)
-			shmi_store(&bitmap(t, page)[w],
-			        test_random_one_in(&random, 3) ? test_random_next(&random) : test_random_one_in(&random, 2) ? 0 : ~0ull);
+			shmi_store(&bitmap(t, page)[w], test_random_one_in(&random, 3)   ? test_random_next(&random)
+			                                : test_random_one_in(&random, 2) ? 0
+			                                                                 : ~0ull);
 		for (uint32_t w = 0; w < words; w++)
 			was[w] = shmi_load(&bitmap(t, page)[w]);
 		bool all = shmi_slots_count(bitmap(t, page), &t->heap.img.classes[4]) == t->heap.img.classes[4].slots;

@@ -88,6 +88,15 @@ static void measure(void *ctx, enum heap_object object, uint64_t *length, uint64
 	*length = shmi_npages_bytes((shmi_npages){geo->limit_pages}) - t->cut[object];
 }
 
+static bool space(void *ctx, uint64_t *all, uint64_t *free)
+{
+	const struct test_core *t = ctx;
+
+	*all = t->space_all;
+	*free = t->space_free;
+	return t->space_all != 0;
+}
+
 /* ---- hooks ---- */
 
 static void keep_reply(struct test_core *t, struct dialogue *d, const struct move *move)
@@ -203,7 +212,7 @@ struct test_core *test_core_new(uint32_t limit)
 {
 	struct test_core *t = new_core();
 	const struct heap_floor floor = {
-	        .ctx = t, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure};
+	        .ctx = t, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure, .space = space};
 	struct shmi_geometry geo;
 
 	shmi_geometry_init(&geo, limit);

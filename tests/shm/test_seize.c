@@ -137,9 +137,9 @@ static void leave(const struct test_image *t, shmi_page page, const struct left 
 
 TEST_ON_IMAGES(seize, cut_short, PAGES)
 {
-	static const struct left cases[] = {{"before the first word", 0, 0, false, 0}, {"the first word", 0, 0, true, 64},
-	        {"before the third", 2, 2, false, 0}, {"the third", 2, 2, true, 64}, {"all", 8, 8, false, 0},
-	        {"the last, in doubt", 7, 7, true, 64}};
+	static const struct left cases[] = {{"before the first word", 0, 0, false, 0},
+	        {"the first word", 0, 0, true, 64}, {"before the third", 2, 2, false, 0}, {"the third", 2, 2, true, 64},
+	        {"all", 8, 8, false, 0}, {"the last, in doubt", 7, 7, true, 64}};
 
 	for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		shmi_page page = open_span(t, 16);
