@@ -38,7 +38,7 @@ LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(
 
 LIBS_PROTO  := -lprotobuf-c
 LIBS_DAEMON := -levent_core -lsystemd -ljansson $(LIBS_PROTO)
-LIBS_CTL    := -ljansson $(LIBS_PROTO)
+LIBS_CTL    := -ljansson -lncursesw -ltinfo $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 
 SHM_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shm/*.c))
