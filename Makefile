@@ -37,7 +37,7 @@ CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
 LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
 
 LIBS_PROTO  := -lprotobuf-c
-LIBS_DAEMON := -levent_core -lsystemd -ljansson $(LIBS_PROTO)
+LIBS_DAEMON := -levent_extra -levent_core -lsystemd -ljansson $(LIBS_PROTO)
 LIBS_CTL    := -ljansson -lncursesw -ltinfo $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 
@@ -96,6 +96,13 @@ $(BUILD)/proto/shmalloc.pb-c.o: $(BUILD)/proto/shmalloc.pb-c.c
 	$(Q)$(CC) $(CF) -c $< -o $@
 
 $(BUILD)/proto/codec.o: $(BUILD)/proto/shmalloc.pb-c.h
+
+# The page that the daemon serves, as the inside of an array.
+$(BUILD)/daemon/page.inc: daemon/page.html
+	@mkdir -p $(@D)
+	$(call say,PAGE,$@)
+	$(Q)od -An -v -tx1 $< | sed -E 's/ (..)/0x\1,/g' >$@
+$(BUILD)/daemon/page.o: $(BUILD)/daemon/page.inc
 
 $(BUILD)/libshm.a: $(SHM_O)
 $(BUILD)/libproto.a: $(PROTO_O)

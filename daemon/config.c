@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/address.h"
 #include "daemon/policy.h"
 
 __attribute__((format(printf, 2, 3))) static bool bad(struct config *config, const char *format, ...)
@@ -60,15 +61,20 @@ static bool set_socket(struct config *c, const char *value)
 	return true;
 }
 
-static bool set_socket_mode(struct config *c, const char *value)
+static bool set_mode(struct config *c, unsigned *to, const char *option, const char *value)
 {
 	char *end;
 	unsigned long mode = strtoul(value, &end, 8);
 
 	if (!*value || *end || mode > 0777)
-		return bad(c, "--socket-mode: '%.40s' is not a file mode such as 0660", value);
-	c->socket_mode = (unsigned)mode;
+		return bad(c, "%s: '%.40s' is not a file mode such as 0660", option, value);
+	*to = (unsigned)mode;
 	return true;
+}
+
+static bool set_socket_mode(struct config *c, const char *value)
+{
+	return set_mode(c, &c->socket_mode, "--socket-mode", value);
 }
 
 static bool set_name(struct config *c, char *to, const char *option, const char *value)
@@ -142,6 +148,29 @@ static bool set_reset(struct config *c, const char *value)
 	return true;
 }
 
+static bool set_http(struct config *c, const char *value)
+{
+	struct address address;
+
+	if (!address_parse(value, &address))
+		return bad(
+		        c, "--http: '%.60s' is not 127.0.0.1:PORT, [::1]:PORT or a path that begins with '/'", value);
+	snprintf(c->http, sizeof(c->http), "%s", value);
+	return true;
+}
+
+static bool set_http_mode(struct config *c, const char *value)
+{
+	return set_mode(c, &c->http_mode, "--http-mode", value);
+}
+
+static bool set_http_remote(struct config *c, const char *value)
+{
+	(void)value;
+	c->http_remote = true;
+	return true;
+}
+
 /* ---- options ---- */
 
 static const struct choice {
@@ -162,6 +191,9 @@ static const struct choice {
         {"scavenge-delay", "MS", "how long memory is idle before it goes back to the system (5000)",
                 set_scavenge_delay},
         {"log-level", "LEVEL", "error, warn, info or debug (info)", set_log_level},
+        {"http", "ADDRESS", "serve statistics by HTTP on 127.0.0.1:PORT, [::1]:PORT or a Unix socket (none)", set_http},
+        {"http-mode", "MODE", "access rights of that socket, if it is a path (0660)", set_http_mode},
+        {"http-remote", NULL, "let that be any address, under any name", set_http_remote},
         {"reset", NULL, "drop the heap that an earlier daemon of this instance left", set_reset},
         {"version", NULL, "print the version", NULL},
         {"help", NULL, "print this", NULL},
@@ -208,6 +240,7 @@ static void set_defaults(struct config *c)
 	const struct passwd *user = getpwuid(uid);
 
 	*c = (struct config){.socket_mode = 0660,
+	        .http_mode = 0660,
 	        .heap = "default",
 	        .size = CONFIG_SIZE_DEFAULT,
 	        .scavenge_delay_ms = POLICY_SCAVENGE_DELAY_MS,
@@ -230,6 +263,19 @@ static enum config_result choose(struct config *c, const struct choice *choice, 
 	else
 		print_help();
 	return CONFIG_SHOWN;
+}
+
+/* What only makes sense together. */
+static bool agrees(struct config *c)
+{
+	struct address address;
+
+	if (*c->http && !c->http_remote && address_parse(c->http, &address) && !address_is_local(&address))
+		return bad(c,
+		        "--http: other machines could reach %.60s, and see all clients; --http-remote says that they "
+		        "may",
+		        c->http);
+	return true;
 }
 
 enum config_result config_parse(struct config *c, int argc, char **argv)
@@ -259,5 +305,7 @@ enum config_result config_parse(struct config *c, int argc, char **argv)
 		bad(c, "'%.60s' is not an option; --help lists them", argv[optind]);
 		return CONFIG_BAD;
 	}
+	if (result == CONFIG_RUN && !agrees(c))
+		return CONFIG_BAD;
 	return result;
 }

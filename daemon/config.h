@@ -23,6 +23,9 @@ struct config {
 	uint32_t scavenge_delay_ms;
 	enum log_level log_level;
 	bool reset;
+	char http[108]; /* where the HTTP listener is; empty: there is none */
+	unsigned http_mode; /* of its socket, if that is a path */
+	bool http_remote; /* other machines may reach it, under any name */
 	char why[256]; /* after CONFIG_BAD */
 };
 

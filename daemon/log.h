@@ -23,6 +23,7 @@ enum log_kind {
 	LOG_MEMORY,
 	LOG_LIMIT,
 	LOG_DAMAGE,
+	LOG_HTTP,
 	LOG_KINDS
 };
 

@@ -301,6 +301,8 @@ static int open_core(struct server *server, bool adopted)
 static void close_all(struct server *server)
 {
 	listener_deinit(&server->listener);
+	http_free(server->http);
+	server->http = NULL;
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
 		hook_watch(server, i, -1);
 	for (int i = 0; i < 2; i++)
@@ -342,7 +344,9 @@ static int open_socket(struct server *server)
 
 	if (error)
 		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
-	else if ((error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0)
+	else if ((error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0 ||
+	         (error = http_new(&server->http, server, server->config, server->listener.http, why, sizeof(why))) !=
+	                 0)
 		log_line(LEVEL_ERROR, "%s", why);
 	return error ? 1 : 0;
 }
@@ -366,6 +370,17 @@ static int open_heap(struct server *server)
 	return 1;
 }
 
+static int start_http(struct server *server)
+{
+	int error = http_start(server->http);
+
+	if (!error)
+		return 0;
+	log_line(LEVEL_ERROR, "cannot serve HTTP: %s", strerror(-error));
+	boots_refused();
+	return 1;
+}
+
 int server_start(struct server *server, const struct config *config)
 {
 	*server = (struct server){.config = config, .listener.sock = -1, .leases.spare = -1};
@@ -374,7 +389,7 @@ int server_start(struct server *server, const struct config *config)
 	guard_install();
 	if (store_lock(&server->objects, config))
 		return 1;
-	if (open_socket(server) || open_heap(server)) {
+	if (open_socket(server) || open_heap(server) || start_http(server)) {
 		close_all(server);
 		return 1;
 	}
@@ -426,6 +441,8 @@ void server_stop(struct server *server)
 	struct session *session;
 
 	listener_deinit(&server->listener);
+	http_free(server->http);
+	server->http = NULL;
 	while ((session = LIST_FIRST(&server->sessions)) != NULL)
 		session_event(session, EVENT_STOP);
 	finish_jobs(server);

@@ -10,6 +10,7 @@
 #include "daemon/core.h"
 #include "daemon/lease.h"
 #include "daemon/awake.h"
+#include "daemon/http.h"
 #include "daemon/listener.h"
 #include "daemon/objects.h"
 #include "daemon/policy.h"
@@ -27,6 +28,7 @@ struct server {
 	struct leases leases;
 	struct core core;
 	struct listener listener;
+	struct http *http; /* NULL: none */
 	struct session_list sessions;
 	uint32_t n_sessions;
 	struct session_count per_user[POLICY_SESSIONS]; /* unordered; `users` entries */
