@@ -65,7 +65,7 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
-SERVICE  := $(BUILD)/system/across $(BUILD)/system/shmallocd-next
+SERVICE  := $(BUILD)/system/across $(BUILD)/system/load $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
 
@@ -220,8 +220,8 @@ $(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 
-# For tests/system/systemd.sh: a client, and the daemon of another layout version.
-$(BUILD)/system/across: tests/system/across.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
+# For tests/system/systemd.sh and page.sh: clients, and the daemon of another layout version.
+$(BUILD)/system/across $(BUILD)/system/load: $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
