@@ -57,6 +57,7 @@ void charge_refund(struct charge *charge);
 struct user {
 	uint32_t uid;
 	uint32_t refs; /* clients; 0: entry not in use */
+	uint64_t requests, failed; /* of its clients, since it has one */
 	struct account account;
 };
 

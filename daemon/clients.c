@@ -34,6 +34,25 @@ void clients_settle(struct core *core, uint32_t id)
 	clients_entry(core, client)->charged_pages = pages;
 }
 
+void clients_count_failure(struct client *client)
+{
+	if (!client)
+		return;
+	client->failed++;
+	client->user->failed++;
+}
+
+void clients_count_grant(struct core *core, struct client *client, uint64_t pages)
+{
+	client->granted_pages += pages;
+	shmi_bump(&core->heap->img.super->counters.granted_pages, pages);
+}
+
+void clients_count_given(struct core *core, uint64_t pages)
+{
+	shmi_bump(&core->heap->img.super->counters.given_pages, pages);
+}
+
 void clients_unwatch(struct core *core, struct client *client)
 {
 	if (client->peer.pidfd < 0)
@@ -152,6 +171,7 @@ static bool open_client(struct core *core, struct client *client, const struct p
 	        .state = CLIENT_ATTACHED,
 	        .peer = *peer,
 	        .user = user,
+	        .since_ms = core->now_ms,
 	        .account = {.parent = &user->account, .limit = core->limits.client.hard}};
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 1;
 	return true;

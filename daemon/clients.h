@@ -35,6 +35,13 @@ void clients_remember(struct core *core, struct client *client, uint64_t serial,
 /* Makes the charge of client `id` (SHMI_NOBODY: nothing happens) what the heap says it holds. */
 void clients_settle(struct core *core, uint32_t id);
 
+/* A request of the client (NULL: of nobody) has been refused. */
+void clients_count_failure(struct client *client);
+
+/* Pages were granted to it, and given back by it, or by it of whosever they were. */
+void clients_count_grant(struct core *core, struct client *client, uint64_t pages);
+void clients_count_given(struct core *core, uint64_t pages);
+
 /* Gives the client a thread record with these parts. Returns 0, or SHMI_E_NOMEM, or CLIENTS_E_FULL, or CLIENTS_E_LIMIT. */
 #define CLIENTS_E_FULL 2
 #define CLIENTS_E_LIMIT 3

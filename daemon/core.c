@@ -13,6 +13,7 @@
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
 #include "daemon/scavenger.h"
+#include "daemon/survey.h"
 
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits)
 {
@@ -26,11 +27,12 @@ int core_init(struct core *core, struct heap *heap, const struct core_hooks *hoo
 	TAILQ_INIT(&core->jobs);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
 		core->client[i] = (struct client){.id = i, .peer.pidfd = -1};
-	return core->copy ? 0 : -ENOMEM;
+	return core->copy ? survey_open(core) : -ENOMEM;
 }
 
 void core_deinit(struct core *core)
 {
+	survey_close(core);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
 		if (core->client[i].state != CLIENT_FREE)
 			peer_close(&core->client[i].peer);
@@ -142,6 +144,8 @@ void core_finish(struct core *core, struct client *client, struct caller *caller
 {
 	struct answer answer;
 
+	if (core->reply.kind == WIRE_ERROR)
+		clients_count_failure(client);
 	core_encode(core, serial, OUTCOME_ANSWERED, &answer);
 	if (client)
 		clients_remember(core, client, serial, &answer);
@@ -232,6 +236,7 @@ void core_caller_left(struct core *core, struct caller *caller)
 	struct client *client = caller->client;
 
 	core_unqueue(core, &caller->trim.job);
+	survey_forget(core, &caller->asking.wait);
 	caller->client = NULL;
 	if (!client)
 		return;

@@ -3,7 +3,7 @@
  * A caller is whoever has a connection; a client is a process that is attached, and outlives its connections. Messages come
  * in through daemon/dialogue.h and are carried out by daemon/requests.h; what cannot be done in one turn of the loop is a job:
  *
- *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled
+ *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled, figures being gathered
  *
  * Jobs wait in one queue; core_turn does one step of the first and puts it at the end, so they share the loop evenly, and no
  * step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
@@ -18,12 +18,16 @@
 
 #include "daemon/account.h"
 #include "daemon/heap.h"
+#include "daemon/histogram.h"
 #include "daemon/peer.h"
+#include "daemon/policy.h"
 #include "proto/codec.h"
+#include "shm/ledger.h"
 #include "shm/reclaim.h"
 
 struct core;
 struct client;
+struct snapshot;
 
 /* What became of a request: see daemon/session_fsm.h for what it does to the connection. */
 enum outcome {
@@ -76,6 +80,26 @@ struct damage {
 	uint64_t quarantined; /* pages that the operator has been told of */
 };
 
+/* Somebody waits for the figures of the heap. */
+struct survey_wait {
+	TAILQ_ENTRY(survey_wait) link;
+	void (*ready)(struct core *core, struct survey_wait *wait, const struct snapshot *snapshot);
+	uint64_t round; /* the survey that answers; 0: nothing is asked */
+};
+
+/* A look at all that clients have written in ctl: see daemon/survey.h. */
+#define SURVEY_KEPT 16u
+struct survey {
+	struct job job;
+	bool running;
+	uint64_t round; /* of the one that runs, or ran last */
+	uint32_t thread, sclass, entry, page; /* where to go on */
+	TAILQ_HEAD(, survey_wait) waiting; /* by round */
+	struct shmi_counted *counted; /* the ledger's, one for each page of the limit */
+	struct snapshot *kept[SURVEY_KEPT]; /* by id */
+	uint32_t last_id;
+};
+
 /* ---- callers and clients ---- */
 
 struct trim {
@@ -84,12 +108,20 @@ struct trim {
 	uint64_t bytes, serial;
 };
 
+/* A query that waits for a survey. */
+struct asking {
+	struct survey_wait wait;
+	uint32_t kind; /* WIRE_Q_... */
+	uint64_t serial;
+};
+
 struct caller {
 	struct peer peer;
 	struct client *client; /* NULL: not attached */
 	char label[WIRE_NAME];
 	int lease; /* the client's own descriptor of `data`, to go with the answer; -1: none */
 	struct trim trim;
+	struct asking asking;
 };
 
 enum client_state {
@@ -134,9 +166,21 @@ struct client {
 	uint32_t threads;
 	uint32_t record_pages;
 	uint64_t requests;
+	uint64_t failed; /* of these, refused */
+	uint64_t granted_pages;
+	uint64_t since_ms; /* when it attached, or was taken over */
 	uint64_t redo; /* number of a request that an earlier daemon began and did not finish; 0: none */
 	struct large large;
 	struct reclaim reclaim;
+};
+
+/* Connections to the daemon. */
+struct session_counts {
+	uint32_t count; /* in all */
+	uint32_t users;
+	struct {
+		uint32_t uid, count;
+	} user[POLICY_SESSIONS]; /* there are never more users than connections */
 };
 
 struct core_hooks {
@@ -164,8 +208,11 @@ struct core {
 	struct core_leases leases; /* all zero after core_init */
 	struct limits limits;
 	uint32_t uid; /* the daemon's */
+	const struct session_counts *sessions; /* NULL: not known */
 	uint64_t now_ms, started_ms;
+	uint64_t recovery_us; /* what taking over the heap took; 0: it was made anew */
 	uint64_t requests;
+	struct histogram served, waited; /* refills: from arrival to answer, and as clients say that they waited */
 	struct users users;
 	struct client client[SHMI_MAX_CLIENTS];
 	struct job_queue jobs;
@@ -173,6 +220,8 @@ struct core {
 	struct look look;
 	struct job stale; /* dropping what an earlier daemon left behind free pages */
 	struct damage damage;
+	struct survey survey;
+	struct shmi_ledger ledger;
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
 	uint32_t looks; /* leases to look at, at once */

@@ -118,6 +118,7 @@ struct move dialogue_packet(struct dialogue *d, const unsigned char *bytes, size
 
 	if (step.actions & ACTION_RUN) {
 		d->state = (enum session_state)step.next;
+		d->refilling = msg.kind == WIRE_REFILL;
 		return run_request(d, &msg);
 	}
 	if (step.actions & ACTION_REFUSE)

@@ -13,6 +13,7 @@ struct dialogue {
 	struct core *core;
 	enum session_state state;
 	struct caller caller;
+	bool refilling; /* the request under way, or whose answer is on its way, is a refill */
 };
 
 struct move {

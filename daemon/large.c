@@ -35,6 +35,7 @@ static enum outcome hand_out(
 	uint32_t generation = shmi_span_open_large(img, run, want->attrs, client->id, want->bytes, want->lazy);
 
 	shmi_bump(&img->super->counters.large_granted, 1);
+	clients_count_grant(core, client, run.pages.n);
 	clients_settle(core, client->id);
 	core->reply.kind = WIRE_LARGE_OK;
 	core->reply.u.large_ok =
@@ -112,7 +113,10 @@ bool large_free_one(struct core *core, struct wire_span span)
 
 	if (word.state != SHMI_SPAN_LARGE || word.generation != span.generation)
 		return false;
+	uint32_t pages = shmi_span_at(img, page)->pages;
+
 	core_free_large(core, page);
+	clients_count_given(core, pages);
 	return true;
 }
 

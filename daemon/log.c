@@ -18,6 +18,7 @@ static struct {
 	uint32_t swallowed;
 	time_t since;
 } kinds[LOG_KINDS];
+static uint64_t all_swallowed;
 
 bool log_level_parse(const char *name, enum log_level *level)
 {
@@ -78,6 +79,11 @@ void log_line(enum log_level level, const char *format, ...)
 	va_end(args);
 }
 
+uint64_t log_swallowed(void)
+{
+	return all_swallowed;
+}
+
 /* Whether a line of this kind may be written now. */
 static bool admit(enum log_kind kind)
 {
@@ -92,6 +98,7 @@ static bool admit(enum log_kind kind)
 	}
 	if (kinds[kind].lines >= LOG_BURST) {
 		kinds[kind].swallowed++;
+		all_swallowed++;
 		return false;
 	}
 	kinds[kind].lines++;

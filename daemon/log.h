@@ -37,6 +37,9 @@ void log_set_level(enum log_level level);
 /* Lines go to `fd` instead of standard error; for tests. */
 void log_set_fd(int fd);
 
+/* How many lines were left out since the start. */
+uint64_t log_swallowed(void);
+
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void log_limited(enum log_level level, enum log_kind kind, const char *format, ...)
         __attribute__((format(printf, 3, 4)));

@@ -24,6 +24,11 @@ bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own)
 	return uid == 0 || uid == daemon_uid || own < POLICY_CLIENTS_PER_USER;
 }
 
+bool policy_checks(uint32_t uid, uint32_t daemon_uid, uint64_t pages)
+{
+	return uid == 0 || uid == daemon_uid || pages <= POLICY_CHECK_PAGES;
+}
+
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms)
 {
 	if (took_ms > 1)

@@ -24,6 +24,13 @@
 #define POLICY_TURN_SLOTS 4096u
 #define POLICY_TURN_SPANS 256u
 
+/* Words that one step of a survey reads: bitmaps and caches, which lie anywhere; a quarter of a millisecond at most. */
+#define POLICY_SURVEY_WORK 8192u
+
+/* The biggest heap, in pages in use, that anybody may have checked, and not only root and the daemon's user: a check is done in one go,
+ * at 50 ms for each GiB. */
+#define POLICY_CHECK_PAGES (1u << 17)
+
 /* Stale pages that are dropped at once when the system is out of memory, before it is asked again: 64 MiB, 10 ms. */
 #define POLICY_STALE_PAGES 8192u
 
@@ -94,6 +101,9 @@ bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all
 
 /* Whether a user who has `own` clients may have another. */
 bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own);
+
+/* Whether the user may have a heap checked of which so many pages are in use. */
+bool policy_checks(uint32_t uid, uint32_t daemon_uid, uint64_t pages);
 
 /* How many leases to look at the next time, when `looks` took so long. */
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms);

@@ -51,8 +51,11 @@ static bool take_returns(struct core *core, const struct client *client, const s
 		}
 		if (must_stay(core, page))
 			continue;
+		uint32_t pages = shmi_span_at(img, page)->pages;
+
 		shmi_central_accept(img, page, core->heap->now);
 		shmi_bump(&img->super->counters.spans_returned, 1);
+		clients_count_given(core, pages);
 	}
 	return true;
 }
@@ -155,6 +158,9 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 
 	core->reply.kind = WIRE_REFILL_OK;
 	core->reply.u.refill_ok.n_grants = 0;
+	if (refill->waited_us)
+		histogram_add(&core->waited, refill->waited_us);
+	shmi_bump(&counters->remote_freed, refill->remote_freed);
 	if (!wants_ok(refill))
 		return core_fail(core, WIRE_E_INVALID, "not a span class that can be asked for");
 	bool good = take_returns(core, client, refill, client->redo == req->serial);
@@ -178,5 +184,6 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 		return nothing(core, client, why);
 	shmi_bump(&counters->refills, granted ? 1 : 0);
 	shmi_bump(&counters->spans_granted, granted);
+	clients_count_grant(core, client, pages);
 	return OUTCOME_ANSWERED;
 }

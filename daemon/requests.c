@@ -251,14 +251,18 @@ void requests_run(struct core *core, struct caller *caller, const struct wire_ms
 	struct client *client = table[req->kind].numbered ? caller->client : NULL;
 
 	core->requests++;
-	if (caller->client)
+	if (caller->client) {
 		caller->client->requests++;
+		caller->client->user->requests++;
+	}
 	if (client && is_old(core, client, req->serial, answer))
 		return;
 	if (client)
 		journal_begin(core, client, req->serial);
 	enum outcome outcome = run(core, caller, req);
 
+	if (outcome != OUTCOME_LATER && core->reply.kind == WIRE_ERROR)
+		clients_count_failure(caller->client);
 	core_encode(core, req->serial, outcome, answer);
 	if (client && outcome == OUTCOME_ANSWERED)
 		clients_remember(core, client, req->serial, answer);

@@ -175,40 +175,45 @@ static void on_good(void *ctx)
 
 /* ---- connections ---- */
 
-static struct session_count *count_of(struct server *server, uint32_t uid)
+/* The number of the user's connections; NULL: there is none. */
+static uint32_t *count_of(struct session_counts *counts, uint32_t uid, uint32_t *at)
 {
-	for (uint32_t i = 0; i < server->users; i++)
-		if (server->per_user[i].uid == uid)
-			return &server->per_user[i];
+	for (*at = 0; *at < counts->users; ++*at)
+		if (counts->user[*at].uid == uid)
+			return &counts->user[*at].count;
 	return NULL;
 }
 
 bool server_admits(struct server *server, uint32_t uid)
 {
-	const struct session_count *count = count_of(server, uid);
+	uint32_t at, *count = count_of(&server->counts, uid, &at);
 
-	return policy_admits(uid, server->core.uid, count ? count->count : 0, server->n_sessions);
+	return policy_admits(uid, server->core.uid, count ? *count : 0, server->counts.count);
 }
 
 void server_session_came(struct server *server, uint32_t uid)
 {
-	struct session_count *count = count_of(server, uid);
+	struct session_counts *counts = &server->counts;
+	uint32_t at, *count = count_of(counts, uid, &at);
 
-	server->n_sessions++;
-	if (count)
-		count->count++;
-	else /* there are never more users than sessions */
-		server->per_user[server->users++] = (struct session_count){.uid = uid, .count = 1};
+	counts->count++;
+	if (count) {
+		++*count;
+		return;
+	}
+	counts->user[counts->users].uid = uid; /* there are never more users than sessions */
+	counts->user[counts->users++].count = 1;
 }
 
 void server_session_gone(struct server *server, uint32_t uid)
 {
-	struct session_count *count = count_of(server, uid);
+	struct session_counts *counts = &server->counts;
+	uint32_t at, *count = count_of(counts, uid, &at);
 
-	server->n_sessions--;
+	counts->count--;
 	look_soon(server);
-	if (count && !--count->count)
-		*count = server->per_user[--server->users];
+	if (count && !--*count)
+		counts->user[at] = counts->user[--counts->users];
 	if (server->listener.acceptable)
 		listener_resume(&server->listener);
 }
@@ -269,8 +274,8 @@ static void open_leases(struct server *server)
 		        "outlive their process for those forked from it");
 }
 
-/* Returns 0, or 1 after the reason has been logged. */
-static int open_core(struct server *server, bool adopted)
+/* Returns 0, or 1 after the reason has been logged. `began_us`: when the heap began to be opened. */
+static int open_core(struct server *server, bool adopted, uint64_t began_us)
 {
 	const struct core_hooks hooks = {
 	        .ctx = server, .watch = hook_watch, .finished = hook_finished, .replaced = hook_replaced};
@@ -287,11 +292,13 @@ static int open_core(struct server *server, bool adopted)
 		return 1;
 	}
 	server->core.uid = geteuid();
+	server->core.sessions = &server->counts;
 	open_leases(server);
 	server_tick(server);
 	if (!adopted)
 		return 0;
 	take_over(server);
+	server->core.recovery_us = timer_now_us() - began_us;
 	if (!selfcheck_run(&server->core, why, sizeof(why)))
 		return 0;
 	store_refuse(config, why, "lists and counts were made anew, no block was touched");
@@ -354,6 +361,7 @@ static int open_socket(struct server *server)
 static int open_heap(struct server *server)
 {
 	struct objects *objects = &server->objects;
+	uint64_t began_us = timer_now_us();
 	bool adopted = false;
 
 	notify_status("opening heap '%s'", server->config->heap);
@@ -362,7 +370,7 @@ static int open_heap(struct server *server)
 	server->descriptors[0] = objects->meta_readonly;
 	server->descriptors[1] = objects->fd[HEAP_CTL];
 	server->descriptors[2] = objects->fd[HEAP_DATA];
-	if (!open_core(server, adopted))
+	if (!open_core(server, adopted, began_us))
 		return 0;
 	boots_refused();
 	if (!adopted)

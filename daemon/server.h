@@ -16,10 +16,6 @@
 #include "daemon/policy.h"
 #include "daemon/session.h"
 
-struct session_count {
-	uint32_t uid, count;
-};
-
 struct server {
 	struct event_base *base;
 	const struct config *config;
@@ -30,9 +26,7 @@ struct server {
 	struct listener listener;
 	struct http *http; /* NULL: none */
 	struct session_list sessions;
-	uint32_t n_sessions;
-	struct session_count per_user[POLICY_SESSIONS]; /* unordered; `users` entries */
-	uint32_t users;
+	struct session_counts counts; /* of the sessions */
 	int descriptors[WIRE_FDS];
 	struct timer turn; /* steps of jobs */
 	struct timer scavenge;

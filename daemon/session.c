@@ -77,6 +77,14 @@ static enum session_event sent(int error)
 	return error && error != CHAN_E_CLOSED ? EVENT_HANGUP : EVENT_FLUSHED;
 }
 
+/* The answer is the socket's now. */
+static void note_time(struct session *s)
+{
+	if (s->dialogue.refilling)
+		histogram_add(&s->dialogue.core->served, timer_now_us() - s->came_us);
+	s->dialogue.refilling = false;
+}
+
 /* Keeps what could not be sent. False if there is no memory for it. */
 static bool keep(struct session *s, const struct move *move)
 {
@@ -99,6 +107,7 @@ static void act(struct session *s, struct move move)
 
 		if (error == CHAN_E_AGAIN && keep(s, &move))
 			break;
+		note_time(s);
 		move = dialogue_event(&s->dialogue, sent(error));
 	}
 	if (move.drop) {
@@ -132,6 +141,7 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 		event_add(s->writable, NULL);
 		return;
 	}
+	note_time(s);
 	free(s->pending);
 	s->pending = NULL;
 	timer_stop(&s->timer);
@@ -153,6 +163,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 
 	if (error == CHAN_E_AGAIN)
 		return;
+	s->came_us = timer_now_us();
 	if (error && error != CHAN_E_TOO_LONG)
 		session_event(s, EVENT_HANGUP);
 	else

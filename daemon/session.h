@@ -19,6 +19,7 @@ struct session {
 	struct server *server;
 	struct dialogue dialogue;
 	int sock;
+	uint64_t came_us; /* when the last packet was read */
 	struct event *readable, *writable;
 	struct timer timer; /* hello, or a stuck answer */
 	unsigned char *pending; /* the answer that could not be sent */

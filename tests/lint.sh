@@ -35,7 +35,7 @@ grep -nE '#include <event' $(sources '*.c' '*.h') | grep -vE '^(daemon/(server|l
 
 # The client does not even contain what writes the daemon's metadata, and exports its own names only.
 nm "$BUILD/libshmalloc.so.0" | awk '{print $3}' |
-	grep -E '^shmi_(pageheap|freeruns|spantree|central|span_(open|close|set|quarantine|relink|blank)|arena_publish|adopt|reclaim|roots_(set|del))' |
+	grep -E '^shmi_(pageheap|freeruns|spantree|central|ledger|span_(open|close|set|quarantine|relink|blank)|arena_publish|adopt|reclaim|roots_(set|del))' |
 	complain 'libshmalloc contains daemon code'
 nm -D --defined-only "$BUILD/libshmalloc.so.0" | awk '{print $3}' | grep -vE '^(shma_|SHMALLOC_0)' |
 	complain 'libshmalloc exports a foreign name'

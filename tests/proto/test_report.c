@@ -132,8 +132,9 @@ static bool is_no_figure(enum report_part part, size_t at)
 	switch (part) {
 	case REPORT_HEAP:
 		return lies_in(at, offsetof(struct wire_stats, heap), WIRE_NAME) ||
-		       lies_in(at, offsetof(struct wire_stats, served_us), 2 * WIRE_BUCKETS * 8 + 16) ||
-		       lies_in(at, offsetof(struct wire_stats, counters) + 13 * 8, 8) /* peak_backed, in pages */ ||
+		       lies_in(at, offsetof(struct wire_stats, served_us),
+		               2 * WIRE_BUCKETS * 8 + 24) /* and which moment it is */
+		       || lies_in(at, offsetof(struct wire_stats, counters) + 13 * 8, 8) /* peak_backed, in pages */ ||
 		       lies_in(at, offsetof(struct wire_stats, roots) + 4, 4) ||
 		       lies_in(at, offsetof(struct wire_stats, damaged) + 4, 4);
 	case REPORT_CLIENT:
