@@ -1,6 +1,7 @@
 #include "daemon/feed.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,107 +33,63 @@ static void replace(struct text **at, struct text *text)
 
 /* ---- rows ---- */
 
-/* Appends what fits of the reply's rows. */
-#define TAKE(heap, reply, part, most)                                                                                  \
-	do {                                                                                                           \
-		uint32_t n_ = (reply)->n_rows;                                                                         \
-                                                                                                                       \
-		if (n_ > (most) - (heap)->report->n_##part)                                                            \
-			n_ = (most) - (heap)->report->n_##part;                                                        \
-		memcpy((heap)->part + (heap)->report->n_##part, (reply)->rows, n_ * sizeof((reply)->rows[0]));         \
-		(heap)->report->n_##part += n_;                                                                        \
-	} while (0)
-
-static uint64_t take_stats(struct feed_heap *heap, const struct wire_msg *reply)
+/* The rows of a snapshot, which may be gone by the time at which the last of them is written down. */
+static void copy_snapshot(struct feed_heap *heap, const struct snapshot *snapshot)
 {
-	heap->report->stats = reply->u.stats;
-	return 0;
+	struct report *report = heap->report;
+
+	report->stats = snapshot->stats;
+	report->n_clients = snapshot->n_clients;
+	report->n_users = snapshot->n_users;
+	report->n_classes = snapshot->n_classes;
+	memcpy(heap->clients, snapshot->clients, snapshot->n_clients * sizeof(*heap->clients));
+	memcpy(heap->users, snapshot->users, snapshot->n_users * sizeof(*heap->users));
+	memcpy(heap->classes, snapshot->classes, snapshot->n_classes * sizeof(*heap->classes));
 }
 
-static uint64_t take_clients(struct feed_heap *heap, const struct wire_msg *reply)
+static uint64_t pages_bytes(const shmi_a64 *pages)
 {
-	TAKE(heap, &reply->u.clients, clients, SHMI_MAX_CLIENTS);
-	return reply->u.clients.next;
+	return shmi_load(pages) << SHMI_PAGE_SHIFT;
 }
 
-static uint64_t take_users(struct feed_heap *heap, const struct wire_msg *reply)
+/* What there is to choose from. */
+static void list_heaps(const struct feed *feed, struct feed_heap *heap)
 {
-	TAKE(heap, &reply->u.users, users, SHMI_MAX_CLIENTS);
-	return reply->u.users.next;
+	heap->report->n_heaps = feed->n_heaps;
+	for (uint32_t h = 0; h < feed->n_heaps; h++) {
+		const struct heap *other = feed->heaps[h].core->heap;
+		const struct shmi_page_counts *pages = &other->img.super->pages;
+		struct wire_heap_row *row = &heap->heaps[h];
+
+		*row = (struct wire_heap_row){.limit = shmi_npages_bytes((shmi_npages){other->img.geo.limit_pages}),
+		        .backed = pages_bytes(&pages->owned) + pages_bytes(&pages->central) + pages_bytes(&pages->free),
+		        .damaged = other->fenced,
+		        .allowed = 1};
+		snprintf(row->name, sizeof(row->name), "%s", other->name);
+		for (uint32_t c = 0; c < SHMI_MAX_CLIENTS; c++)
+			row->clients += feed->heaps[h].core->client[c].state != CLIENT_FREE;
+	}
 }
 
-static uint64_t take_classes(struct feed_heap *heap, const struct wire_msg *reply)
-{
-	TAKE(heap, &reply->u.classes, classes, SHMI_SPAN_CLASSES);
-	return reply->u.classes.next;
-}
+/* ---- the map ---- */
 
-static uint64_t take_heaps(struct feed_heap *heap, const struct wire_msg *reply)
-{
-	TAKE(heap, &reply->u.heaps, heaps, WIRE_ROWS);
-	return 0;
-}
-
-/* In the order in which they are asked. A query that is refused, as of a fenced heap, brings no rows. */
-static const struct {
-	enum wire_query_kind query;
-	enum wire_kind reply;
-	uint64_t (*take)(struct feed_heap *heap, const struct wire_msg *reply); /* where to go on; 0: that was all */
-} queries[] = {
-        {WIRE_Q_STATS, WIRE_STATS, take_stats},
-        {WIRE_Q_CLIENTS, WIRE_CLIENTS, take_clients},
-        {WIRE_Q_USERS, WIRE_USERS, take_users},
-        {WIRE_Q_CLASSES, WIRE_CLASSES, take_classes},
-        {WIRE_Q_HEAPS, WIRE_HEAPS, take_heaps},
-};
-
-#define QUERIES (sizeof(queries) / sizeof(queries[0]))
-
-/* The answer, in the core's reply; NULL: it is another one. */
-static const struct wire_msg *query(struct core *core, enum wire_query_kind kind, uint64_t cursor, enum wire_kind reply)
+/* The answer, in the core's reply; NULL: there is none, as of a fenced heap. */
+static const struct wire_msg *ask_spans(struct core *core, uint64_t cursor)
 {
 	struct caller nobody = {.peer = {.pidfd = -1, .uid = core->uid}, .lease = -1};
 	static struct wire_msg req;
 
 	req.kind = WIRE_QUERY;
-	req.u.query = (struct wire_query){.kind = kind, .cursor = cursor};
+	req.u.query = (struct wire_query){.kind = WIRE_Q_SPANS, .cursor = cursor};
 	(void)query_run(core, &nobody, &req);
-	return core->reply.kind == reply ? &core->reply : NULL;
+	return core->reply.kind == WIRE_SPAN_ROWS ? &core->reply : NULL;
 }
 
-static void begin_rows(struct feed *feed)
-{
-	struct feed_heap *heap = &feed->heaps[feed->heap];
-
-	heap->report->n_clients = heap->report->n_users = heap->report->n_classes = heap->report->n_heaps = 0;
-	replace(&heap->json, NULL);
-	feed->stage = 0;
-	feed->cursor = 0;
-}
-
-/* One reply's worth. True when there is no more. */
-static bool collect_rows(struct feed *feed)
-{
-	struct feed_heap *heap = &feed->heaps[feed->heap];
-	const struct wire_msg *reply =
-	        query(heap->core, queries[feed->stage].query, feed->cursor, queries[feed->stage].reply);
-
-	feed->cursor = reply ? queries[feed->stage].take(heap, reply) : 0;
-	if (!feed->cursor)
-		feed->stage++;
-	if (feed->stage < QUERIES)
-		return false;
-	heap->taken_ms = heap->core->now_ms;
-	return true;
-}
-
-/* ---- the map ---- */
-
-/* Likewise. A run that begins before `to` is taken whole. */
+/* One reply's worth. True when there is no more. A run that begins before `to` is taken whole. */
 static bool collect_spans(struct feed *feed)
 {
 	struct core *core = feed->heaps[feed->heap].core;
-	const struct wire_msg *reply = query(core, WIRE_Q_SPANS, feed->cursor, WIRE_SPAN_ROWS);
+	const struct wire_msg *reply = ask_spans(core, feed->cursor);
 	uint32_t n = reply ? reply->u.span_rows.n_rows : 0;
 
 	feed->cursor = reply ? reply->u.span_rows.next : 0;
@@ -153,9 +110,14 @@ static void free_map(struct feed *feed)
 
 /* ---- the work ---- */
 
-static bool is_fresh(const struct core *core, uint64_t then)
+static uint64_t now_of(const struct feed *feed)
 {
-	return then && core->now_ms - then < POLICY_HTTP_FRESH_MS;
+	return feed->heaps[0].core->now_ms;
+}
+
+static bool is_fresh(uint64_t now_ms, uint64_t then_ms)
+{
+	return then_ms && now_ms < then_ms + POLICY_HTTP_FRESH_MS;
 }
 
 static bool same_ask(const struct feed_ask *a, const struct feed_ask *b)
@@ -178,14 +140,12 @@ static struct text **place_of(struct feed *feed, const struct feed_ask *ask)
 /* What has been asked for is there, or cannot be made. */
 static void finish(struct feed *feed, struct text *text)
 {
-	struct core *core = feed->heaps[feed->heap].core;
-
 	replace(place_of(feed, &feed->now), text);
 	if (feed->now.kind == FEED_METRICS)
-		feed->metrics_ms = core->now_ms;
+		feed->metrics_ms = now_of(feed);
 	if (feed->now.kind == FEED_MAP) {
 		feed->map_ask = feed->now;
-		feed->map_ms = core->now_ms;
+		feed->map_ms = now_of(feed);
 	}
 	feed->failed = !text;
 	feed->busy = false;
@@ -195,7 +155,8 @@ static void finish(struct feed *feed, struct text *text)
 	feed->done(feed->ctx);
 }
 
-/* The heap whose rows have to be collected next; n_heaps: none. */
+/* The heap whose rows have to be collected next; n_heaps: none. Those that were fresh when the work began will do, or it would
+ * not come to an end with heaps that take long. */
 static uint32_t stale_heap(const struct feed *feed)
 {
 	uint32_t h = feed->now.kind == FEED_STATS ? feed->now.heap : 0;
@@ -204,7 +165,7 @@ static uint32_t stale_heap(const struct feed *feed)
 	if (feed->now.kind == FEED_MAP)
 		return feed->n_heaps;
 	for (; h < end; h++)
-		if (!is_fresh(feed->heaps[h].core, feed->heaps[h].taken_ms))
+		if (!is_fresh(feed->began_ms, feed->heaps[h].taken_ms))
 			return h;
 	return feed->n_heaps;
 }
@@ -217,19 +178,39 @@ static void queue(struct feed *feed)
 	core_queue(feed->heaps[feed->heap].core, &feed->job);
 }
 
+static void on_ready(struct core *core, struct survey_wait *wait, const struct snapshot *snapshot);
+
 /* Rows first, then the text. */
 static void next_part(struct feed *feed)
 {
 	uint32_t stale = stale_heap(feed);
 
-	feed->collecting = stale < feed->n_heaps;
-	if (feed->collecting) {
-		feed->heap = stale;
-		begin_rows(feed);
-	} else if (feed->now.kind != FEED_METRICS) {
-		feed->heap = feed->now.heap;
+	if (stale < feed->n_heaps) {
+		struct feed_heap *heap = &feed->heaps[stale];
+
+		replace(&heap->json, NULL);
+		heap->wait.ready = on_ready;
+		survey_ask(heap->core, &heap->wait);
+		return;
 	}
+	if (feed->now.kind != FEED_METRICS)
+		feed->heap = feed->now.heap;
 	queue(feed);
+}
+
+/* Also while survey_ask is under way, of a fenced heap. */
+static void on_ready(struct core *core, struct survey_wait *wait, const struct snapshot *snapshot)
+{
+	struct feed_heap *heap = (struct feed_heap *)(void *)((char *)wait - offsetof(struct feed_heap, wait));
+
+	if (!snapshot) {
+		finish(heap->feed, NULL);
+		return;
+	}
+	copy_snapshot(heap, snapshot);
+	list_heaps(heap->feed, heap);
+	heap->taken_ms = core->now_ms;
+	next_part(heap->feed);
 }
 
 static void write_some(struct feed *feed)
@@ -252,11 +233,7 @@ static bool step(struct core *core, struct job *job)
 	struct feed *feed = (struct feed *)(void *)((char *)job - offsetof(struct feed, job));
 
 	(void)core;
-	if (feed->collecting && !collect_rows(feed))
-		queue(feed);
-	else if (feed->collecting)
-		next_part(feed);
-	else if (feed->drawing && !feed->drawn && !(feed->drawn = collect_spans(feed)))
+	if (feed->drawing && !feed->drawn && !(feed->drawn = collect_spans(feed)))
 		queue(feed);
 	else
 		write_some(feed);
@@ -266,6 +243,7 @@ static bool step(struct core *core, struct job *job)
 static bool begin(struct feed *feed, const struct feed_ask *ask)
 {
 	feed->now = *ask;
+	feed->began_ms = now_of(feed);
 	feed->cursor = ask->from;
 	feed->drawn = false;
 	if (ask->kind == FEED_MAP)
@@ -286,10 +264,10 @@ static struct text *cached(struct feed *feed, const struct feed_ask *ask)
 	if (!text)
 		return NULL;
 	if (ask->kind == FEED_STATS)
-		return is_fresh(heap->core, heap->taken_ms) ? text : NULL;
+		return is_fresh(now_of(feed), heap->taken_ms) ? text : NULL;
 	if (ask->kind == FEED_METRICS)
-		return is_fresh(feed->heaps[0].core, feed->metrics_ms) ? text : NULL;
-	return same_ask(ask, &feed->map_ask) && is_fresh(heap->core, feed->map_ms) ? text : NULL;
+		return is_fresh(now_of(feed), feed->metrics_ms) ? text : NULL;
+	return same_ask(ask, &feed->map_ask) && is_fresh(now_of(feed), feed->map_ms) ? text : NULL;
 }
 
 struct text *feed_get(struct feed *feed, const struct feed_ask *ask, bool *failed)
@@ -318,15 +296,16 @@ int feed_heap(const struct feed *feed, const char *name)
 	return -1;
 }
 
-static int heap_init(struct feed_heap *heap, struct core *core, struct report *report)
+static int heap_init(struct feed *feed, struct feed_heap *heap, struct core *core, uint32_t n_heaps)
 {
-	*heap = (struct feed_heap){.core = core,
-	        .report = report,
+	*heap = (struct feed_heap){.feed = feed,
+	        .core = core,
+	        .report = &feed->reports[feed->n_heaps],
 	        .clients = calloc(SHMI_MAX_CLIENTS, sizeof(*heap->clients)),
 	        .users = calloc(SHMI_MAX_CLIENTS, sizeof(*heap->users)),
 	        .classes = calloc(SHMI_SPAN_CLASSES, sizeof(*heap->classes)),
-	        .heaps = calloc(WIRE_ROWS, sizeof(*heap->heaps))};
-	*report = (struct report){.clients = heap->clients,
+	        .heaps = calloc(n_heaps, sizeof(*heap->heaps))};
+	*heap->report = (struct report){.clients = heap->clients,
 	        .users = heap->users,
 	        .classes = heap->classes,
 	        .heaps = heap->heaps,
@@ -345,7 +324,7 @@ int feed_init(struct feed *feed, struct core *const *cores, uint32_t n, void (*d
 	if (!feed->heaps || !feed->reports)
 		error = -ENOMEM;
 	for (; feed->n_heaps < n && !error; feed->n_heaps++)
-		error = heap_init(&feed->heaps[feed->n_heaps], cores[feed->n_heaps], &feed->reports[feed->n_heaps]);
+		error = heap_init(feed, &feed->heaps[feed->n_heaps], cores[feed->n_heaps], n);
 	if (error)
 		feed_deinit(feed);
 	return error;
@@ -356,6 +335,7 @@ void feed_deinit(struct feed *feed)
 	if (feed->n_heaps)
 		core_unqueue(feed->heaps[feed->heap].core, &feed->job);
 	for (uint32_t h = 0; h < feed->n_heaps; h++) {
+		survey_forget(feed->heaps[h].core, &feed->heaps[h].wait);
 		free(feed->heaps[h].clients);
 		free(feed->heaps[h].users);
 		free(feed->heaps[h].classes);

@@ -1,7 +1,8 @@
 /* What the HTTP listener shows: figures, metrics and the map of heaps, collected from the cores and written down as text.
  *
- * This is a job of the core's: it has one step per turn of the loop like all others, so whoever asks holds up nobody. One thing
- * is made at a time, and kept for a while (POLICY_HTTP_FRESH_MS): however many ask, a heap is looked at no more often.
+ * Figures come from a survey (daemon/survey.h), the map from a walk over the runs. Both, and the writing, are jobs of the core's with
+ * one step per turn of the loop like all others, so whoever asks holds up nobody. One thing is made at a time, and kept for a
+ * while (POLICY_HTTP_FRESH_MS): however many ask, a heap is looked at no more often.
  *
  *	text = feed_get(feed, &ask);
  *	... NULL: it is being made, or something else is; `done` is called, then ask again
@@ -14,6 +15,7 @@
 #define DAEMON_FEED_H
 
 #include "daemon/core.h"
+#include "daemon/survey.h"
 #include "proto/report/map.h"
 #include "proto/report/report.h"
 
@@ -39,7 +41,9 @@ struct feed_ask {
 
 /* What is known of a heap. */
 struct feed_heap {
+	struct feed *feed;
 	struct core *core;
+	struct survey_wait wait;
 	uint64_t taken_ms; /* when the rows were collected; 0: never */
 	struct report *report; /* of the rows below */
 	struct wire_client_row *clients;
@@ -63,11 +67,10 @@ struct feed {
 	bool busy; /* with `now` */
 	bool failed; /* the last one could not be made */
 	struct feed_ask now;
-	uint32_t heap; /* whose turn it is */
-	bool collecting; /* its rows; else `now` is being drawn or written */
-	uint32_t stage; /* the query under way: see feed.c */
-	uint64_t cursor; /* of that */
-	struct report_map *drawing; /* FEED_MAP: the runs */
+	uint64_t began_ms; /* it */
+	uint32_t heap; /* whose queue the job is in */
+	struct report_map *drawing; /* FEED_MAP: the runs ... */
+	uint64_t cursor; /* ... up to here */
 	bool drawn; /* all of them */
 	struct feed_writer *writer; /* daemon/feedtext.h */
 
