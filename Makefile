@@ -271,7 +271,7 @@ TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stac
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/units.sh \
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/units.sh tests/system/page.sh \
 		tests/system/systemd.sh tests/bench/instructions.sh tests/mutants/run.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
@@ -351,7 +351,7 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind
+DEPS_TEST := systemd systemd-container valgrind chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
@@ -381,6 +381,7 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:$(PC):$(libdir)/pkgconfig/shmalloc.pc \
 	644:$(BUILD)/systemd/shmallocd.service:$(unitdir)/shmallocd.service \
 	644:systemd/shmallocd.socket:$(unitdir)/shmallocd.socket \
+	644:systemd/shmallocd-http.socket:$(unitdir)/shmallocd-http.socket \
 	644:$(BUILD)/systemd/user/shmallocd.service:$(userunitdir)/shmallocd.service \
 	644:systemd/user/shmallocd.socket:$(userunitdir)/shmallocd.socket \
 	644:systemd/shmalloc.sysusers:$(sysusersdir)/shmalloc.conf \

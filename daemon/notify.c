@@ -78,12 +78,12 @@ static const struct {
         {NULL, is_ours, "a listening Unix socket of type SOCK_SEQPACKET (ListenSequentialPacket=)"},
 };
 
-static int take(int fd, const char *name, int *const to[2], char *why, size_t room)
+static int take(int fd, int n, const char *name, int *const to[2], char *why, size_t room)
 {
 	size_t i = name && !strcmp(name, passable[0].name) ? 0 : 1;
 
 	if (*to[i] >= 0)
-		snprintf(why, room, "the service manager passed more descriptors than there is use for");
+		snprintf(why, room, "the service manager passed %d descriptors, and there is use for one of a kind", n);
 	else if (!passable[i].fits(fd))
 		snprintf(why, room, "the descriptor '%.40s' that the service manager passed is not %s",
 		        name ? name : "", passable[i].want);
@@ -104,7 +104,7 @@ int notify_sockets(int *sock, int *http, char *why, size_t room)
 	if (n < 0)
 		snprintf(why, room, "$LISTEN_FDS makes no sense");
 	for (int i = 0; i < n && !error; i++)
-		error = take(SD_LISTEN_FDS_START + i, names ? names[i] : NULL, to, why, room);
+		error = take(SD_LISTEN_FDS_START + i, n, names ? names[i] : NULL, to, why, room);
 	for (int i = 0; i < n && names; i++)
 		free(names[i]);
 	free(names);

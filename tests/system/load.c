@@ -2,9 +2,10 @@
  *
  *	load LABEL KIB
  *
- * Prints "ready" when it holds about that much, and goes on. LABEL is what statistics call it. Status 0, or 1 if it could not attach. An
+ * Prints "ready" when it holds about that much, or cannot get any more, and goes on. LABEL is what statistics call it. Status 0, or 1 if it could not attach. An
  * allocation that fails, as while no daemon runs, is tried again later. */
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,22 +40,24 @@ static size_t some_size(void)
 	return 16 + next() % 500;
 }
 
-static void replace(unsigned i, shma_heap *heap, size_t most)
+/* False if the heap has nothing to give. */
+static bool replace(unsigned i, shma_heap *heap, size_t most)
 {
 	if (block[i]) {
 		shma_free(block[i]);
 		held -= bytes[i];
 		block[i] = NULL;
-		return;
+		return true;
 	}
 	if (held >= most)
-		return;
+		return true;
 	bytes[i] = some_size();
 	block[i] = shma_heap_alloc(heap, bytes[i], 0, next() % 4 ? 0 : SHMA_SCOPED);
 	if (!block[i])
-		return;
+		return false;
 	memset(block[i], 1, bytes[i] < 64 ? bytes[i] : 64);
 	held += bytes[i];
+	return true;
 }
 
 static int ended(int wait_ms)
@@ -82,9 +85,11 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	while (!ended(ready ? 1 : 0)) {
-		for (unsigned n = 0; n < ROUND; n++)
-			replace(next() % MOST, heap, most);
-		if (held < most * 3 / 4 || ready++)
+		bool more = true;
+
+		for (unsigned n = 0; n < ROUND && more; n++)
+			more = replace(next() % MOST, heap, most);
+		if ((more && held < most * 3 / 4) || ready++)
 			continue;
 		puts("ready");
 		fflush(stdout);

@@ -38,6 +38,14 @@ NoNewPrivileges yes'
 socket_rules='TriggerLimitIntervalSec 0
 RemoveOnStop yes'
 
+# Of the socket for HTTP: on the loopback, named, for the service, and not enabled with it.
+http_rules='TriggerLimitIntervalSec 0
+RemoveOnStop yes
+ListenStream 127.0.0.1:9779
+FileDescriptorName http
+Service shmallocd.service
+WantedBy sockets.target'
+
 values() { sed -n "s/^$2=//p" "$1"; }
 must() { # UNIT, rules on standard input: says which do not hold
 	local name value
@@ -59,8 +67,10 @@ objections() { # UNIT: prints what is wrong with it
 		must "$1" <<<"$user_rules"
 		grep -E '^(Private|Protect|ReadOnly|ReadWrite|Inaccessible|TemporaryFileSystem|Bind|Root|DynamicUser)' "$1" | sed 's/$/ implies PrivateUsers=/'
 		;;
+	*-http.socket) must "$1" <<<"$http_rules" ;;
 	*) must "$1" <<<"$socket_rules" ;;
 	esac
+	grep -E '^(Also|Wants|Requires|Sockets)=.*-http' "$1" | sed 's/$/ enables what is to be asked for/' || true
 	# /dev/shm must be the machine's, and the socket's directory is not the service's to remove.
 	grep -E '^(TemporaryFileSystem|InaccessiblePaths|RuntimeDirectory|PrivateTmp=disconnected|MemorySwapMax|LimitAS|LimitFSIZE)' "$1" | sed 's/$/ does harm/' || true
 	grep -E '^KillMode=(none|process)' "$1" || true
@@ -69,7 +79,7 @@ objections() { # UNIT: prints what is wrong with it
 }
 fail() { printf '%s\n' "$@"; exit 1; }
 
-for unit in system/shmallocd.service system/shmallocd.socket user/shmallocd.service user/shmallocd.socket; do
+for unit in system/shmallocd.service system/shmallocd.socket system/shmallocd-http.socket user/shmallocd.service user/shmallocd.socket; do
 	found=$(objections "$units/$unit")
 	[ -z "$found" ] || fail "$unit:" "$found"
 done
@@ -97,13 +107,16 @@ done <<<"$explicit"
 while read -r name value; do break_it system/shmallocd.service "s/^$name=.*/$name=5555/"; done <<<"$system_rules"
 while read -r name value; do break_it user/shmallocd.service "s/^$name=.*/$name=5555/"; done <<<"$user_rules"
 while read -r name value; do break_it system/shmallocd.socket "s/^$name=.*/$name=5555/"; done <<<"$socket_rules"
+while read -r name value; do break_it system/shmallocd-http.socket "s/^$name=.*/$name=5555/"; done <<<"$http_rules"
+break_it system/shmallocd-http.socket 's/^ListenStream=.*/&\nListenStream=0.0.0.0:9779/'
+break_it system/shmallocd.service 's/^Also=.*/& shmallocd-http.socket/'
 break_it user/shmallocd.service 's/^NoNewPrivileges=.*/&\nPrivateTmp=yes/'
 break_it system/shmallocd.service 's/^UMask=.*/&\nRuntimeDirectory=shmalloc/'
 echo "units: $broken broken units, each objected to"
 
 command -v systemd-analyze >/dev/null || { echo 'skipped: no systemd-analyze, so nothing of what it says'; exit 0; }
 for where in system user; do
-	said=$(XDG_RUNTIME_DIR=$dir systemd-analyze --"$where" verify --man=no "$units/$where"/shmallocd.{service,socket} 2>&1) || fail "$where: verify: $said"
+	said=$(XDG_RUNTIME_DIR=$dir systemd-analyze --"$where" verify --man=no "$units/$where"/shmallocd*.{service,socket} 2>&1) || fail "$where: verify: $said"
 	! grep shmalloc <<<"$said" || fail "$where: verify complains"
 done
 systemd-analyze security --offline=true --threshold=6 --no-pager "$units/system/shmallocd.service" >"$dir/said" || fail "$(cat "$dir/said")"
