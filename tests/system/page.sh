@@ -25,9 +25,10 @@ clean_up() {
 	rm -f /dev/shm/shmalloc."$instance".*
 }
 trap clean_up EXIT
+trap 'echo "page: line $LINENO fails"' ERR
 fail() {
 	echo "page: $*"
-	sed 's/^/    /' "$dir/log" | tail -n 20
+	grep -v 'at its limit' "$dir/log" | sed 's/^/    /' | tail -n 20 || true
 	exit 1
 }
 until_true() { # SECONDS COMMAND...: tries again until it succeeds
@@ -82,8 +83,8 @@ if command -v promtool >/dev/null; then promtool check metrics <"$dir/metrics" |
 sandbox=$([ "$(id -u)" = 0 ] && echo '"--no-sandbox",' || true)
 chromedriver --port=0 >"$dir/driver" 2>&1 &
 driver=$!
-until_true 30 grep -q 'on port [0-9]' "$dir/driver" || fail 'chromedriver does not come up'
-hub=http://127.0.0.1:$(grep -o 'on port [0-9]*' "$dir/driver" | grep -o '[0-9]*$')
+until_true 30 grep -q 'on port [1-9]' "$dir/driver" || fail 'chromedriver does not come up'
+hub=http://127.0.0.1:$(grep -o 'on port [1-9][0-9]*' "$dir/driver" | grep -o '[0-9]*$')
 session=$(curl -s -m 60 "$hub/session" -d '{"capabilities": {"alwaysMatch": {"goog:loggingPrefs": {"browser": "ALL"}, "goog:chromeOptions": {
 	"args": ["--headless=new", '"$sandbox"' "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1400,2200",
 	"--user-data-dir='"$dir"'/profile"]}}}}' | jq -r .value.sessionId)
@@ -179,6 +180,6 @@ must 'it is wider than a narrow screen' "innerWidth === 380 && document.document
 shot narrow
 
 # Nothing was blocked or went wrong, but for requests while the daemon was away.
-post se/log '{"type": "browser"}' | jq -r '.value[] | .message' | grep -v -E 'ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE' >"$dir/console" || true
+post se/log '{"type": "browser"}' | jq -r '.value[] | select(.level == "SEVERE") | .message' | grep -v -E 'ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE' >"$dir/console" || true
 [ ! -s "$dir/console" ] || fail "the browser says: $(cat "$dir/console")"
 echo 'page: all is shown'
