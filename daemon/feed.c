@@ -85,6 +85,22 @@ static const struct wire_msg *ask_spans(struct core *core, uint64_t cursor)
 	return core->reply.kind == WIRE_SPAN_ROWS ? &core->reply : NULL;
 }
 
+/* Where the run begins that `page` is in the middle of; `page` itself if that is not within reach. */
+static uint32_t run_at(const struct core *core, uint32_t page)
+{
+	const struct shmi_image *img = &core->heap->img;
+	uint32_t end = shmi_image_published(img);
+
+	for (uint32_t back = 0; page < end && back < page && back < POLICY_HTTP_BACK; back++) {
+		shmi_page first = {page - back};
+		uint32_t state = shmi_span_word(img, first).state;
+
+		if (state != SHMI_SPAN_NONE)
+			return shmi_span_at(img, first)->pages > back ? first.i : page;
+	}
+	return page;
+}
+
 /* One reply's worth. True when there is no more. A run that begins before `to` is taken whole. */
 static bool collect_spans(struct feed *feed)
 {
@@ -244,7 +260,7 @@ static bool begin(struct feed *feed, const struct feed_ask *ask)
 {
 	feed->now = *ask;
 	feed->began_ms = now_of(feed);
-	feed->cursor = ask->from;
+	feed->cursor = ask->kind == FEED_MAP ? run_at(feed->heaps[ask->heap].core, ask->from) : 0;
 	feed->drawn = false;
 	if (ask->kind == FEED_MAP)
 		feed->drawing = report_map_new(&(struct report_map_options){.max_cells = POLICY_HTTP_CELLS});

@@ -65,7 +65,7 @@ options() { # of a help or a page on standard input
 	grep -oE '(^|[[ ])--?[A-Za-z][A-Za-z-]*' | tr -d '[ ' | grep -vE '^-[A-Za-z].' | sort -u
 }
 page() { mandoc -T ascii -O width=200 "$1" | sed 's/.\x08//g'; }
-own() { grep -vE 'systemctl|systemd-sysusers|systemd-tmpfiles|# shmallocctl'; } # what the page says of other programs is theirs
+own() { grep -vE 'systemctl|systemd-sysusers|systemd-tmpfiles|# shmallocctl|shmallocctl --format|curl |ssh '; } # what the page says of other programs is theirs
 
 for page in daemon/shmallocd.8 client/libshmalloc.3 client/ctl/shmallocctl.1; do
 	mandoc -T lint -W warning "$page" 2>&1 | complain "$page"

@@ -359,6 +359,15 @@ Test(http, a_window_of_the_map)
 	cr_expect_geq(at, 40);
 	cr_expect_eq(json_integer_value(json_object_get(map, "published")), 8192);
 	json_decref(map);
+	/* in the middle of the free run at the end: that is in it, from where it begins */
+	map = get_json("/map.json?from=4000&to=4001");
+	cells = json_object_get(map, "cells");
+	cr_assert_eq(json_array_size(cells), 1);
+	cell = json_array_get(cells, 0);
+	at = json_integer_value(json_array_get(cell, 0));
+	cr_expect_lt(at, 4000);
+	cr_expect_eq(at + json_integer_value(json_array_get(cell, 1)), 8192);
+	json_decref(map);
 	close(sock);
 	cr_assert_eq(test_daemon_end(&d), 0);
 }
