@@ -271,8 +271,8 @@ TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stac
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/units.sh tests/system/page.sh \
-		tests/system/systemd.sh tests/bench/instructions.sh tests/mutants/run.sh
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/units.sh \
+		tests/system/systemd.sh tests/system/metrics.sh tests/system/page.sh tests/bench/instructions.sh tests/mutants/run.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -362,6 +362,12 @@ deps-if-missing:
 	@tests/deps.sh $(DEPS)
 bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
 	@tests/deps.sh $(DEPS_BENCH)
+
+# promtool checks what shmallocctl says for Prometheus. Its package starts a server when it is installed, so it is only unpacked.
+build/tools/promtool:
+	@mkdir -p $(@D)
+	@cd $(@D) && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb prometheus && rm -f prometheus_*.deb
+	@ln -sf prometheus/usr/bin/promtool $@
 
 # ---- install: one list drives install and uninstall: mode, built file, place ----
 

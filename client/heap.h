@@ -18,6 +18,7 @@
 #include "client/shmalloc.h"
 #include "client/sockpath.h"
 #include "client/tcache.h"
+#include "client/waits.h"
 #include "proto/codec.h"
 
 #define SHMI_MAX_HEAPS 16u /* attached at a time by one process; [0] is the default heap */
@@ -43,6 +44,7 @@ struct shmi_proc {
 	uint32_t lost; /* 1: the daemon no longer knows us */
 	int64_t look_ns; /* 0, or the daemon was away: when a request that only gives back may try again */
 	int64_t deadline; /* of whoever has the lock, for all its requests */
+	struct shmi_waits waits; /* for refills */
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */

@@ -92,6 +92,7 @@ struct survey_wait {
 struct survey {
 	struct job job;
 	bool running;
+	bool begun; /* its first step is done */
 	uint64_t round; /* of the one that runs, or ran last */
 	uint32_t thread, sclass, entry, page; /* where to go on */
 	TAILQ_HEAD(, survey_wait) waiting; /* by round */

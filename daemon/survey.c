@@ -11,6 +11,7 @@
 /* What looking at one of these costs, in words read. */
 #define COST_RECORD 16u
 #define COST_MAGAZINE 4u
+#define COST_ENTRY 2u
 #define COST_SPAN 8u
 
 /* ---- the ledger ---- */
@@ -53,6 +54,11 @@ void survey_close(struct core *core)
 
 /* ---- thread records ---- */
 
+static uint32_t take_off(uint32_t left, uint32_t cost)
+{
+	return left > cost ? left - cost : 0;
+}
+
 static uint32_t see_spill(const struct shmi_image *img, const struct shmi_threadrec *rec)
 {
 	uint32_t top = shmi_load_acquire(&rec->spill_top);
@@ -87,14 +93,9 @@ static bool see_magazine(struct survey *survey, const struct shmi_image *img, st
 
 	if (top > cap)
 		top = cap;
-	for (; survey->entry < top && *left; survey->entry++, --*left)
+	for (; survey->entry < top && *left; survey->entry++, *left = take_off(*left, COST_ENTRY))
 		shmi_ledger_see(img, sclass, shmi_load(&mag->entry[survey->entry]));
 	return survey->entry >= top;
-}
-
-static uint32_t take_off(uint32_t left, uint32_t cost)
-{
-	return left > cost ? left - cost : 0;
 }
 
 /* The record's magazines from survey->sclass on. True at the end of them. */
@@ -176,6 +177,7 @@ static void begin(struct core *core)
 
 	survey->thread = survey->sclass = survey->entry = 0;
 	survey->page = 1;
+	survey->begun = false;
 	survey->round++;
 	core_queue(core, &survey->job);
 }
@@ -198,6 +200,7 @@ static bool step_survey(struct core *core, struct job *job)
 	uint32_t left = POLICY_SURVEY_WORK;
 
 	(void)job;
+	survey->begun = true;
 	if (!core->heap->fenced && (!see_records(survey, img, &left) || !count_spans(survey, img, &left)))
 		return false;
 	end(core);
@@ -220,10 +223,10 @@ void survey_ask(struct core *core, struct survey_wait *wait)
 	}
 	survey->job.step = step_survey;
 	TAILQ_INSERT_TAIL(&survey->waiting, wait, link);
-	wait->round = survey->round + 1;
 	if (!survey->running)
 		begin(core);
 	survey->running = true;
+	wait->round = survey->begun ? survey->round + 1 : survey->round;
 }
 
 void survey_forget(struct core *core, struct survey_wait *wait)

@@ -10,7 +10,7 @@
 #define TIMEOUT_MAX_S 3600u /* nobody waits longer for an answer that comes in milliseconds */
 
 static const struct ctl_command *const commands[] = {
-        &ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots, &ctl_check, &ctl_trim, &ctl_dump};
+        &ctl_stats, &ctl_clients, &ctl_users, &ctl_classes, &ctl_spans, &ctl_roots, &ctl_check, &ctl_trim, &ctl_dump};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -25,9 +25,13 @@ static const struct {
                 "$XDG_RUNTIME_DIR/shmalloc/shmalloc.sock if it is there, else\n"
                 "/run/shmalloc/shmalloc.sock"},
         {"heap", "NAME", 'H', 0, "which heap; default $SHMALLOC_HEAP, else 'default'"},
-        {"format", "text|json", 'f', 0, "what to print; default text"},
+        {"format", "FORMAT", 'f', 0, "what to print: text (default), json, or for stats prometheus"},
         {"timeout", "SECONDS", 't', 0, "the longest wait for the daemon; default 5"},
         {"bytes", NULL, 'b', CTL_OPT_BYTES, "exact bytes in tables, not KiB and MiB"},
+        {"sort", "KEY", 'S', CTL_OPT_SORT,
+                "sort by this key of the JSON, the biggest first; with '-' before it\n"
+                "the smallest"},
+        {"wide", NULL, 'w', CTL_OPT_WIDE, "more columns, up to 160 wide"},
         {"all", NULL, 'a', CTL_OPT_ALL, "also what clients can spare"},
         {"image", NULL, 'i', CTL_OPT_IMAGE, "look at saved copies of a heap's objects; no daemon is asked"},
         {"help", NULL, 'h', 0, "this text; with a command, about that command"},
@@ -121,11 +125,18 @@ static int set_option(struct ctl *ctl, int letter, const char *arg)
 		break;
 	case 'f':
 		ctl->json = strcmp(arg, "json") == 0;
-		if (!ctl->json && strcmp(arg, "text") != 0)
-			return ctl_fail(ctl, CTL_USAGE, "--format is text or json, not '%s'", arg);
+		ctl->prometheus = strcmp(arg, "prometheus") == 0;
+		if (!ctl->json && !ctl->prometheus && strcmp(arg, "text") != 0)
+			return ctl_fail(ctl, CTL_USAGE, "--format is text, json or prometheus, not '%s'", arg);
 		break;
 	case 't':
 		return set_timeout(ctl, arg);
+	case 'S':
+		ctl->sort = arg;
+		break;
+	case 'w':
+		ctl->wide = true;
+		break;
 	case 'b':
 		ctl->bytes = true;
 		break;
@@ -205,6 +216,9 @@ static int run_command(struct ctl *ctl, const struct ctl_command *command, const
 		if (options[i].needs & foreign)
 			return ctl_fail(ctl, CTL_USAGE, "%s has no option --%s; see 'shmallocctl %s --help'",
 			        command->name, options[i].name, command->name);
+	if (ctl->prometheus && !(command->options & CTL_OPT_PROMETHEUS))
+		return ctl_fail(ctl, CTL_USAGE, "%s has no format for Prometheus: 'shmallocctl stats' has all figures",
+		        command->name);
 	if (ctl->n_args > command->max_args)
 		return ctl_fail(ctl, CTL_USAGE, "'%s' is too much; see 'shmallocctl %s --help'",
 		        ctl->args[command->max_args], command->name);

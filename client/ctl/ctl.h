@@ -34,7 +34,9 @@ struct ctl {
 	/* options */
 	char socket[CTL_SOCKET_MAX];
 	const char *heap;
-	bool json;
+	bool json, prometheus; /* neither: text */
+	bool wide;
+	const char *sort; /* NULL: as they come */
 	bool bytes; /* tables: exact bytes */
 	bool all;
 	bool image;
@@ -63,9 +65,12 @@ struct ctl_command {
 #define CTL_OPT_BYTES 1u
 #define CTL_OPT_ALL 2u
 #define CTL_OPT_IMAGE 4u
+#define CTL_OPT_SORT 64u
+#define CTL_OPT_WIDE 128u
+#define CTL_OPT_PROMETHEUS 256u /* it has this format, too */
 
 extern const struct ctl_command ctl_stats, ctl_clients, ctl_classes, ctl_spans, ctl_roots, ctl_check, ctl_trim,
-        ctl_dump;
+        ctl_dump, ctl_users;
 
 /* The program, with its streams. Returns the exit status. */
 int ctl_main(int argc, char **argv, FILE *out, FILE *err);
