@@ -15,7 +15,9 @@ void feed_put(struct text *text)
 {
 	if (!text || --text->refs)
 		return;
-	free(text->bytes);
+	for (uint32_t i = 0; i < text->n_pieces; i++)
+		free(text->pieces[i].bytes);
+	free(text->pieces);
 	free(text);
 }
 

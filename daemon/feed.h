@@ -6,7 +6,7 @@
  *
  *	text = feed_get(feed, &ask);
  *	... NULL: it is being made, or something else is; `done` is called, then ask again
- *	... text->bytes, text->len
+ *	... text->pieces
  *	feed_put(text);
  *
  * The rows are those that queries over the socket get (daemon/query.h); the writers are those of shmallocctl (proto/report/).
@@ -19,11 +19,15 @@
 #include "proto/report/map.h"
 #include "proto/report/report.h"
 
-/* Counted: the cache and each reply that is being sent have it. */
+/* Counted: the cache and each reply that is being sent have it. In pieces, since one that grows to megabytes would be copied, and its
+ * pages touched for the first time, in one go. */
 struct text {
 	uint32_t refs;
-	size_t len;
-	char *bytes;
+	uint32_t n_pieces;
+	struct piece {
+		char *bytes;
+		size_t len;
+	} * pieces;
 };
 
 enum feed_kind {

@@ -8,9 +8,9 @@
 #include "daemon/policy.h"
 
 struct feed_writer {
-	FILE *out;
-	char *bytes;
-	size_t len;
+	FILE *out; /* the piece that is being written: */
+	struct piece piece;
+	struct text *text; /* those that are complete */
 	uint32_t part; /* list of rows, or family */
 	uint32_t next; /* row or cell of it */
 	bool failed;
@@ -169,14 +169,43 @@ static bool map_step(struct feed_writer *w, const struct feed *feed)
 
 /* ---- all of them ---- */
 
+static bool begin_piece(struct feed_writer *w)
+{
+	w->piece = (struct piece){0};
+	w->out = open_memstream(&w->piece.bytes, &w->piece.len);
+	return w->out;
+}
+
+/* What has been written is a piece of the text. */
+static bool end_piece(struct feed_writer *w)
+{
+	struct text *text = w->text;
+	struct piece *pieces = realloc(text->pieces, (text->n_pieces + 1) * sizeof(*pieces));
+	bool good = !ferror(w->out);
+
+	good = fclose(w->out) == 0 && good && pieces;
+	w->out = NULL;
+	if (pieces)
+		text->pieces = pieces;
+	if (good)
+		text->pieces[text->n_pieces++] = w->piece;
+	else
+		free(w->piece.bytes);
+	return good;
+}
+
 struct feed_writer *feedtext_new(void)
 {
 	struct feed_writer *w = calloc(1, sizeof(*w));
 
-	if (w)
-		w->out = open_memstream(&w->bytes, &w->len);
-	if (w && w->out)
+	if (!w)
+		return NULL;
+	w->text = calloc(1, sizeof(*w->text));
+	if (w->text && begin_piece(w)) {
+		w->text->refs = 1;
 		return w;
+	}
+	free(w->text);
 	free(w);
 	return NULL;
 }
@@ -185,9 +214,11 @@ void feedtext_free(struct feed_writer *writer)
 {
 	if (!writer)
 		return;
-	if (writer->out)
+	if (writer->out) {
 		fclose(writer->out);
-	free(writer->bytes);
+		free(writer->piece.bytes);
+	}
+	feed_put(writer->text);
 	free(writer);
 }
 
@@ -197,20 +228,17 @@ bool feedtext_step(struct feed_writer *writer, const struct feed *feed)
 	        [FEED_STATS] = stats_step, [FEED_METRICS] = metrics_step, [FEED_MAP] = map_step};
 	bool last = steps[feed->now.kind](writer, feed);
 
+	if (last || fflush(writer->out) || writer->piece.len >= POLICY_HTTP_PIECE)
+		writer->failed |= !end_piece(writer) || (!last && !begin_piece(writer));
 	return last || writer->failed;
 }
 
 struct text *feedtext_take(struct feed_writer *writer)
 {
-	bool good = !ferror(writer->out) && !writer->failed;
-	struct text *text = NULL;
+	struct text *text = writer->text;
 
-	if (fclose(writer->out) == 0 && good)
-		text = calloc(1, sizeof(*text));
-	writer->out = NULL;
-	if (!text)
+	if (writer->failed)
 		return NULL;
-	*text = (struct text){.refs = 1, .len = writer->len, .bytes = writer->bytes};
-	writer->bytes = NULL; /* the text's now */
+	writer->text = NULL; /* the caller's now */
 	return text;
 }

@@ -238,30 +238,53 @@ static void free_bytes(const void *bytes, size_t len, void *ctx)
 	free(ctx);
 }
 
-static void free_text(const void *bytes, size_t len, void *ctx)
+/* A piece has been sent. */
+static void put_text(const void *bytes, size_t len, void *ctx)
 {
 	(void)bytes;
 	(void)len;
 	feed_put(ctx);
 }
 
+/* The body of a reply, which has the text until it has been sent; NULL without memory. */
+static struct evbuffer *body_of(struct text *text)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	for (uint32_t i = 0; i < text->n_pieces && body; i++) {
+		text->refs++;
+		if (!evbuffer_add_reference(body, text->pieces[i].bytes, text->pieces[i].len, put_text, text))
+			continue;
+		feed_put(text);
+		evbuffer_free(body);
+		body = NULL;
+	}
+	feed_put(text);
+	return body;
+}
+
 /* The page, with a nonce that no one can have guessed. */
 static void send_page(struct evhttp_request *req)
 {
 	unsigned char random[PAGE_NONCE / 2] = {0};
-	char nonce[PAGE_NONCE + 1], *page;
-	struct evbuffer *body = evbuffer_new();
-	size_t len;
+	char nonce[PAGE_NONCE + 1];
+	size_t len = 0;
 
-	if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
-		evhttp_send_error(req, HTTP_SERVUNAVAIL, NULL);
+	if (getrandom(random, sizeof(random), 0) != sizeof(random)) { /* before the system is up */
+		refuse(req, HTTP_SERVUNAVAIL, NULL, "There is no nonce for the page yet.");
 		return;
 	}
 	for (size_t i = 0; i < sizeof(random); i++)
 		snprintf(nonce + 2 * i, 3, "%02x", random[i]);
-	page = page_new(nonce, &len);
-	if (!page || !body || evbuffer_add_reference(body, page, len, free_bytes, page))
+	struct evbuffer *body = evbuffer_new();
+	char *page = page_new(nonce, &len);
+
+	if (!page || !body || evbuffer_add_reference(body, page, len, free_bytes, page)) {
 		free(page);
+		if (body)
+			evbuffer_free(body);
+		body = NULL;
+	}
 	add_headers(req, "text/html; charset=utf-8", nonce);
 	send_reply(req, HTTP_OK, "OK", body);
 }
@@ -271,12 +294,9 @@ static void send_text(struct conn *c, struct evhttp_request *req, struct text *t
 	static const char *const types[FEED_KINDS] = {[FEED_STATS] = "application/json",
 	        [FEED_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
 	        [FEED_MAP] = "application/json"};
-	struct evbuffer *body = evbuffer_new();
 
-	if (!body || evbuffer_add_reference(body, text->bytes, text->len, free_text, text))
-		feed_put(text);
 	add_headers(req, types[c->ask.kind], NULL);
-	send_reply(req, HTTP_OK, "OK", body);
+	send_reply(req, HTTP_OK, "OK", body_of(text));
 }
 
 /* ---- who waits ---- */

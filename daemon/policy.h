@@ -92,6 +92,9 @@
 /* Pages before a window of the map in which the run is looked for that reaches into it: 256 MiB, a quarter of a millisecond. */
 #define POLICY_HTTP_BACK 32768u
 
+/* Bytes after which a text has another piece. */
+#define POLICY_HTTP_PIECE 32768u
+
 /* One step of writing a text: rows of JSON at 20 us each, cells of the map at 1 us each. */
 #define POLICY_HTTP_ROWS 16u
 #define POLICY_HTTP_CELLS_STEP 256u
