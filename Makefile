@@ -13,6 +13,7 @@ sbindir    ?= $(prefix)/sbin
 libdir     ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
+completionsdir ?= $(prefix)/share/bash-completion/completions
 # systemd looks below /usr/local/lib and /usr/lib
 unitdir     ?= $(prefix)/lib/systemd/system
 userunitdir ?= $(prefix)/lib/systemd/user
@@ -26,18 +27,27 @@ CC := $(if $(filter fuzz,$(FLAVOUR)),clang,$(if $(filter default,$(origin CC)),g
 
 WARN := -Wall -Wextra -Wundef -Wshadow -Wconversion -Wcast-qual -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
 	$(if $(CI),-Werror)
-OPT_plain    := -O2 -g -D_FORTIFY_SOURCE=2
+OPT_plain    := -O2 -g -D_FORTIFY_SOURCE=3
 OPT_asan     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan     := -O1 -g -fsanitize=thread -Wno-tsan
 OPT_coverage := -O0 -g --coverage -fprofile-update=atomic
 OPT_fuzz     := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
-BASE := -std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION='"$(VERSION)"' -I. -I$(BUILD) -fPIC -fvisibility=hidden \
-	-fstack-protector-strong -MMD -MP
+# tests/system/hardening.sh looks for each of these in what is built. CET is of x86 alone; landing pads cost an instruction each, so
+# the library's own functions, which are called by the million, are built with shadow stacks only.
+has = $(shell $(CC) $(1) -E -x c /dev/null >/dev/null 2>&1 && echo $(1))
+CET      := $(call has,-fcf-protection=full)
+HARDEN   := -fstack-protector-strong -fstack-clash-protection
+LD_HARDEN = -Wl,-z,relro,-z,now,-z,noexecstack,-z,defs $(if $(CET),-Wl$(comma)-z$(comma)shstk)
+comma    := ,
+BASE  = -std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION='"$(VERSION)"' -I. -I$(BUILD) -fPIC -fvisibility=hidden \
+	$(HARDEN) $(CET) -MMD -MP
+$(BUILD)/client/%.o: CET := $(if $(CET),-fcf-protection=return)
+$(BUILD)/client/ctl/%.o: CET := $(CET)
 CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
 LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
 
 LIBS_PROTO  := -lprotobuf-c
-LIBS_DAEMON := -levent_extra -levent_core -lsystemd -ljansson $(LIBS_PROTO)
+LIBS_DAEMON := -levent_extra -levent_core -lsystemd -linih -ljansson $(LIBS_PROTO)
 LIBS_CTL    := -ljansson -lncursesw -ltinfo $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 
@@ -46,7 +56,7 @@ PROTO_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/*.c)) $(BUILD)/proto/sh
 REPORT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/report/*.c))
 DAEMON_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/*.c))
 CLIENT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
-CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c))
+CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c client/ctl/top/*.c))
 LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 
 # What the client links of libshm: only what reads, and what a thread may do to its own record.
@@ -65,7 +75,9 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
-SERVICE  := $(BUILD)/system/across $(BUILD)/system/load $(BUILD)/system/shmallocd-next
+# Clients for the shell tests, and the daemon of another layout version.
+SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
+SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
 
@@ -118,17 +130,17 @@ $(BUILD)/libshmalloc.a: $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O)
 
 $(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
 	$(call say,LD,$@)
-	$(Q)$(CC) -shared -Wl,-soname,$(SO) -Wl,--version-script=client/libshmalloc.map -Wl,-z,defs $(LF) \
+	$(Q)$(CC) -shared -Wl,-soname,$(SO) -Wl,--version-script=client/libshmalloc.map $(LD_HARDEN) $(LF) \
 		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
 	$(Q)ln -sf $(SO) $(BUILD)/libshmalloc.so
 
 $(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
+	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
 
 $(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LF) $^ $(LIBS_CTL) -pie -o $@
+	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_CTL) -pie -o $@
 
 # Examples are built as a user would: against the installed header and the shared library.
 $(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
@@ -220,8 +232,7 @@ $(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 
-# For tests/system/systemd.sh and page.sh: clients, and the daemon of another layout version.
-$(BUILD)/system/across $(BUILD)/system/load: $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
+$(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
@@ -236,7 +247,7 @@ $(NEXT_O): $(BUILD)/next/%.o: shm/%.c $(BUILD)/next/shm/layout.h
 $(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
+	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
 
 # ---- tests: each suite links what it tests ----
 
@@ -269,10 +280,12 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
+SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh
+
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) tests/system/install.sh tests/system/units.sh \
-		tests/system/systemd.sh tests/system/metrics.sh tests/system/page.sh tests/bench/instructions.sh tests/mutants/run.sh
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) $(addprefix tests/system/,$(SHELL_TESTS)) \
+		tests/bench/instructions.sh tests/mutants/run.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -351,13 +364,14 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind chromium chromium-driver curl jq
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils
+DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always
 deps: ## install what building, testing and linting needs (Debian; asks for root)
-	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_LINT)
+	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_BROWSER) $(DEPS_LINT)
 deps-if-missing:
 	@tests/deps.sh $(DEPS)
 bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
@@ -392,6 +406,8 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:systemd/user/shmallocd.socket:$(userunitdir)/shmallocd.socket \
 	644:systemd/shmalloc.sysusers:$(sysusersdir)/shmalloc.conf \
 	644:systemd/shmalloc.tmpfiles:$(tmpfilesdir)/shmalloc.conf \
+	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocctl \
+	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocd \
 	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
 	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))

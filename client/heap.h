@@ -41,7 +41,7 @@ struct shmi_proc {
 	bool detaching; /* ... or asks to be detached */
 	uint32_t spares[2],
 	        n_spares; /* thread records that came too late: one of a late reply, one of the request after it */
-	uint32_t lost; /* 1: the daemon no longer knows us */
+	int lost; /* EIO: the daemon no longer knows us; EACCES: we have been evicted; what needs it fails so from then on */
 	int64_t look_ns; /* 0, or the daemon was away: when a request that only gives back may try again */
 	int64_t deadline; /* of whoever has the lock, for all its requests */
 	struct shmi_waits waits; /* for refills */
@@ -121,7 +121,7 @@ bool shmi_channel_post(struct shma_heap *heap, uint32_t thread);
 bool shmi_channel_collect(struct shma_heap *heap, bool wait);
 
 /* The lock, for what can be put off: false if another thread has it. */
-bool shmi_channel_free(struct shma_heap *heap);
+bool shmi_channel_lock_if_idle(struct shma_heap *heap);
 void shmi_channel_unlock(struct shma_heap *heap);
 
 /* The last words to a daemon that owes an answer: asks to be detached after all that it has been asked before, and waits for

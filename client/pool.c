@@ -219,7 +219,7 @@ static void op_pool(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass)
 	struct shma_heap *heap = ctx;
 	struct granted granted = {0};
 
-	if (tc->posted && shmi_channel_free(heap)) {
+	if (tc->posted && shmi_channel_lock_if_idle(heap)) {
 		fetch(heap, tc, false, &granted);
 		shmi_channel_unlock(heap);
 	}
@@ -291,7 +291,7 @@ static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask,
 
 	if (wait)
 		shmi_channel_lock(heap);
-	else if (!shmi_channel_free(heap))
+	else if (!shmi_channel_lock_if_idle(heap))
 		return EAGAIN;
 	int error = wait ? refill(heap, tc, ask, &granted) : post(heap, tc, ask, &granted);
 

@@ -19,6 +19,15 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 /* The client has been told that it is detached, and its connection is not its own any more; what is left is its children's. */
 void clients_left(struct core *core, struct client *client);
 
+/* The living client with that id; or NULL, with an error in core->reply: there is none, or it has ended. */
+struct client *clients_find(struct core *core, uint32_t id);
+
+/* Its process is to be refused from now on, by later daemons as well. */
+void clients_evict(struct core *core, struct client *client);
+
+/* An evicted client holds nothing any more: only who it was stays. */
+void clients_bar(struct core *core, struct client *client);
+
 /* Forgets a client that holds nothing any more. */
 void clients_remove(struct core *core, struct client *client);
 

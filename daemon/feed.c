@@ -65,6 +65,7 @@ static void list_heaps(const struct feed *feed, struct feed_heap *heap)
 
 		*row = (struct wire_heap_row){.limit = shmi_npages_bytes((shmi_npages){other->img.geo.limit_pages}),
 		        .backed = pages_bytes(&pages->owned) + pages_bytes(&pages->central) + pages_bytes(&pages->free),
+		        .backing = feed->heaps[h].backing,
 		        .damaged = other->fenced,
 		        .allowed = 1};
 		snprintf(row->name, sizeof(row->name), "%s", other->name);
@@ -314,10 +315,11 @@ int feed_heap(const struct feed *feed, const char *name)
 	return -1;
 }
 
-static int heap_init(struct feed *feed, struct feed_heap *heap, struct core *core, uint32_t n_heaps)
+static int heap_init(struct feed *feed, struct feed_heap *heap, const struct feed_source *source, uint32_t n_heaps)
 {
 	*heap = (struct feed_heap){.feed = feed,
-	        .core = core,
+	        .core = source->core,
+	        .backing = source->backing,
 	        .report = &feed->reports[feed->n_heaps],
 	        .clients = calloc(SHMI_MAX_CLIENTS, sizeof(*heap->clients)),
 	        .users = calloc(SHMI_MAX_CLIENTS, sizeof(*heap->users)),
@@ -331,7 +333,7 @@ static int heap_init(struct feed *feed, struct feed_heap *heap, struct core *cor
 	return heap->clients && heap->users && heap->classes && heap->heaps ? 0 : -ENOMEM;
 }
 
-int feed_init(struct feed *feed, struct core *const *cores, uint32_t n, void (*done)(void *ctx), void *ctx)
+int feed_init(struct feed *feed, const struct feed_source *sources, uint32_t n, void (*done)(void *ctx), void *ctx)
 {
 	int error = 0;
 
@@ -342,7 +344,7 @@ int feed_init(struct feed *feed, struct core *const *cores, uint32_t n, void (*d
 	if (!feed->heaps || !feed->reports)
 		error = -ENOMEM;
 	for (; feed->n_heaps < n && !error; feed->n_heaps++)
-		error = heap_init(feed, &feed->heaps[feed->n_heaps], cores[feed->n_heaps], n);
+		error = heap_init(feed, &feed->heaps[feed->n_heaps], &sources[feed->n_heaps], n);
 	if (error)
 		feed_deinit(feed);
 	return error;

@@ -43,10 +43,17 @@ struct feed_ask {
 	uint32_t from, to; /* FEED_MAP: pages */
 };
 
-/* What is known of a heap. */
+/* A heap that there are figures of. */
+struct feed_source {
+	struct core *core;
+	uint32_t backing; /* as in struct wire_heap_row */
+};
+
+/* What is known of it. */
 struct feed_heap {
 	struct feed *feed;
 	struct core *core;
+	uint32_t backing;
 	struct survey_wait wait;
 	uint64_t taken_ms; /* when the rows were collected; 0: never */
 	struct report *report; /* of the rows below */
@@ -83,7 +90,7 @@ struct feed {
 };
 
 /* Returns 0 or -ENOMEM. */
-int feed_init(struct feed *feed, struct core *const *cores, uint32_t n, void (*done)(void *ctx), void *ctx);
+int feed_init(struct feed *feed, const struct feed_source *sources, uint32_t n, void (*done)(void *ctx), void *ctx);
 void feed_deinit(struct feed *feed);
 
 /* The heap of that name; NULL: the first. -1: there is none. */

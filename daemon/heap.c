@@ -4,6 +4,7 @@
 
 #include "daemon/damage.h"
 #include "daemon/guard.h"
+#include "daemon/passing.h"
 #include "daemon/policy.h"
 #include "daemon/stale.h"
 #include "shm/central.h"
@@ -229,6 +230,8 @@ uint32_t heap_release(struct heap *heap, uint32_t min_age, uint32_t most)
 	uint32_t pages = run.pages.n;
 
 	run.backed = heap_decommit(heap, run.first, run.pages) != 0;
+	if (!run.backed)
+		passing_dropped(heap, run.first);
 	shmi_pageheap_put(&heap->img, run, heap->now);
 	if (run.backed)
 		return 0;

@@ -551,8 +551,15 @@ int http_start(struct http *http)
 {
 	if (!http)
 		return 0;
-	struct core *const cores[] = {&http->server->core};
-	int error = feed_init(&http->feed, cores, 1, on_made, http);
+	struct feed_source sources[CONFIG_HEAPS_MAX];
+	const struct config *config = http->server->config;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < config->heaps; i++) /* those that could not be opened have no figures */
+		if (http->server->served[i].open)
+			sources[n++] = (struct feed_source){
+			        .core = &http->server->served[i].core, .backing = config->heap[i].backing};
+	int error = feed_init(&http->feed, sources, n, on_made, http);
 
 	if (error)
 		return error;

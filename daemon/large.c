@@ -3,6 +3,7 @@
 #include "daemon/clients.h"
 #include "daemon/journal.h"
 #include "daemon/log.h"
+#include "daemon/passing.h"
 #include "daemon/policy.h"
 
 static struct client *client_of(struct job *job)
@@ -21,8 +22,8 @@ static bool is_legal(const struct core *core, const struct wire_large *want)
 static enum outcome no_memory(struct core *core, const struct client *client, uint32_t pages)
 {
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a block of %u pages for client %u (pid %d)", pages,
-	        client->id, client->peer.pid);
+	log_event(LEVEL_WARN, LOG_MEMORY, log_bytes(core_about(core, client), shmi_npages_bytes((shmi_npages){pages})),
+	        "no memory for a block of %u pages for client %u (pid %d)", pages, client->id, client->peer.pid);
 	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a block of %u pages", pages);
 }
 
@@ -34,6 +35,7 @@ static enum outcome hand_out(
 	journal_span(core, client, run.first);
 	uint32_t generation = shmi_span_open_large(img, run, want->attrs, client->id, want->bytes, want->lazy);
 
+	passing_note(core->heap, run.first, client->peer.uid, true);
 	shmi_bump(&img->super->counters.large_granted, 1);
 	clients_count_grant(core, client, run.pages.n);
 	clients_settle(core, client->id);
@@ -60,6 +62,16 @@ static void finish(struct core *core, struct client *client)
 	core_finish(core, client, client->caller, client->large.serial, false);
 }
 
+/* Makes pages of the run what they are to be. */
+static int prepare(struct heap *heap, const struct large *large, shmi_page first, shmi_npages pages)
+{
+	if (!large->wipe)
+		return heap_commit(heap, first, pages);
+	if (large->want.lazy)
+		return heap_decommit(heap, first, pages);
+	return passing_wipe(heap, (struct shmi_run){.first = first, .pages = pages});
+}
+
 static bool step_large(struct core *core, struct job *job)
 {
 	struct client *client = client_of(job);
@@ -75,7 +87,7 @@ static bool step_large(struct core *core, struct job *job)
 	}
 	if (pages > POLICY_TURN_PAGES)
 		pages = POLICY_TURN_PAGES;
-	if (heap_commit(core->heap, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages})) {
+	if (prepare(core->heap, large, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages})) {
 		undo(core, large);
 		no_memory(core, client, large->run.pages.n);
 		finish(core, client);
@@ -86,7 +98,7 @@ static bool step_large(struct core *core, struct job *job)
 		return false;
 	large->active = false;
 	charge_refund(&large->charge);
-	large->run.backed = true;
+	large->run.backed = !large->want.lazy;
 	hand_out(core, client, &large->want, large->run, large->clean);
 	finish(core, client);
 	return true;
@@ -129,7 +141,7 @@ bool large_free_all(struct core *core, const struct caller *caller, const struct
 			first_bad = want->spans[i].page;
 	if (!bad || caller->client->redo == serial) /* freed before we were killed */
 		return true;
-	log_limited(LEVEL_WARN, LOG_CLIENT,
+	log_event(LEVEL_WARN, LOG_CLIENT, core_about(core, caller->client),
 	        "client %u (pid %d) freed %u large blocks that are none, the first at page %u", caller->client->id,
 	        caller->client->peer.pid, bad, first_bad);
 	core_fail(core, WIRE_E_BAD_FREE, "%u of %u were not large blocks, the first at page %u: freed twice?", bad,
@@ -157,12 +169,15 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 		        (unsigned long long)want->bytes, want->pages);
 	if (!large_free_all(core, caller, &want->freed, req->serial))
 		return OUTCOME_ANSWERED;
-	struct large large = {.active = true, .serial = req->serial, .want = *want, .job.step = step_large};
+	struct large large = {.active = true,
+	        .serial = req->serial,
+	        .want = *want,
+	        .job = {.step = step_large, .payer = &client->user->payer}};
 
 	if (charge_take(&large.charge, &client->account, want->pages)) {
 		shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
-		        client->peer.pid, client->peer.uid);
+		log_event(LEVEL_WARN, LOG_LIMIT, log_bytes(core_about(core, client), want->bytes),
+		        "client %u (pid %d, uid %u) is at its limit", client->id, client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
 	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run,
@@ -170,7 +185,9 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 		charge_refund(&large.charge);
 		return no_memory(core, client, want->pages);
 	}
-	if (run.backed || want->lazy) {
+	large.wipe = passing_foreign(core->heap, &run, client->peer.uid);
+	large.clean |= large.wipe;
+	if (!large.wipe && (run.backed || want->lazy)) {
 		charge_refund(&large.charge);
 		return hand_out(core, client, want, run, large.clean);
 	}

@@ -41,8 +41,16 @@
 #define POLICY_AWAKE_TAKEN_US 20
 #define POLICY_AWAKE_BUSY_US 20000
 
-/* How often the scavenger has a turn: with 2 MiB each, at most 100 MiB a second. */
+/* One user's share of a turn of the loop: some ten requests. And the most that is carried over of requests that were longer: ten
+ * shares, so that a daemon that was not let run for a while does not make its clients pay for it. */
+#define POLICY_SHARE_US 200u
+#define POLICY_SHARE_DEBT_US 2000u
+
+/* How often the scavenger has a turn, of 2 MiB at most, as long as there is something to return: at the rate that is usual, 100 MiB a
+ * second; and how often it looks whether there is, at the latest: it looks for damage, too. */
 #define POLICY_SCAVENGE_MS 20
+#define POLICY_SCAVENGE_IDLE_MS 1000
+#define POLICY_SCAVENGE_RATE (100ull << 20)
 #define POLICY_SCAVENGE_DELAY_MS 5000u
 
 /* How often leases are looked at: while scoped memory of the dead waits for the end of one, and while a living client has no
@@ -120,5 +128,8 @@ bool policy_stays_awake(uint64_t gap_us);
 /* How many pages the scavenger may return in this turn. Idle memory of a thirty-second of what is in use is kept: it is likely to be
  * wanted again. With nothing in use nothing is kept. */
 uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages);
+
+/* In how many milliseconds the scavenger has its next turn, after one that returned `pages`, at `rate` bytes a second. */
+int policy_scavenge_pause(uint32_t pages, uint64_t rate, uint32_t delay_ms);
 
 #endif

@@ -4,6 +4,7 @@
 #include "daemon/journal.h"
 #include "daemon/large.h"
 #include "daemon/log.h"
+#include "daemon/passing.h"
 #include "daemon/policy.h"
 #include "daemon/scavenger.h"
 #include "shm/central.h"
@@ -69,17 +70,19 @@ static void take_reports(struct core *core, const struct wire_refill *req)
 
 /* ---- spans that go out ---- */
 
-/* One span of the class, from those that nobody holds. */
-static shmi_page from_central(struct core *core, const struct client *client, shmi_sclass sclass)
+/* One span of the class, from those that nobody holds: such as were this user's, or any. */
+static shmi_page from_central(struct core *core, const struct client *client, shmi_sclass sclass, bool any)
 {
 	struct shmi_image *img = &core->heap->img;
-	shmi_page page = shmi_central_find(img, sclass);
+	uint32_t uid = client->peer.uid;
+	shmi_page page = passing_central(core->heap, sclass, uid, any);
 
-	if (!page.i && shmi_central_sweep(img, sclass, POLICY_SWEEP, core->heap->now))
-		page = shmi_central_find(img, sclass);
+	if (!page.i && !any && shmi_central_sweep(img, sclass, POLICY_SWEEP, core->heap->now))
+		page = passing_central(core->heap, sclass, uid, any);
 	if (page.i) {
 		journal_span(core, client, page);
 		shmi_central_give(img, page, client->id);
+		passing_note(core->heap, page, uid, false);
 	}
 	return page;
 }
@@ -93,8 +96,16 @@ static shmi_page from_pages(struct core *core, const struct client *client, shmi
 	if (heap_alloc(core->heap, (shmi_npages){img->classes[shmi_sclass_size_class(sclass)].pages}, (shmi_npages){1},
 	            false, &run, fresh))
 		return SHMI_NO_PAGE;
+	if (passing_foreign(core->heap, &run, client->peer.uid)) {
+		if (passing_wipe(core->heap, run)) {
+			core_drop_run(core, run);
+			return SHMI_NO_PAGE;
+		}
+		*fresh = true;
+	}
 	journal_span(core, client, run.first);
 	shmi_span_open(img, run, sclass, client->id);
+	passing_note(core->heap, run.first, client->peer.uid, true);
 	return run.first;
 }
 
@@ -112,10 +123,12 @@ static uint32_t grant(struct core *core, struct client *client, shmi_sclass scla
 
 		if (i >= room)
 			return WIRE_E_LIMIT;
-		shmi_page page = from_central(core, client, sclass);
+		shmi_page page = from_central(core, client, sclass, false);
 
 		if (!page.i)
 			page = from_pages(core, client, sclass, &fresh);
+		if (!page.i) /* what is left has blocks of others in it */
+			page = from_central(core, client, sclass, true);
 		if (!page.i)
 			return WIRE_E_NO_MEMORY;
 		ok->grants[ok->n_grants++] = (struct wire_grant){.page = page.i,
@@ -140,12 +153,12 @@ static enum outcome nothing(struct core *core, const struct client *client, uint
 {
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
 	if (why == WIRE_E_LIMIT) {
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
-		        client->peer.pid, client->peer.uid);
+		log_event(LEVEL_WARN, LOG_LIMIT, core_about(core, client), "client %u (pid %d, uid %u) is at its limit",
+		        client->id, client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
-	log_limited(
-	        LEVEL_WARN, LOG_MEMORY, "no memory for a span for client %u (pid %d)", client->id, client->peer.pid);
+	log_event(LEVEL_WARN, LOG_MEMORY, core_about(core, client), "no memory for a span for client %u (pid %d)",
+	        client->id, client->peer.pid);
 	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a span");
 }
 

@@ -100,7 +100,7 @@ static void fill_stats(const struct core *core, struct snapshot *s)
 	stats->uptime_ms = core->now_ms - core->started_ms;
 	stats->damaged = core->heap->fenced;
 	stats->soft_limit = bytes_of(core->limits.heap_soft);
-	stats->sessions = core->sessions ? core->sessions->count : 0;
+	stats->sessions = core->connections ? core->connections->connections : 0;
 	stats->recovery_us = core->recovery_us;
 	stats->swallowed = log_swallowed();
 	stats->snapshot = snapshot_cursor(s, 0);
@@ -192,8 +192,10 @@ static void add_user(const struct core *core, const struct user *user, struct wi
 
 static bool fill_users(const struct core *core, struct snapshot *s)
 {
-	uint32_t with_sessions = core->sessions ? core->sessions->users : 0, n = with_sessions;
+	uint32_t places = core->connections ? POLICY_SESSIONS : 0, n = 0;
 
+	for (uint32_t i = 0; i < places; i++)
+		n += core->connections->user[i].connections != 0;
 	for (uint32_t i = 0; i < ACCOUNT_USERS; i++)
 		n += core->users.user[i].refs != 0;
 	s->users = calloc(n ? n : 1, sizeof(*s->users));
@@ -202,8 +204,12 @@ static bool fill_users(const struct core *core, struct snapshot *s)
 	for (uint32_t i = 0; i < ACCOUNT_USERS; i++)
 		if (core->users.user[i].refs)
 			add_user(core, &core->users.user[i], user_row(s, core->users.user[i].uid));
-	for (uint32_t i = 0; i < with_sessions; i++)
-		user_row(s, core->sessions->user[i].uid)->sessions = core->sessions->user[i].count;
+	for (uint32_t i = 0; i < places; i++) {
+		const struct fair_user *user = &core->connections->user[i];
+
+		if (user->connections)
+			user_row(s, user->uid)->sessions = user->connections;
+	}
 	for (uint32_t i = 0; i < s->n_clients; i++) {
 		struct wire_user_row *row = user_row(s, s->clients[i].uid);
 

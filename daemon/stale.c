@@ -47,6 +47,9 @@ bool stale_step(struct heap *heap, uint32_t most)
 				return false;
 			most -= n;
 		} else {
+			/* Backed since, with what lay there. */
+			if (shmi_span_word(img, run).state == SHMI_SPAN_FREE)
+				shmi_span_at(img, run)->last_user = SHMI_SEVERAL_USERS;
 			most--;
 		}
 		heap->stale.next = page + n;

@@ -4,8 +4,7 @@
  * takes about 0.3 ms for each 2 MiB, so it is not done before the heap serves but by a job, step by step, in the order of
  * addresses. Pages from heap->stale.next to heap->stale.end are yet to be looked at:
  *
- *	they are not clean: whoever gets them is not told that they are zero
- *	they are backed like any returned page before they are handed out, which costs nothing where memory is there
+ *	they may hold anybody's bytes: they are dropped, and backed anew, before they are handed out (daemon/passing.h)
  *	when the system has no memory left, they are dropped at once, as many as it takes
  *
  * A page that was handed out and comes back before its turn is dropped twice, which does no harm. What cannot be dropped stays as

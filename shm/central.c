@@ -94,6 +94,22 @@ shmi_page shmi_central_find(struct shmi_image *img, shmi_sclass sclass)
 	return SHMI_NO_PAGE;
 }
 
+shmi_page shmi_central_find_of(struct shmi_image *img, shmi_sclass sclass, uint32_t user)
+{
+	struct shmi_list *list = &shmi_central_at(img, sclass)->free;
+	shmi_page page = {list->head};
+
+	for (uint32_t looks = 0; page.i && shmi_span_at(img, page)->last_user != user;) {
+		page.i = ++looks < SHMI_GRANT_LOOKS ? shmi_span_at(img, page)->next : 0;
+	}
+	if (!page.i)
+		return SHMI_NO_PAGE;
+	shmi_list_remove(img, list, page);
+	shmi_list_push(img, list, page); /* in front, where it is looked at */
+	page = shmi_central_find(img, sclass);
+	return page.i && shmi_span_at(img, page)->last_user == user ? page : SHMI_NO_PAGE;
+}
+
 void shmi_central_give(struct shmi_image *img, shmi_page page, uint32_t owner)
 {
 	unfile(img, page);

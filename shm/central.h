@@ -30,6 +30,9 @@
 #define SHMI_GRANT_LOOKS 16u
 shmi_page shmi_central_find(struct shmi_image *img, shmi_sclass sclass);
 
+/* The same, but one whose blocks are all of this user (last_user of its record), among the first SHMI_GRANT_LOOKS of the list. */
+shmi_page shmi_central_find_of(struct shmi_image *img, shmi_sclass sclass, uint32_t user);
+
 /* Gives it to `owner`. Between the two a daemon may note that it will. */
 void shmi_central_give(struct shmi_image *img, shmi_page page, uint32_t owner);
 

@@ -215,8 +215,10 @@ struct shmi_span {
 	uint64_t bytes; /* large block: the size that was asked for */
 	uint64_t written_off_bits; /* the last ones written off, and in which bitmap word */
 	uint32_t written_off_word;
-	uint32_t unused;
+	uint32_t last_user; /* who may have written what is in these pages: 0: nobody, they are zero; else a user's id + 1, or ... */
 };
+
+#define SHMI_SEVERAL_USERS UINT32_MAX /* ... any number of users */
 
 /* ---- ctl ----------------------------------------------------------------------------------------------------- */
 
@@ -306,7 +308,7 @@ struct shmi_begun {
 
 /* A client as the daemon must find it again after its own death. `in_use` is stored last. [W daemon; R daemon] */
 struct shmi_client_state {
-	shmi_a32 in_use; /* 1: attached; 2: it has left, and only processes forked from it use its memory */
+	shmi_a32 in_use; /* 1: attached; 2: it has left, and only processes forked from it use its memory; 3: evicted */
 	int32_t pid;
 	uint32_t uid;
 	uint32_t gid;

@@ -49,7 +49,10 @@ static shmi_page run_at(const struct shmi_image *img, uint32_t page)
 /* Two MOVING runs, side by side, become one. No count changes. */
 static void join(struct shmi_image *img, shmi_page low, shmi_page high)
 {
-	shmi_span_at(img, low)->pages += length(img, high);
+	struct shmi_span *span = shmi_span_at(img, low);
+
+	span->pages += length(img, high);
+	span->last_user = shmi_users_join(span->last_user, shmi_span_at(img, high)->last_user);
 	shmi_store(&shmi_span_at(img, high)->word, 0);
 }
 
@@ -60,6 +63,7 @@ struct shmi_run shmi_pageheap_cut(struct shmi_image *img, struct shmi_run *run, 
 	struct shmi_word word = {.state = SHMI_SPAN_MOVING, .owner = SHMI_NOBODY};
 
 	shmi_span_blank(img, rest.first, rest.pages);
+	shmi_span_at(img, rest.first)->last_user = shmi_span_at(img, run->first)->last_user;
 	shmi_store(&shmi_span_at(img, rest.first)->word, shmi_word_pack(word));
 	shmi_span_at(img, run->first)->pages = keep.n;
 	run->pages = keep;

@@ -180,7 +180,10 @@ struct shmi_run shmi_span_close(struct shmi_image *img, shmi_page page)
 	leave_owner(img, page, word.owner);
 	shmi_span_set(img, page, (struct shmi_word){.state = SHMI_SPAN_MOVING, .owner = SHMI_NOBODY});
 	shmi_then(); /* a span in use is described in full, whenever we die */
+	uint32_t user = span->last_user;
+
 	shmi_span_blank(img, page, run.pages);
+	span->last_user = user ? user : SHMI_SEVERAL_USERS;
 	if (shmi_sclass_is_large(word.sclass)) {
 		shmi_store(shmi_page_class_at(img, page), 0);
 		shmi_pagemap_ends(img, page, run.pages, SHMI_NO_PAGE);

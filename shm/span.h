@@ -69,6 +69,12 @@ struct shmi_run {
 /* Stores a state word and keeps super->pages right. `pages` of the record must be set. */
 void shmi_span_set(struct shmi_image *img, shmi_page page, struct shmi_word word);
 
+/* Notes that these users' bytes come together: who may have written what is in the pages of both. */
+static inline uint32_t shmi_users_join(uint32_t a, uint32_t b)
+{
+	return !a || a == b ? b : !b ? a : SHMI_SEVERAL_USERS;
+}
+
 /* Zeroes a record but for its word, and sets its length. For a run that has just come to be. */
 void shmi_span_blank(struct shmi_image *img, shmi_page page, shmi_npages pages);
 
@@ -83,7 +89,8 @@ uint32_t shmi_span_open_large(
         struct shmi_image *img, struct shmi_run run, uint32_t attrs, uint32_t owner, uint64_t bytes, bool lazy);
 
 /* Ends a span in use: its pages are one run in state MOVING, for shmi_pageheap_put. It must be in no central list. The run of
- * a lazy span is said to be unbacked; some of its pages may have been touched, so the caller punches it out first. */
+ * a lazy span is said to be unbacked; some of its pages may have been touched, so the caller punches it out first. The run's record
+ * says whose bytes may be in it; of a span of which that was not noted, that they are of several users. */
 struct shmi_run shmi_span_close(struct shmi_image *img, shmi_page page);
 
 /* Moves a span to another owner or to nobody, with state OWNED, CENTRAL or, for a large block, LARGE. It must be in no

@@ -33,6 +33,21 @@ grep -l 'pb-c.h"' $(sources '*.c' '*.h') | grep -v '^proto/codec.c$' | complain 
 grep -nE '#include <event' $(sources '*.c' '*.h') | grep -vE '^(daemon/(server|listener|session|timer|http\.c)|tests/)' |
 	complain 'libevent outside the files of the loop'
 
+# What writes without a bound, asks a shell, or makes a name that somebody else can guess.
+banned='sprintf|vsprintf|strcpy|stpcpy|strcat|strncat|gets|scanf|sscanf|fscanf|strtok|alloca|atoi|atol|system|popen|execlp|execvp|tmpnam|tempnam|mktemp|rand|srand|setuid|seteuid|chown'
+find_banned() { grep -nE "(^|[^A-Za-z0-9_.>])($banned)\(" "$@"; }
+for name in ${banned//|/ }; do # the rule itself is tried
+	printf '\tx = %s(a, b);\n' "$name" | find_banned >/dev/null || echo "$name"
+done | complain 'the rule against dangerous functions does not see'
+find_banned $(sources 'shm/*.[ch]' 'proto/*.[ch]' 'daemon/*.[ch]' 'client/*.[ch]' ':!client/examples/') |
+	complain 'a function that is not used here'
+
+# The daemon never maps data: one function of it maps objects, and passes that one over. (lease.c tries a lock on a file of its own.)
+grep -nE '\bmmap(64)?\(' $(sources 'daemon/*.c') | grep -vE '^daemon/(objects|lease)\.c:' | complain 'the daemon maps memory outside daemon/objects.c'
+grep -nE '\bmmap(64)?\(' daemon/lease.c | grep -v PROT_NONE | complain 'daemon/lease.c maps what can be read'
+[ "$(grep -cE '\bmmap(64)?\(' daemon/objects.c)" = "$(grep -B3 -E '\bmmap(64)?\(' daemon/objects.c | grep -c 'if (i == HEAP_DATA)$')" ] ||
+	complain 'the daemon maps data' <<<daemon/objects.c
+
 # The client does not even contain what writes the daemon's metadata, and exports its own names only.
 nm "$BUILD/libshmalloc.so.0" | awk '{print $3}' |
 	grep -E '^shmi_(pageheap|freeruns|spantree|central|ledger|span_(open|close|set|quarantine|relink|blank)|arena_publish|adopt|reclaim|roots_(set|del))' |

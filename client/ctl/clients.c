@@ -107,7 +107,8 @@ const struct ctl_command ctl_clients = {.name = "clients",
                 "free for it: '-', and 0 in JSON, if there is none. A detached client lives, but its connection is "
                 "gone; "
                 "it\n"
-                "keeps what it holds. An evicted one is granted nothing any more. With --wide the lines fit 160 "
+                "keeps what it holds. An evicted one keeps what it has until its process ends, and is granted nothing. "
+                "With --wide the lines fit 160 "
                 "columns; "
                 "they\n"
                 "and the JSON have the control group, '-' if it may not be read.",

@@ -175,5 +175,6 @@ const struct ctl_command ctl_stats = {.name = "stats",
                 "Blocks that\n"
                 "threads cache are not allocated: they are ready for the next allocation. Then counters, times of\n"
                 "refills, and tables of classes, clients and users. All figures are of one moment.",
-        .options = CTL_OPT_BYTES | CTL_OPT_WIDE | CTL_OPT_PROMETHEUS,
+        .options = CTL_OPT_BYTES | CTL_OPT_WIDE,
+        .formats = "text|json|prometheus",
         .run = run};

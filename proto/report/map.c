@@ -5,8 +5,8 @@
 #include <string.h>
 
 /* What a span's state is in the picture; states are numbers of shm/layout.h. */
-static const uint8_t kinds[] = {REPORT_UNKNOWN, REPORT_FREE, REPORT_RETURNED, REPORT_MOVING, REPORT_CENTRAL, REPORT_OWNED,
-        REPORT_LARGE, REPORT_QUARANTINED, REPORT_SEIZED};
+static const uint8_t kinds[] = {REPORT_UNKNOWN, REPORT_FREE, REPORT_RETURNED, REPORT_MOVING, REPORT_CENTRAL,
+        REPORT_OWNED, REPORT_LARGE, REPORT_QUARANTINED, REPORT_SEIZED};
 
 struct report_map *report_map_new(const struct report_map_options *options)
 {

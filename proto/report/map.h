@@ -72,7 +72,8 @@ struct report_share { /* of a span class, or of an owner */
 
 struct report_map_options {
 	uint32_t max_cells; /* 0: REPORT_MAX_CELLS */
-	const uint32_t *class_bytes; /* block sizes by size class (span class / WIRE_ATTRS), or NULL; it must outlive the map */
+	const uint32_t *
+	        class_bytes; /* block sizes by size class (span class / WIRE_ATTRS), or NULL; it must outlive the map */
 	uint32_t n_classes;
 };
 
@@ -84,7 +85,8 @@ struct report_map {
 	uint32_t block; /* pages of an aligned block whose runs are merged; 1: none are */
 	uint32_t end; /* one past the last page */
 	uint64_t pages[REPORT_KINDS], runs[REPORT_KINDS];
-	uint64_t stretch, largest_free; /* pages of neighbours that are free or returned: the last one so far, the longest */
+	uint64_t stretch,
+	        largest_free; /* pages of neighbours that are free or returned: the last one so far, the longest */
 	uint64_t held_free_bytes, central_free_bytes; /* in free slots */
 	struct report_share classes[WIRE_SCLASSES]; /* small ones */
 	struct report_share *owners; /* REPORT_OWNERS of them: owned and large */
@@ -120,6 +122,21 @@ void report_map_class_name(const struct report_map *map, uint32_t sclass, char *
 
 /* "1.5 MiB" */
 void report_human(uint64_t bytes, char *to, size_t room);
+
+/* ---- colours ---- */
+
+#define REPORT_HUES 8u /* owners that have a colour of their own: those that hold most */
+
+struct report_palette {
+	uint32_t used; /* span classes in use */
+	uint16_t rank[WIRE_SCLASSES]; /* from 1 by rising number, which is by rising size; 0: not in use */
+	uint32_t n_holders, holders[REPORT_HUES];
+};
+
+void report_palette_of(const struct report_map *map, struct report_palette *palette);
+
+/* 0xrrggbb, for a dark ground. */
+uint32_t report_colour(const struct report_palette *palette, enum report_by by, const struct report_cell *cell);
 
 /* ---- drawings ---- */
 

@@ -8,10 +8,20 @@
 #define MAP_LEFT 92u /* room for the offsets beside them */
 #define MAP_TOP 92u /* room for the title and the scale above them */
 #define MAP_SIDE (MAP_LEFT + MAP_WIDTH + 28u) /* where the figures begin ... */
-#define MAP_SIDE_WIDTH 364u /* ... and their width */
-#define MAP_HUES 8u /* owners that have a colour of their own */
+#define MAP_SIDE_WIDTH 396u /* ... and their width */
 #define MAP_LISTED 16u /* classes and owners of the legend */
 #define MAP_FILLS 8u /* steps of fullness, besides empty */
+
+#define MAP_OTHER 0x6a737du /* what has no colour of its own */
+#define MAP_NOBODY 0xb9a77cu /* central spans, by owner */
+#define MAP_LARGE 0x8b5a2bu /* large blocks, by class */
+
+uint32_t map_kind_colour(enum report_kind kind, bool dark);
+uint32_t map_class_colour(const struct report_palette *palette, uint32_t sclass);
+uint32_t map_owner_colour(const struct report_palette *palette, uint32_t owner);
+
+/* Of a span of which the part `full` is in use. */
+double map_opacity(double full);
 
 struct map_grid {
 	uint32_t row_pages; /* a power of two */

@@ -4,8 +4,8 @@
 
 #define LINE 20u
 #define SWATCH 13u
-#define NUMBER 210u /* where the first column of numbers ends, from MAP_SIDE ... */
-#define PART 282u /* ... the second ... */
+#define NUMBER 250u /* where the first column of numbers ends, from MAP_SIDE ... */
+#define PART 322u /* ... the second ... */
 #define RUNS MAP_SIDE_WIDTH /* ... and the third */
 
 static uint64_t bytes_of(uint64_t pages)
@@ -20,8 +20,8 @@ static void text(FILE *to, uint32_t x, uint32_t y, const char *class, const char
 
 static void swatch(FILE *to, uint32_t y, const char *class)
 {
-	fprintf(to, "<rect x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\" class=\"%s\"/>", MAP_SIDE, y - SWATCH + 1, SWATCH, SWATCH,
-	        class);
+	fprintf(to, "<rect x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\" class=\"%s\"/>", MAP_SIDE, y - SWATCH + 1,
+	        SWATCH, SWATCH, class);
 }
 
 /* The numbers of a line: bytes, part of all, runs. */
@@ -42,7 +42,7 @@ static void heads(FILE *to, uint32_t y, const char *what)
 {
 	text(to, 0, y, "head", what);
 	text(to, NUMBER, y, "mute end small", "memory");
-	text(to, PART, y, "mute end small", "of the heap");
+	text(to, PART, y, "mute end small", "share");
 	text(to, RUNS, y, "mute end small", "runs");
 	fputc('\n', to);
 }
@@ -76,8 +76,8 @@ static uint32_t fullness(FILE *to, uint32_t y)
 	text(to, 0, y, "", "a span's slots in use");
 	text(to, NUMBER - 26, y, "end small", "none");
 	for (unsigned f = 0; f <= MAP_FILLS; f++)
-		fprintf(to, "<rect x=\"%u\" y=\"%u\" width=\"14\" height=\"%u\" class=\"k%d f%u\"/>", MAP_SIDE + NUMBER - 20 + 14 * f,
-		        y - SWATCH + 1, SWATCH, REPORT_OWNED, f);
+		fprintf(to, "<rect x=\"%u\" y=\"%u\" width=\"14\" height=\"%u\" class=\"k%d f%u\"/>",
+		        MAP_SIDE + NUMBER - 20 + 14 * f, y - SWATCH + 1, SWATCH, REPORT_OWNED, f);
 	text(to, NUMBER + 14 * MAP_FILLS, y, "small", "all");
 	fputc('\n', to);
 	return y;
@@ -94,8 +94,9 @@ static uint32_t fact(FILE *to, uint32_t y, const char *what, const char *value)
 
 static uint32_t fragmentation(const struct report_map *map, FILE *to, uint32_t y)
 {
-	uint64_t idle = map->pages[REPORT_FREE] + map->pages[REPORT_RETURNED], held = bytes_of(map->pages[REPORT_OWNED]);
-	char value[64], size[32];
+	uint64_t idle = map->pages[REPORT_FREE] + map->pages[REPORT_RETURNED],
+	         held = bytes_of(map->pages[REPORT_OWNED]);
+	char value[32];
 
 	y += LINE + 16;
 	text(to, 0, y, "head", "Fragmentation");
@@ -105,9 +106,10 @@ static uint32_t fragmentation(const struct report_map *map, FILE *to, uint32_t y
 	y = fact(to, y, "longest stretch of them", value);
 	snprintf(value, sizeof(value), "%.1f %%", 100 * report_map_external(map));
 	y = fact(to, y, "outside it (external)", value);
-	report_human(map->held_free_bytes, size, sizeof(size));
-	snprintf(value, sizeof(value), "%s, %.1f %%", size, held ? 100.0 * (double)map->held_free_bytes / (double)held : 0.0);
-	y = fact(to, y, "free slots in owned spans (internal)", value);
+	report_human(map->held_free_bytes, value, sizeof(value));
+	y = fact(to, y, "free slots in owned spans", value);
+	snprintf(value, sizeof(value), "%.1f %%", held ? 100.0 * (double)map->held_free_bytes / (double)held : 0.0);
+	y = fact(to, y, "part of those spans (internal)", value);
 	report_human(map->central_free_bytes, value, sizeof(value));
 	return fact(to, y, "free slots in central spans", value);
 }
@@ -130,7 +132,7 @@ static void classes(const struct report_map *map, FILE *to, uint32_t y)
 		numbers(map, to, y, map->classes[listed[i]].pages, map->classes[listed[i]].runs);
 	}
 	y += LINE;
-	snprintf(name, sizeof(name), used > n ? "and %u more; light is large" : "light is large", used - n);
+	snprintf(name, sizeof(name), "light is large; %u classes in use", used);
 	text(to, 0, y, "mute small", name);
 	fputs("</g>\n", to);
 }
@@ -158,11 +160,11 @@ static void owners(const struct report_map *map, FILE *to, uint32_t y)
 	heads(to, y, "Held by, with pid");
 	for (uint32_t i = 0; i < n; i++) {
 		y += LINE;
-		snprintf(class, sizeof(class), i < MAP_HUES ? "w%u" : "other", ids[i]);
+		snprintf(class, sizeof(class), i < REPORT_HUES ? "w%u" : "other", ids[i]);
 		swatch(to, y, class);
 		/* a label may be long: what is not its own is drawn over it */
-		fprintf(to, "<svg x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\"><text y=\"15\">", MAP_SIDE + SWATCH + 8, y - 15,
-		        NUMBER - SWATCH - 8 - 68, LINE);
+		fprintf(to, "<svg x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\"><text y=\"15\">", MAP_SIDE + SWATCH + 8,
+		        y - 15, NUMBER - SWATCH - 8 - 76, LINE);
 		map_owner_name(map, ids[i], to);
 		fputs("</text></svg>", to);
 		numbers(map, to, y, map->owners[ids[i]].pages, map->owners[ids[i]].runs);
@@ -182,8 +184,9 @@ void map_side(const struct report_map *map, FILE *to)
 
 uint32_t map_side_height(const struct report_map *map)
 {
-	uint32_t ids[MAP_LISTED], n = report_map_holders(map, ids, MAP_LISTED), c = report_map_classes(map, ids, MAP_LISTED) + 1;
-	uint32_t lines = REPORT_KINDS + (map->pages[REPORT_UNKNOWN] ? 1u : 0u) + 8 + (n > c ? n : c);
+	uint32_t ids[MAP_LISTED], n = report_map_holders(map, ids, MAP_LISTED),
+	                          c = report_map_classes(map, ids, MAP_LISTED) + 1;
+	uint32_t lines = REPORT_KINDS + (map->pages[REPORT_UNKNOWN] ? 1u : 0u) + 9 + (n > c ? n : c);
 
 	return MAP_TOP + lines * LINE + 40;
 }

@@ -10,8 +10,12 @@
 
 #define ROW_PAGES_LEAST 256u /* 2 MiB */
 #define ROWS_MOST 256u
-#define HEIGHT_AIM 768u /* of all rows together; a row has 4 to 16 */
-#define NEAR_UNITS 3u /* a page so wide has room for a line between spans */
+#define HEIGHT_AIM 768u /* of all rows together; a row has ROW_LEAST to ROW_MOST */
+#define ROW_LEAST 4u
+#define ROW_MOST 24u
+#define LABEL_APART 72u /* offsets at the left: at least so far from each other */
+#define NEAR_WIDTH 3u /* a page so wide, and a row so high, have room for lines between spans */
+#define NEAR_HEIGHT 8u
 
 /* ---- geometry ---- */
 
@@ -22,10 +26,15 @@ struct map_grid map_grid_of(const struct report_map *map)
 	while (map->end > (uint64_t)grid.row_pages * ROWS_MOST)
 		grid.row_pages *= 2;
 	grid.rows = (uint32_t)(((uint64_t)map->end + grid.row_pages - 1) / grid.row_pages);
-	grid.row_height = HEIGHT_AIM / grid.rows < 4 ? 4 : HEIGHT_AIM / grid.rows > 16 ? 16 : HEIGHT_AIM / grid.rows;
+	grid.row_height = HEIGHT_AIM / grid.rows;
+	if (grid.row_height < ROW_LEAST)
+		grid.row_height = ROW_LEAST;
+	if (grid.row_height > ROW_MOST)
+		grid.row_height = ROW_MOST;
 	if (grid.row_pages < REPORT_ARENA_PAGES) {
 		grid.arena_rows = REPORT_ARENA_PAGES / grid.row_pages;
-		grid.gap = 6;
+		grid.gap = grid.arena_rows * grid.row_height / 8;
+		grid.gap = grid.gap < 1 ? 1 : grid.gap > 6 ? 6 : grid.gap;
 	}
 	grid.height = map_row_y(&grid, grid.rows - 1) + grid.row_height;
 	return grid;
@@ -60,7 +69,8 @@ static void draw_classes(const struct report_cell *cell, FILE *to)
 
 	fprintf(to, "k%u", cell->kind);
 	if (slots)
-		fprintf(to, " c%u f%u", cell->sclass, (unsigned)(cell->live / (float)cell->main_pages * (float)MAP_FILLS + 0.5F));
+		fprintf(to, " c%u f%u", cell->sclass,
+		        (unsigned)(cell->live / (float)cell->main_pages * (float)MAP_FILLS + 0.5F));
 	if (cell->kind == REPORT_OWNED || cell->kind == REPORT_LARGE)
 		fprintf(to, " w%u", cell->owner);
 }
@@ -88,8 +98,13 @@ static void describe(const struct report_map *map, const struct report_cell *cel
 
 static void draw_cells(const struct report_map *map, const struct map_grid *grid, FILE *to)
 {
-	fprintf(to, "<g class=\"cells%s\" transform=\"scale(%.10g 1)\">\n", MAP_WIDTH / grid->row_pages >= NEAR_UNITS ? " near" : "",
-	        (double)MAP_WIDTH / grid->row_pages);
+	/* at which magnification the lines appear */
+	double unit = (double)MAP_WIDTH / grid->row_pages, wide = NEAR_WIDTH / unit,
+	       high = (double)NEAR_HEIGHT / grid->row_height;
+	double near = wide > high ? wide : high;
+
+	fprintf(to, "<g class=\"cells%s\" data-near=\"%.10g\" transform=\"scale(%.10g 1)\">\n",
+	        near <= 1 ? " near" : "", near, unit);
 	for (uint32_t i = 0; i < map->n_cells; i++) {
 		const struct report_cell *cell = &map->cells[i];
 
@@ -106,23 +121,26 @@ static void draw_cells(const struct report_map *map, const struct map_grid *grid
 
 /* ---- scales ---- */
 
-/* "64 MiB", without a fraction that is zero. */
+/* "64 MiB", "1.25 MiB" */
 static void print_offset(uint64_t bytes, FILE *to)
 {
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
+	double n = (double)bytes / 1024;
 	unsigned unit = 0;
 
-	for (; unit < 4 && bytes && bytes % 1024 == 0; unit++)
-		bytes /= 1024;
-	fprintf(to, "%llu %s", (unsigned long long)bytes, bytes ? units[unit] : "");
+	for (; unit < 3 && n >= 1024; unit++)
+		n /= 1024;
+	fprintf(to, "%.6g", n);
+	if (bytes)
+		fprintf(to, " %s", units[unit]);
 }
 
-/* Offsets at the left, at arenas if there is room for them. */
+/* Offsets at the left: a power of two of rows apart, so that arenas have theirs. */
 static void draw_offsets(const struct map_grid *grid, FILE *to)
 {
-	uint32_t step = grid->arena_rows ? grid->arena_rows : 1;
+	uint32_t step = 1;
 
-	while (step * grid->row_height < 18)
+	while (step * grid->row_height < LABEL_APART)
 		step *= 2;
 	for (uint32_t row = 0; row < grid->rows; row += step) {
 		fprintf(to, "<text x=\"-10\" y=\"%u\" class=\"mute small end\">", map_row_y(grid, row) + 11);
@@ -141,7 +159,8 @@ static void draw_ticks(const struct map_grid *grid, FILE *to)
 	}
 }
 
-static void draw_title(const struct report_map *map, const struct report_map_look *look, const struct map_grid *grid, FILE *to)
+static void draw_title(
+        const struct report_map *map, const struct report_map_look *look, const struct map_grid *grid, FILE *to)
 {
 	char when[40] = "", size[32];
 	time_t time = (time_t)look->time_s;
@@ -156,18 +175,21 @@ static void draw_title(const struct report_map *map, const struct report_map_loo
 	print_offset((uint64_t)grid->row_pages * REPORT_PAGE_BYTES, to);
 	fputs(", a page 8 KiB, a block of rows an arena of 64 MiB. ", to);
 	if (map->block > 1)
-		fprintf(to, "More than %u runs: those within blocks of %u pages are one.", map->options.max_cells, map->block);
+		fprintf(to, "More than %u runs: those within blocks of %u pages are one.", map->options.max_cells,
+		        map->block);
 	fputs("</text>\n", to);
 }
 
 void report_map_svg(const struct report_map *map, const struct report_map_look *look, FILE *to)
 {
 	struct map_grid grid = map_grid_of(map);
-	uint32_t side = map_side_height(map), height = MAP_TOP + (grid.height > side - MAP_TOP ? grid.height : side - MAP_TOP) + 24;
+	uint32_t side = map_side_height(map),
+	         height = MAP_TOP + (grid.height > side - MAP_TOP ? grid.height : side - MAP_TOP) + 24;
 	uint32_t width = MAP_SIDE + MAP_SIDE_WIDTH + 24;
 
 	fprintf(to,
-	        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"report-map by-%s\" viewBox=\"0 0 %u %u\" width=\"%u\" height=\"%u\" "
+	        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"report-map by-%s\" viewBox=\"0 0 %u %u\" "
+	        "width=\"%u\" height=\"%u\" "
 	        "role=\"img\">\n<title>Map of the heap ",
 	        report_by_name(look->by), width, height, width, height);
 	report_xml(look->heap, to);
@@ -176,8 +198,8 @@ void report_map_svg(const struct report_map *map, const struct report_map_look *
 	fprintf(to, "<rect class=\"bg\" width=\"%u\" height=\"%u\"/>\n", width, height);
 	draw_title(map, look, &grid, to);
 	/* what is zoomed */
-	fprintf(to, "<svg class=\"view\" x=\"0\" y=\"%u\" width=\"%u\" height=\"%u\" viewBox=\"-%u -28 %u %u\">\n", MAP_TOP - 28,
-	        MAP_SIDE - 14, grid.height + 32, MAP_LEFT, MAP_SIDE - 14, grid.height + 32);
+	fprintf(to, "<svg class=\"view\" x=\"0\" y=\"%u\" width=\"%u\" height=\"%u\" viewBox=\"-%u -28 %u %u\">\n",
+	        MAP_TOP - 28, MAP_SIDE - 14, grid.height + 32, MAP_LEFT, MAP_SIDE - 14, grid.height + 32);
 	draw_ticks(&grid, to);
 	draw_offsets(&grid, to);
 	draw_cells(map, &grid, to);

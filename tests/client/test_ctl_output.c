@@ -1,7 +1,10 @@
 /* What shmallocctl prints: the lines of the text add up, the JSON says the same, hostile names do nothing to a terminal. */
 #include <ctype.h>
 #include <jansson.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "client/ctl/cgroup.h"
@@ -56,6 +59,8 @@ struct script {
 	struct wire_msg replies[4];
 	struct wire_msg also; /* to a query for rows, if the next of these is of another kind */
 	uint32_t given;
+	struct wire_msg last;
+	struct wire_evict evicted;
 	uint64_t cursor[WIRE_Q_HEAPS + 1]; /* of the last query of each kind */
 };
 
@@ -68,6 +73,9 @@ static enum fake_answer play(struct fake_daemon *d, const struct wire_msg *reque
 	uint32_t query = request->kind == WIRE_QUERY ? request->u.query.kind : 0;
 	enum wire_kind kind = query < sizeof(rows) / sizeof(rows[0]) ? rows[query] : WIRE_NONE;
 
+	script->last = *request;
+	if (request->kind == WIRE_EVICT)
+		script->evicted = request->u.evict;
 	script->cursor[query] = request->kind == WIRE_QUERY ? request->u.query.cursor : 0;
 	*reply = script->replies[script->given % 4];
 	if (kind != WIRE_NONE && reply->kind != kind) { /* none of these are there */
@@ -594,22 +602,164 @@ Test(ctl_output, cursor_that_goes_back)
 
 Test(ctl_output, trim)
 {
-	struct script *script = new_script(WIRE_STATS);
+	struct script *script = new_script(WIRE_TRIM_OK);
 
-	for (uint32_t i = 1; i < 4; i += 2) {
-		script->replies[i].kind = WIRE_TRIM_OK;
+	for (uint32_t i = 0; i < 4; i++)
 		script->replies[i].u.trim_ok.bytes = 3 * MIB;
-	}
 	struct ctl_output o = ask(script, "trim", "--all", NULL);
 
 	cr_assert_eq(o.status, CTL_OK, "%s", o.err);
 	cr_assert_str_eq(o.out, "3145728 bytes (3.0 MiB) returned to the system\n");
+	cr_assert(script->last.u.trim.all && !script->last.u.trim.one);
+	cr_assert_str_eq(script->last.u.trim.heap, "default");
+	ctl_drop(&o);
+	o = ask(script, "trim", "7", NULL);
+	cr_assert_eq(o.status, CTL_OK, "%s", o.err);
+	cr_assert(!script->last.u.trim.all && script->last.u.trim.one && script->last.u.trim.client == 7);
 	ctl_drop(&o);
 	o = ask(script, "trim", "-f", "json");
 	json_t *json = parse(&o);
 
 	cr_assert_eq(number(json, "returned_bytes"), 3 * MIB);
+	cr_assert(!script->last.u.trim.all && !script->last.u.trim.one);
 	json_decref(json);
+	ctl_drop(&o);
+	free(script);
+}
+
+/* ---- evict ---- */
+
+/* What the client's row says before the eviction and after it. */
+static struct script *an_eviction(uint32_t pid_before, uint32_t pid_after)
+{
+	struct script *script = new_script(WIRE_CLIENTS);
+
+	for (uint32_t i = 0; i < 4; i += 2) {
+		struct wire_clients *clients = &script->replies[i].u.clients;
+
+		clients->n_rows = 2;
+		clients->rows[0] = (struct wire_client_row){
+		        .client = 7, .pid = i ? pid_after : pid_before, .bytes = 5 * MIB, .evicted = i != 0};
+		clients->rows[1] = (struct wire_client_row){.client = 8, .pid = 99};
+	}
+	script->replies[1].kind = WIRE_TRIM_OK;
+	script->replies[1].u.trim_ok.bytes = 3 * MIB;
+	return script;
+}
+
+Test(ctl_output, evict)
+{
+	struct script *script = an_eviction(123, 123);
+	struct ctl_output o = ask(script, "evict", "7", NULL);
+
+	cr_assert_eq(o.status, CTL_OK, "%s", o.err);
+	cr_assert_str_eq(o.out,
+	        "client 7 (pid 123) is evicted: 3145728 bytes returned to the system, 5242880 bytes (5.0 MiB) "
+	        "stay its own until its process ends\n");
+	cr_assert_eq(script->given, 3);
+	cr_assert_eq(script->evicted.client, 7);
+	cr_assert_str_eq(script->evicted.heap, "default");
+	ctl_drop(&o);
+	script->given = 0;
+	setenv("SHMALLOC_HEAP", "another", 1);
+	o = ask(script, "evict", "7", "-fjson");
+	json_t *json = parse(&o);
+
+	cr_assert(number(json, "client") == 7 && number(json, "pid") == 123);
+	cr_assert(number(json, "returned_bytes") == 3 * MIB && number(json, "held_bytes") == 5 * MIB);
+	cr_assert(json_is_false(json_object_get(json, "killed")));
+	cr_assert_str_eq(script->evicted.heap, "another");
+	json_decref(json);
+	ctl_drop(&o);
+	free(script);
+}
+
+static void expect_refused(struct script *script, const char *client, const char *option, const char *why)
+{
+	struct ctl_output o = ask(script, "evict", client, option);
+
+	cr_assert_eq(o.status, CTL_FAILED);
+	expect_has(o.err, why);
+	cr_assert_str_eq(o.out, "");
+	ctl_drop(&o);
+	free(script);
+}
+
+Test(ctl_output, evict_of_nobody)
+{
+	expect_refused(an_eviction(123, 123), "6", NULL, "there is no client 6");
+}
+
+Test(ctl_output, evict_of_who_has_become_another)
+{
+	expect_refused(an_eviction(123, 124), "7", NULL, "client 7 was pid 123 and is pid 124 now");
+}
+
+Test(ctl_output, evict_is_refused)
+{
+	struct script *script = an_eviction(123, 123);
+
+	script->replies[1].kind = WIRE_ERROR;
+	script->replies[1].u.error = (struct wire_error){.code = WIRE_E_ACCESS, .text = "only root\x1b[2J"};
+	expect_refused(script, "7", NULL, "the daemon refuses: only root\\x1b[2J");
+}
+
+/* ---- evict --kill ---- */
+
+static pid_t start_sleeper(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	return pid;
+}
+
+static bool lives(pid_t pid)
+{
+	return waitpid(pid, NULL, WNOHANG) == 0;
+}
+
+static void end_sleeper(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* The daemon has another client in its place by the time that it is asked: nobody is killed. */
+Test(ctl_output, who_is_not_the_client_any_more_is_not_killed)
+{
+	pid_t pid = start_sleeper();
+
+	expect_refused(an_eviction((uint32_t)pid, (uint32_t)pid + 1), "7", "--kill", "is pid");
+	cr_assert(lives(pid));
+	struct script *script = an_eviction((uint32_t)pid, (uint32_t)pid);
+
+	script->replies[1].kind = WIRE_ERROR;
+	script->replies[1].u.error =
+	        (struct wire_error){.code = WIRE_E_NOT_FOUND, .text = "client 7 has ended already"};
+	expect_refused(script, "7", "--kill", "has ended already");
+	cr_assert(lives(pid));
+	end_sleeper(pid);
+}
+
+/* After the kill the row is asked for until it is gone. */
+Test(ctl_output, evict_and_kill)
+{
+	pid_t pid = start_sleeper();
+	struct script *script = an_eviction((uint32_t)pid, (uint32_t)pid);
+	struct ctl_output o = ask(script, "evict", "7", "--kill");
+	int status;
+
+	cr_assert_eq(o.status, CTL_OK, "%s", o.err);
+	expect_has(o.out,
+	        "is evicted and has ended: 3145728 bytes returned to the system, 5242880 bytes (5.0 MiB) taken back");
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	cr_assert_eq(script->given, 4, "and its row was asked for once more");
 	ctl_drop(&o);
 	free(script);
 }

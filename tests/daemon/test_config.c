@@ -62,11 +62,11 @@ Test(config, defaults)
 	cr_assert_eq(parse(&config, NULL, NULL), CONFIG_RUN);
 	snprintf(instance, sizeof(instance), "u%u", (unsigned)geteuid());
 	cr_assert_str_eq(config.instance, geteuid() ? instance : "system");
-	cr_assert_str_eq(config.heap, "default");
-	cr_assert_eq(config.size, CONFIG_SIZE_DEFAULT);
-	cr_assert_eq(config.client_limit, 0);
+	cr_assert_str_eq(config.heap[0].name, "default");
+	cr_assert_eq(config.heap[0].size, CONFIG_SIZE_DEFAULT);
+	cr_assert_eq(config.heap[0].client.hard, 0);
 	cr_assert_eq(config.socket_mode, 0660);
-	cr_assert_not(config.reset);
+	cr_assert_not(config.heap[0].reset);
 	if (!geteuid())
 		cr_assert_str_eq(config.socket, "/run/shmalloc/shmalloc.sock");
 	cr_assert(config.dir_mode);
@@ -93,14 +93,34 @@ Test(config, options)
 	cr_assert_str_eq(config.socket, "/x/y");
 	cr_assert_eq(config.dir_mode, 0);
 	cr_assert_str_eq(config.instance, "i-1");
-	cr_assert_str_eq(config.heap, "h_2");
-	cr_assert_eq(config.size, 64u << 20);
-	cr_assert_eq(config.client_limit, 8u << 20);
-	cr_assert_eq(config.user_limit, 16u << 20);
-	cr_assert_eq(config.scavenge_delay_ms, 250);
+	cr_assert_str_eq(config.heap[0].name, "h_2");
+	cr_assert_eq(config.heap[0].size, 64u << 20);
+	cr_assert_eq(config.heap[0].client.hard, 8u << 20);
+	cr_assert_eq(config.heap[0].user.hard, 16u << 20);
+	cr_assert_eq(config.heap[0].scavenge_delay_ms, 250);
 	cr_assert_eq(config.log_level, LEVEL_DEBUG);
-	cr_assert(config.reset);
+	cr_assert(config.heap[0].reset);
 	cr_assert_eq(config.socket_mode, 0600);
+}
+
+Test(config, where_http_is)
+{
+	static const char *const good[] = {
+	        "127.0.0.1:9779", "127.9.9.9:0", "[::1]:65535", "/run/shmalloc/http.sock", "off"};
+	static struct config config;
+	const char *remote[] = {"shmallocd", "--http-remote", "--http", "0.0.0.0:80"};
+
+	cr_assert_eq(parse(&config, NULL, NULL), CONFIG_RUN);
+	cr_assert_str_eq(config.http, "");
+	cr_assert_eq(config.http_mode, 0660);
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		cr_assert_eq(parse(&config, "--http", good[i]), CONFIG_RUN, "%s", config.fault[0]);
+		cr_assert_str_eq(config.http, i == 4 ? "" : good[i]);
+		cr_assert_not(config.http_remote);
+	}
+	cr_assert_eq(config_parse(&config, 4, (char **)(uintptr_t)remote), CONFIG_RUN);
+	cr_assert(config.http_remote);
+	cr_assert_str_eq(config.http, "0.0.0.0:80");
 }
 
 Test(config, bad_input_gives_a_sentence)
@@ -119,13 +139,27 @@ Test(config, bad_input_gives_a_sentence)
 	        {"--instance", "", "is not a name"},
 	        {"--heap", "0123456789012345678901234567890123456789012345678", "is not a name"},
 	        {"--log-level", "loud", "'loud' is not one of"},
-	        {"--scavenge-delay", "1s", "not a number"},
-	        {"--scavenge-delay", "-1", "not a number"},
-	        {"--scavenge-delay", "99999999999", "not a number"},
+	        {"--scavenge-delay", "1d", "not a time"},
+	        {"--scavenge-delay", "-1", "not a time"},
+	        {"--scavenge-delay", "99999999999", "not a time"},
 	        {"--client-limit", "x", "--client-limit: 'x'"},
 	        {"--user-limit", "", "--user-limit: ''"},
 	        {"--socket", "", "--socket: a path has"},
 	        {"--socket-mode", "999", "'999' is not a file mode"},
+	        {"--http", "localhost:80", "--http: 'localhost:80' is not 127.0.0.1:PORT"},
+	        {"--http", "127.0.0.1", "is not 127.0.0.1:PORT"},
+	        {"--http", "127.0.0.1:65536", "is not 127.0.0.1:PORT"},
+	        {"--http", "127.0.0.1:", "is not 127.0.0.1:PORT"},
+	        {"--http", "127.0.0.1:8o", "is not 127.0.0.1:PORT"},
+	        {"--http", "::1:80", "is not 127.0.0.1:PORT"},
+	        {"--http", "[::1]", "is not 127.0.0.1:PORT"},
+	        {"--http", "[127.0.0.1]:80", "is not 127.0.0.1:PORT"},
+	        {"--http", "http.sock", "is not 127.0.0.1:PORT"},
+	        {"--http", "", "is not 127.0.0.1:PORT"},
+	        {"--http", "0.0.0.0:80", "--http: other machines could reach 0.0.0.0:80"},
+	        {"--http", "[::]:80", "other machines could reach"},
+	        {"--http", "10.1.2.3:80", "other machines could reach"},
+	        {"--http-mode", "rw", "'rw' is not a file mode"},
 	        {"--nonsense", NULL, "there is no option --nonsense"},
 	        {"-x", NULL, "there is no option -x"},
 	        {"-xy", NULL, "there is no option -x;"},
@@ -136,7 +170,8 @@ Test(config, bad_input_gives_a_sentence)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		cr_assert_eq(parse(&config, cases[i].a, cases[i].b), CONFIG_BAD, "%s %s", cases[i].a, cases[i].b);
-		cr_assert(strstr(config.why, cases[i].said), "%s %s: '%s'", cases[i].a, cases[i].b, config.why);
+		cr_assert(
+		        strstr(config.fault[0], cases[i].said), "%s %s: '%s'", cases[i].a, cases[i].b, config.fault[0]);
 	}
 }
 
@@ -146,9 +181,9 @@ Test(config, limits_beyond_any_heap)
 	static struct config config;
 
 	cr_assert_eq(parse(&config, "--client-limit", "33TiB"), CONFIG_RUN);
-	cr_assert_eq(config.client_limit, CONFIG_SIZE_MAX);
+	cr_assert_eq(config.heap[0].client.hard, CONFIG_SIZE_MAX);
 	cr_assert_eq(parse(&config, "--user-limit", "32TiB"), CONFIG_RUN);
-	cr_assert_eq(config.user_limit, CONFIG_SIZE_MAX);
+	cr_assert_eq(config.heap[0].user.hard, CONFIG_SIZE_MAX);
 }
 
 Test(config, too_long_a_socket)

@@ -68,10 +68,10 @@ static struct text *ask(struct feed *feed, struct feed_ask what)
 static struct test_core *begin(struct feed *feed, uint32_t pages)
 {
 	struct test_core *t = test_core_new(pages);
-	struct core *cores[] = {&t->core};
+	const struct feed_source source = {.core = &t->core};
 
 	core_tick(&t->core, 1000);
-	cr_assert_eq(feed_init(feed, cores, 1, done, NULL), 0);
+	cr_assert_eq(feed_init(feed, &source, 1, done, NULL), 0);
 	return t;
 }
 
@@ -259,14 +259,14 @@ Test(feed, an_end_in_the_middle)
 Test(feed, two_heaps)
 {
 	struct test_core *a = test_core_new(8192), *b = test_core_new(16384);
-	struct core *cores[] = {&a->core, &b->core};
+	const struct feed_source sources[] = {{.core = &a->core}, {.core = &b->core, .backing = 1}};
 	struct feed feed;
 
 	snprintf(a->heap.name, sizeof(a->heap.name), "one");
 	snprintf(b->heap.name, sizeof(b->heap.name), "two");
 	core_tick(&a->core, 1000);
 	core_tick(&b->core, 1000);
-	cr_assert_eq(feed_init(&feed, cores, 2, done, NULL), 0);
+	cr_assert_eq(feed_init(&feed, sources, 2, done, NULL), 0);
 	cr_expect_eq(feed_heap(&feed, NULL), 0);
 	cr_expect_eq(feed_heap(&feed, "two"), 1);
 	cr_expect_eq(feed_heap(&feed, "three"), -1);

@@ -912,7 +912,7 @@ Test(http, any_address)
 
 	cr_assert_eq(test_daemon_init(&d, &wanted), 0);
 	cr_assert_eq(test_daemon_refused(&d, &refused, said, sizeof(said)), 2);
-	cr_assert(strstr(said, "--http-remote"), "%s", said);
+	cr_assert(strstr(said, "http-remote says"), "%s", said);
 	cr_assert_eq(test_daemon_start_again(&d, &wanted), 0);
 	int port = port_of(&d, "0.0.0.0");
 

@@ -30,7 +30,7 @@ Test(query, stats_add_up)
 	cr_assert_eq(st->live, 500ull << SHMI_PAGE_SHIFT);
 	cr_assert_eq(st->clients, 1);
 	cr_assert_eq(st->limit, 8192ull << SHMI_PAGE_SHIFT);
-	cr_assert_gt(st->requests, 4);
+	cr_assert_gt(st->requests, 2); /* a hello is of no heap */
 	cr_assert_eq(st->damaged, 0);
 	test_core_free(t);
 }

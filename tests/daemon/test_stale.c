@@ -98,20 +98,28 @@ Test(stale, while_the_heap_is_in_use)
 	test_core_free(t);
 }
 
-Test(stale, not_clean)
+/* They may be anybody's: whoever gets some finds zeros there. */
+Test(stale, dropped_before_they_are_handed_out)
 {
-	uint32_t kept, gone;
+	uint32_t kept, gone, page;
 	struct test_core *t = left_behind(&kept, &gone);
 	struct dialogue *d = test_core_attach(t, 1000);
 
+	t->dropped = 0;
 	cr_assert_neq(test_core_large(t, d, 500, 0, false), 0); /* in several turns */
-	cr_assert_not(t->reply.u.large_ok.zeroed);
+	cr_assert(t->reply.u.large_ok.zeroed);
+	cr_assert_eq(t->dropped, 500);
 	cr_assert_neq(test_core_large(t, d, 20, 0, false), 0);
-	cr_assert_not(t->reply.u.large_ok.zeroed);
-	cr_assert_neq(test_core_large(t, d, 20, 0, true), 0);
-	cr_assert_not(t->reply.u.large_ok.zeroed);
+	cr_assert(t->reply.u.large_ok.zeroed);
+	cr_assert_eq(t->dropped, 520);
+	cr_assert_neq(page = test_core_large(t, d, 20, 0, true), 0);
+	cr_assert(t->reply.u.large_ok.zeroed);
+	cr_assert_eq(backed(t, page, 20), 0);
+	cr_assert_eq(t->dropped, 540);
 	cr_assert_eq(test_core_refill(t, d, 4 * SHMI_ATTRS, 1), 1);
-	cr_assert_not(t->reply.u.refill_ok.grants[0].fresh);
+	cr_assert(t->reply.u.refill_ok.grants[0].fresh);
+	cr_assert_gt(t->dropped, 540);
+	test_core_check(t);
 	scavenger_drop_stale(&t->core);
 	test_core_run(t);
 	cr_assert_neq(test_core_large(t, d, 500, 0, false), 0);

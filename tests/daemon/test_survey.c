@@ -209,10 +209,11 @@ Test(survey, rows_of_one_moment)
 Test(survey, users_are_the_sums_of_their_clients)
 {
 	struct test_core *t = test_core_new(8192);
-	static const struct session_counts counts = {.count = 7, .users = 2, .user = {{1000, 2}, {77, 5}}};
+	static const struct fair connections = {
+	        .connections = 7, .user = {{.uid = 1000, .connections = 2}, {0}, {.uid = 77, .connections = 5}}};
 	struct dialogue *a = test_core_attach(t, 1000), *b = test_core_attach(t, 1000), *c = test_core_attach(t, 1001);
 
-	t->core.sessions = &counts;
+	t->core.connections = &connections;
 	t->core.limits.user.soft = 3;
 	span_with(t, a, 1);
 	span_with(t, b, 1);
