@@ -89,7 +89,7 @@
 #define POLICY_HTTP_RESERVE 64u
 
 /* How long a text is good for all who ask; and replies in one turn, and the pause after them: at most 1,000 replies a second at some
- * 50 us each, whatever comes, and clients in between. */
+ * 100 us each, whatever comes, and clients in between. */
 #define POLICY_HTTP_FRESH_MS 500
 #define POLICY_HTTP_REPLIES 4u
 #define POLICY_HTTP_PAUSE_MS 4
