@@ -11,15 +11,17 @@ static const unsigned char page[] = {
 #include "daemon/page.inc"
         0};
 
+enum { PAGE_BYTES = sizeof(page) };
+
 char *page_new(const char *nonce, size_t *len)
 {
-	char *copy = malloc(sizeof(page));
+	char *copy = malloc(PAGE_BYTES);
 
 	if (!copy)
 		return NULL;
-	memcpy(copy, page, sizeof(page));
+	memcpy(copy, page, PAGE_BYTES);
 	for (char *at = copy; (at = strstr(at, MARK)) != NULL;)
 		memcpy(at, nonce, PAGE_NONCE);
-	*len = sizeof(page) - 1;
+	*len = PAGE_BYTES - 1;
 	return copy;
 }
