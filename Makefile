@@ -14,6 +14,7 @@ libdir     ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
 completionsdir ?= $(prefix)/share/bash-completion/completions
+docdir     ?= $(prefix)/share/doc/shmalloc
 # systemd looks below /usr/local/lib and /usr/lib
 unitdir     ?= $(prefix)/lib/systemd/system
 userunitdir ?= $(prefix)/lib/systemd/user
@@ -409,6 +410,8 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocctl \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocd \
 	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
+	644:systemd/shmallocd.conf.example:$(docdir)/shmallocd.conf.example \
+	$(foreach m,$(wildcard daemon/*.5),644:$(m):$(mandir)/man5/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
 	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))
 field = $(word $(2),$(subst :, ,$(1)))

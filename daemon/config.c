@@ -16,8 +16,6 @@
 #define SYSTEM_FILE "/etc/shmalloc/shmallocd.conf"
 #define VARIABLE "SHMALLOCD_"
 
-extern char **environ;
-
 /* ---- what is built in ---- */
 
 static bool is_system(uid_t uid)
@@ -235,7 +233,7 @@ static bool apply(struct config *c, const struct given *given, void *ctx)
 
 	if (given->verb == VERB_HEAP)
 		*heap = config_heap_of(c, given->value);
-	else if (given->verb == VERB_SET)
+	else if (given->setting)
 		set_from(c, given->setting, *heap, given->value, LAYER_COMMAND);
 	return true;
 }

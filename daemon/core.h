@@ -3,7 +3,8 @@
  * A caller is whoever has a connection; a client is a process that is attached, and outlives its connections. Messages come
  * in through daemon/dialogue.h and are carried out by daemon/requests.h; what cannot be done in one turn of the loop is a job:
  *
- *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled, figures being gathered
+ *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled, figures being
+ *	gathered, spans being taken from clients that sleep
  *
  * core_turn does one step of one of them, whose turn it is (daemon/jobs.h), and no step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
  * every job ends with WIRE_E_DAMAGED.
@@ -98,12 +99,26 @@ struct survey {
 	uint32_t last_id;
 };
 
+/* A round of taking wholly free spans from clients that sleep (daemon/seizer.h). */
+struct seizer {
+	struct job job;
+	bool running;
+	uint32_t round; /* a client that bears this number has had its turn */
+	uint32_t client, cursor; /* whose list it goes through, and the span to go on with; 0: the next client's */
+	uint64_t want, got; /* pages */
+};
+
 /* ---- callers and clients ---- */
+
+enum trim_stage { TRIM_SEIZE, TRIM_LOOK, TRIM_RETURN };
 
 struct trim {
 	struct job job;
-	uint32_t page; /* where the walk goes on; 0: it is over */
-	uint32_t client; /* whose spans are looked at; SHMI_NOBODY: no single one's */
+	enum trim_stage stage;
+	bool all; /* spans are taken from every client */
+	uint32_t client; /* from whom else; SHMI_NOBODY: nobody */
+	uint32_t page; /* where the look goes on */
+	uint64_t seized; /* the counter, before */
 	uint64_t bytes, serial;
 };
 
@@ -172,6 +187,9 @@ struct client {
 	uint64_t failed; /* of these, refused */
 	uint64_t granted_pages;
 	uint64_t since_ms; /* when it attached, or was taken over */
+	uint64_t heard_ms; /* when it last asked for something */
+	uint32_t seize_round; /* of the last one in which it had its turn */
+	bool seize_now; /* though it may not sleep */
 	uint64_t redo; /* number of a request that an earlier daemon began and did not finish; 0: none */
 	struct large large;
 	struct reclaim reclaim;
@@ -216,6 +234,7 @@ struct core {
 	struct damage damage;
 	struct survey survey;
 	struct shmi_ledger ledger;
+	struct seizer seizer;
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
 	uint32_t looks; /* leases to look at, at once */

@@ -40,6 +40,11 @@ uint32_t policy_looks(uint32_t looks, uint64_t took_ms)
 	return looks < POLICY_LEASE_LOOKS ? looks : POLICY_LEASE_LOOKS;
 }
 
+bool policy_sleeps(uint64_t silent_ms)
+{
+	return silent_ms > POLICY_SLEEP_MS;
+}
+
 bool policy_stays_awake(uint64_t gap_us)
 {
 	return gap_us < POLICY_AWAKE_GAP_US;

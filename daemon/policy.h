@@ -60,6 +60,9 @@
 #define POLICY_LEASE_DETACHED_MS 1000
 #define POLICY_LEASE_LOOKS 256u
 
+/* A client that has asked for nothing for so long sleeps. */
+#define POLICY_SLEEP_MS 1000u
+
 /* A connection that has not said hello, and a peer that does not fetch its reply. */
 #define POLICY_HELLO_MS 5000
 #define POLICY_STUCK_MS 5000
@@ -121,6 +124,9 @@ bool policy_checks(uint32_t uid, uint32_t daemon_uid, uint64_t pages);
 
 /* How many leases to look at the next time, when `looks` took so long. */
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms);
+
+/* Whether a client sleeps that was last heard of so long ago. */
+bool policy_sleeps(uint64_t silent_ms);
 
 /* Whether to stay awake after a request that came `gap_us` after the one before. */
 bool policy_stays_awake(uint64_t gap_us);

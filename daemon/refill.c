@@ -6,12 +6,13 @@
 #include "daemon/log.h"
 #include "daemon/passing.h"
 #include "daemon/policy.h"
-#include "daemon/scavenger.h"
+#include "daemon/seizer.h"
 #include "shm/central.h"
 #include "shm/slots.h"
 
 /* ---- spans that come back ---- */
 
+/* A span of blocks that is the client's, or was until it was seized. */
 static bool is_theirs(const struct core *core, const struct client *client, struct wire_span span)
 {
 	const struct shmi_image *img = &core->heap->img;
@@ -20,7 +21,8 @@ static bool is_theirs(const struct core *core, const struct client *client, stru
 		return false;
 	struct shmi_word word = shmi_span_word(img, (shmi_page){span.page});
 
-	return word.state == SHMI_SPAN_OWNED && word.owner == client->id && word.generation == span.generation;
+	return (word.state == SHMI_SPAN_OWNED || word.state == SHMI_SPAN_SEIZED) && word.owner == client->id &&
+	       word.generation == span.generation;
 }
 
 /* A scoped span with blocks in use stays its client's, quietly: the blocks' life ends with that client and no other. */
@@ -33,12 +35,26 @@ static bool must_stay(const struct core *core, shmi_page page)
 	return shmi_sclass_scoped(sclass) && shmi_slots_count(shmi_bitmap_at(img, page), class) != class->slots;
 }
 
+/* Whatever stands in the bitmap of a seized one: it is the daemon's. */
+static void take_back(struct core *core, shmi_page page)
+{
+	struct shmi_image *img = &core->heap->img;
+	uint32_t pages = shmi_span_at(img, page)->pages;
+
+	if (shmi_span_word(img, page).state == SHMI_SPAN_SEIZED)
+		seizer_close(core, page);
+	else if (must_stay(core, page))
+		return;
+	else
+		shmi_central_accept(img, page, core->heap->now);
+	shmi_bump(&img->super->counters.spans_returned, 1);
+	clients_count_given(core, pages);
+}
+
 /* True if all of them were the client's. Nothing is taken from a message in which one is not, unless it may have been taken
  * already, before we were killed (`redo`). */
 static bool take_returns(struct core *core, const struct client *client, const struct wire_refill *req, bool redo)
 {
-	struct shmi_image *img = &core->heap->img;
-
 	for (uint32_t i = 0; i < req->n_returns && !redo; i++)
 		if (!is_theirs(core, client, req->returns[i]))
 			return false;
@@ -50,13 +66,7 @@ static bool take_returns(struct core *core, const struct client *client, const s
 				continue;
 			return false; /* named twice */
 		}
-		if (must_stay(core, page))
-			continue;
-		uint32_t pages = shmi_span_at(img, page)->pages;
-
-		shmi_central_accept(img, page, core->heap->now);
-		shmi_bump(&img->super->counters.spans_returned, 1);
-		clients_count_given(core, pages);
+		take_back(core, page);
 	}
 	return true;
 }

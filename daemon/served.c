@@ -9,6 +9,7 @@
 #include "daemon/boots.h"
 #include "daemon/clients.h"
 #include "daemon/guard.h"
+#include "daemon/hugepages.h"
 #include "daemon/large.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
@@ -167,6 +168,17 @@ static void open_leases(struct served *served)
 		        "outlive their process for those forked from it");
 }
 
+/* Tells clients, who map the data, whether to advise huge pages. */
+static void set_advice(struct served *served)
+{
+	char why[256];
+	bool huge = hugepages_advised(served->objects.fd[HEAP_DATA], served->config->huge, why, sizeof(why));
+
+	shmi_store(&served->heap.img.super->advice, huge ? SHMI_ADVICE_HUGE : 0);
+	if (*why)
+		log_line(LEVEL_WARN, "heap '%s': %s", served->heap.name, why);
+}
+
 /* Returns 0, or 1 after the reason has been logged. */
 static int open_core(struct served *served)
 {
@@ -192,6 +204,7 @@ static int open_core(struct served *served)
 	served->core.uid = geteuid();
 	served->core.connections = &served->server->fair;
 	open_leases(served);
+	set_advice(served);
 	served_tick(served);
 	if (!served->adopted)
 		return 0;
@@ -240,6 +253,7 @@ void served_set(struct served *served)
 	const struct limits limits = config_limits(served->config);
 
 	core_set_limits(&served->core, &limits);
+	set_advice(served);
 	timer_start(&served->scavenge, POLICY_SCAVENGE_MS); /* it may have been waiting for long */
 }
 

@@ -24,8 +24,10 @@ static struct served *open_from(struct server *server, uint32_t i)
 	return i < server->config->heaps ? &server->served[i] : NULL;
 }
 
-#define FOREACH_OPEN(s, server)                                                                                        \
-	for (struct served *s = open_from(server, 0); s; s = open_from(server, (uint32_t)(s - (server)->served) + 1))
+static struct served *open_after(struct server *server, const struct served *s)
+{
+	return open_from(server, (uint32_t)(s - server->served) + 1);
+}
 
 /* ---- time ---- */
 
@@ -33,8 +35,8 @@ void server_tick(struct server *server)
 {
 	uint64_t now = timer_now_ms();
 
-	FOREACH_OPEN(s, server)
-	core_tick(&s->core, now);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		core_tick(&s->core, now);
 	boots_working_on(NULL);
 }
 
@@ -42,8 +44,7 @@ void server_wake(struct server *server)
 {
 	bool jobs = false;
 
-	FOREACH_OPEN(s, server)
-	{
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s)) {
 		if (s->core.waiting)
 			served_look_soon(s);
 		jobs = jobs || core_has_jobs(&s->core);
@@ -95,8 +96,8 @@ bool server_admits(struct server *server, uint32_t uid)
 
 void server_session_gone(struct server *server)
 {
-	FOREACH_OPEN(s, server)
-	served_look_soon(s);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_look_soon(s);
 	if (server->listener.acceptable)
 		listener_resume(&server->listener);
 }
@@ -150,8 +151,8 @@ static void close_all(struct server *server)
 	listener_deinit(&server->listener);
 	http_free(server->http);
 	server->http = NULL;
-	FOREACH_OPEN(s, server)
-	served_close(s);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_close(s);
 	for (unsigned i = 0; i < SERVER_SIGNALS; i++)
 		if (server->signals[i])
 			event_free(server->signals[i]);
@@ -281,8 +282,8 @@ void server_status(const struct server *server)
 
 void server_run(struct server *server)
 {
-	FOREACH_OPEN(s, server)
-	served_start(s);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_start(s);
 	timer_start(&server->good, BOOTS_GOOD_MS);
 	if (notify_alive_ms())
 		timer_start(&server->alive, 0);
@@ -309,8 +310,8 @@ void server_stop(struct server *server)
 	server->http = NULL;
 	while ((session = LIST_FIRST(&server->sessions)) != NULL)
 		session_event(session, EVENT_STOP);
-	FOREACH_OPEN(s, server)
-	served_finish(s, deadline);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_finish(s, deadline);
 	for (uint32_t i = 0; i < server->config->heaps; i++)
 		if (server->served[i].open)
 			served_end(&server->served[i]);

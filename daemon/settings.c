@@ -42,8 +42,10 @@ static bool parse_units(const char *text, const struct unit *units, unsigned n, 
 		return false;
 	for (unsigned i = 0; i < n; i++)
 		if (!strcmp(unit, units[i].name) || (!*unit && !i)) {
+			if (number > UINT64_MAX / units[i].factor)
+				return false;
 			*value = number * units[i].factor;
-			return *value / units[i].factor == number;
+			return true;
 		}
 	return false;
 }

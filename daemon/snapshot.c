@@ -118,6 +118,7 @@ static void fill_client(const struct core *core, const struct client *client, st
 	        .pid = (uint32_t)client->peer.pid,
 	        .uid = client->peer.uid,
 	        .detached = !client->caller,
+	        .evicted = client->evicted,
 	        .spans = h->spans,
 	        .bytes = h->bytes,
 	        .live = h->live,

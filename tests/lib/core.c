@@ -421,9 +421,7 @@ static const char *wrong(struct test_core *t, bool ctl)
 	struct shmi_violation found;
 
 	while (shmi_walk_next(&img, &walk)) {
-		bool must = walk.word.state == SHMI_SPAN_FREE ||
-		            (shmi_state_in_use(walk.word.state) &&
-		                    !(shmi_span_at(&img, walk.page)->flags & SHMI_SPAN_LAZY));
+		bool must = shmi_span_is_backed(&img, walk.page);
 
 		for (uint32_t i = 0; must && i < walk.pages.n; i++)
 			if (!t->backed[walk.page.i + i]) {

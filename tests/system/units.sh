@@ -16,6 +16,7 @@ PrivateUsers no
 MemoryMax infinity'
 # SETTING VALUE of the service, of the user's service, of the sockets
 system_rules='Type notify
+ExecReload /bin/kill -HUP $MAINPID
 Restart always
 RestartSec 0
 StartLimitIntervalSec 0
@@ -55,6 +56,7 @@ SystemCallArchitectures native'
 filter='@system-service
 ~@privileged @resources @setuid @keyring @chown'
 user_rules='Type notify
+ExecReload /bin/kill -HUP $MAINPID
 Restart always
 RestartSec 0
 StartLimitIntervalSec 0
