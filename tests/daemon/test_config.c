@@ -270,6 +270,8 @@ static const struct {
         {"socket-mode", false, "0660", {"600", "0644", "666"}, {"0600", "0644", "0666"}},
         {"instance", false, NULL, {"i1", "i2", "i3"}, {NULL}},
         {"log-level", false, "info", {"error", "warn", "debug"}, {NULL}},
+        {"http", false, "off", {"127.0.0.1:1", "[::1]:2", "/h"}, {NULL}},
+        {"http-mode", false, "0660", {"600", "0644", "666"}, {"0600", "0644", "0666"}},
         {"size", true, "4GiB", {"1024MiB", "1025MiB", "2TiB"}, {"1GiB", "1025MiB", "2TiB"}},
         {"backing", true, "shm", {"memfd", "shm", "memfd"}, {NULL}},
         {"allowed-users", true, "", {"root, 7", "0 0 8", ""}, {"0 7", "0 8", ""}},
@@ -338,7 +340,7 @@ Test(config, every_setting_from_every_layer)
 		unsetenv(variable.text);
 	}
 	/* None is missing above; --reset is the command line's alone. */
-	cr_assert_eq(n_settings, LAYERS + 1);
+	cr_assert_eq(n_settings, LAYERS + 2);
 }
 
 Test(config, which_heaps_there_are)
