@@ -181,6 +181,8 @@ static int open_loop(struct server *server)
 static void close_all(struct server *server)
 {
 	listener_deinit(&server->listener);
+	http_free(server->http);
+	server->http = NULL;
 	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
 		served_close(s);
 	for (unsigned i = 0; i < SERVER_SIGNALS; i++)
@@ -230,7 +232,9 @@ static int open_socket(struct server *server)
 
 	if (error)
 		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
-	else if ((error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0)
+	else if ((error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0 ||
+	         (error = http_new(&server->http, server, server->config, server->listener.http, why, sizeof(why))) !=
+	                 0)
 		log_line(LEVEL_ERROR, "%s", why);
 	return error ? 1 : 0;
 }
@@ -254,6 +258,17 @@ static int open_heaps(struct server *server)
 	return open_from(server, 0) ? 0 : 1;
 }
 
+static int start_http(struct server *server)
+{
+	int error = http_start(server->http);
+
+	if (!error)
+		return 0;
+	log_line(LEVEL_ERROR, "cannot serve HTTP: %s", strerror(-error));
+	boots_good();
+	return 1;
+}
+
 int server_start(struct server *server, struct config *config)
 {
 	*server = (struct server){.config = config, .listener.sock = -1, .lock.fd = -1, .psi = PSI_NONE};
@@ -262,7 +277,7 @@ int server_start(struct server *server, struct config *config)
 	guard_install();
 	if (take_lock(server))
 		return 1;
-	if (open_socket(server) || open_heaps(server)) {
+	if (open_socket(server) || open_heaps(server) || start_http(server)) {
 		close_all(server);
 		return 1;
 	}
@@ -327,6 +342,8 @@ void server_stop(struct server *server)
 	uint64_t deadline = timer_now_ms() + STOP_MS;
 
 	listener_deinit(&server->listener);
+	http_free(server->http);
+	server->http = NULL;
 	while ((session = LIST_FIRST(&server->sessions)) != NULL)
 		session_event(session, EVENT_STOP);
 	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))

@@ -14,6 +14,7 @@
 #include "daemon/config.h"
 #include "daemon/fair.h"
 #include "daemon/heaps.h"
+#include "daemon/http.h"
 #include "daemon/listener.h"
 #include "daemon/lock.h"
 #include "daemon/policy.h"
@@ -31,6 +32,7 @@ struct server {
 	uint32_t next; /* of them: whose job has the next step */
 	struct heaps heaps; /* the same, as requests see them */
 	struct listener listener;
+	struct http *http; /* NULL: none */
 	struct session_list sessions;
 	struct fair fair; /* between the users of the sessions */
 	struct timer turn; /* steps of jobs */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/address.h"
 #include "daemon/policy.h"
 
 /* ---- numbers with units ---- */
@@ -227,6 +228,44 @@ static void print_flag(const struct setting *s, const void *value, char *text, s
 	snprintf(text, room, "%s", *(const bool *)value ? "yes" : "no");
 }
 
+/* The command line says it without a value. */
+static bool parse_switch(const struct setting *s, const char *text, void *value, char *why, size_t room)
+{
+	bool yes = !*text || !strcmp(text, "yes");
+
+	(void)s;
+	if (!yes && strcmp(text, "no") != 0) {
+		snprintf(why, room, "'%.40s' is neither yes nor no", text);
+		return false;
+	}
+	*(bool *)value = yes;
+	return true;
+}
+
+#define HTTP_BYTES sizeof(((struct config *)0)->http)
+
+static bool parse_http(const struct setting *s, const char *text, void *value, char *why, size_t room)
+{
+	struct address address;
+	bool off = !strcmp(text, "off");
+
+	if (!off && *text == '/' && !parse_socket(s, text, value, why, room))
+		return false;
+	if (!off && !address_parse(text, &address)) {
+		snprintf(why, room, "'%.60s' is not 127.0.0.1:PORT, [::1]:PORT, a path that begins with '/', or off",
+		        text);
+		return false;
+	}
+	snprintf(value, HTTP_BYTES, "%s", off ? "" : text);
+	return true;
+}
+
+static void print_http(const struct setting *s, const void *value, char *text, size_t room)
+{
+	(void)s;
+	snprintf(text, room, "%s", *(const char *)value ? (const char *)value : "off");
+}
+
 /* ---- lists of users and groups ---- */
 
 static bool find_user(const char *name, uint32_t *id)
@@ -325,6 +364,8 @@ static const struct setting_kind kind_name = {parse_name, print_text, OBJECTS_NA
 static const struct setting_kind kind_socket = {parse_socket, print_text, SOCKET_BYTES};
 static const struct setting_kind kind_mode = {parse_mode, print_mode, sizeof(unsigned)};
 static const struct setting_kind kind_flag = {parse_flag, print_flag, sizeof(bool)};
+static const struct setting_kind kind_switch = {parse_switch, print_flag, sizeof(bool)};
+static const struct setting_kind kind_http = {parse_http, print_http, HTTP_BYTES};
 static const struct setting_kind kind_users = {parse_users, print_ids, sizeof(struct access_list)};
 static const struct setting_kind kind_groups = {parse_groups, print_ids, sizeof(struct access_list)};
 
@@ -352,6 +393,12 @@ const struct setting settings[] = {
                 .kind = &kind_name, .places = PLACES, DAEMON(instance)},
         {"log-level", "LEVEL", "error, warn, info or debug (info)", .kind = &kind_choice, .places = PLACES,
                 DAEMON(log_level), LIVE, .words = levels},
+        {"http", "ADDRESS", "serve statistics by HTTP on 127.0.0.1:PORT, [::1]:PORT or a Unix socket (off)",
+                .kind = &kind_http, .places = PLACES, DAEMON(http)},
+        {"http-mode", "MODE", "access rights of that socket, if it is a path (0660)", .kind = &kind_mode,
+                .places = PLACES, DAEMON(http_mode)},
+        {"http-remote", NULL, "let it be any address, under any name", .kind = &kind_switch, .places = PLACES,
+                DAEMON(http_remote)},
         {"size", "SIZE", "limit of the heap (4GiB); units KiB, MiB, GiB, TiB", .kind = &kind_size, .places = PLACES,
                 HEAP(size), .least = CONFIG_SIZE_MIN, .most = CONFIG_SIZE_MAX},
         {"backing", "KIND", "shm: POSIX shared memory; memfd: sealed memory files (shm)", .kind = &kind_choice,

@@ -145,6 +145,26 @@ Test(config, options)
 	cr_assert_eq(config.socket_mode, 0600);
 }
 
+Test(config, where_http_is)
+{
+	static const char *const good[] = {
+	        "127.0.0.1:9779", "127.9.9.9:0", "[::1]:65535", "/run/shmalloc/http.sock", "off"};
+	static struct config config;
+	const char *remote[] = {"shmallocd", "--http-remote", "--http", "0.0.0.0:80"};
+
+	cr_assert_eq(parse(&config, NULL, NULL), CONFIG_RUN);
+	cr_assert_str_eq(config.http, "");
+	cr_assert_eq(config.http_mode, 0660);
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		cr_assert_eq(parse(&config, "--http", good[i]), CONFIG_RUN, "%s", config.fault[0]);
+		cr_assert_str_eq(config.http, i == 4 ? "" : good[i]);
+		cr_assert_not(config.http_remote);
+	}
+	cr_assert_eq(config_parse(&config, 4, (char **)(uintptr_t)remote), CONFIG_RUN);
+	cr_assert(config.http_remote);
+	cr_assert_str_eq(config.http, "0.0.0.0:80");
+}
+
 Test(config, bad_input_gives_a_sentence)
 {
 	static const struct {
@@ -168,6 +188,20 @@ Test(config, bad_input_gives_a_sentence)
 	        {"--user-limit", "", "--user-limit: ''"},
 	        {"--socket", "", "--socket: a path has"},
 	        {"--socket-mode", "999", "'999' is not a file mode"},
+	        {"--http", "localhost:80", "--http: 'localhost:80' is not 127.0.0.1:PORT"},
+	        {"--http", "127.0.0.1", "is not 127.0.0.1:PORT"},
+	        {"--http", "127.0.0.1:65536", "is not 127.0.0.1:PORT"},
+	        {"--http", "127.0.0.1:", "is not 127.0.0.1:PORT"},
+	        {"--http", "127.0.0.1:8o", "is not 127.0.0.1:PORT"},
+	        {"--http", "::1:80", "is not 127.0.0.1:PORT"},
+	        {"--http", "[::1]", "is not 127.0.0.1:PORT"},
+	        {"--http", "[127.0.0.1]:80", "is not 127.0.0.1:PORT"},
+	        {"--http", "http.sock", "is not 127.0.0.1:PORT"},
+	        {"--http", "", "is not 127.0.0.1:PORT"},
+	        {"--http", "0.0.0.0:80", "--http: other machines could reach 0.0.0.0:80"},
+	        {"--http", "[::]:80", "other machines could reach"},
+	        {"--http", "10.1.2.3:80", "other machines could reach"},
+	        {"--http-mode", "rw", "'rw' is not a file mode"},
 	        {"--nonsense", NULL, "there is no option --nonsense"},
 	        {"-x", NULL, "there is no option -x"},
 	        {"-xy", NULL, "there is no option -x;"},
@@ -236,6 +270,8 @@ static const struct {
         {"socket-mode", false, "0660", {"600", "0644", "666"}, {"0600", "0644", "0666"}},
         {"instance", false, NULL, {"i1", "i2", "i3"}, {NULL}},
         {"log-level", false, "info", {"error", "warn", "debug"}, {NULL}},
+        {"http", false, "off", {"127.0.0.1:1", "[::1]:2", "/h"}, {NULL}},
+        {"http-mode", false, "0660", {"600", "0644", "666"}, {"0600", "0644", "0666"}},
         {"size", true, "4GiB", {"1024MiB", "1025MiB", "2TiB"}, {"1GiB", "1025MiB", "2TiB"}},
         {"backing", true, "shm", {"memfd", "shm", "memfd"}, {NULL}},
         {"allowed-users", true, "", {"root, 7", "0 0 8", ""}, {"0 7", "0 8", ""}},
@@ -304,7 +340,7 @@ Test(config, every_setting_from_every_layer)
 		unsetenv(variable.text);
 	}
 	/* None is missing above; --reset is the command line's alone. */
-	cr_assert_eq(n_settings, LAYERS + 1);
+	cr_assert_eq(n_settings, LAYERS + 2);
 }
 
 Test(config, which_heaps_there_are)
