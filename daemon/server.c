@@ -247,7 +247,8 @@ static int open_heaps(struct server *server)
 
 int server_start(struct server *server, struct config *config)
 {
-	*server = (struct server){.config = config, .listener.sock = -1, .lock.fd = -1};
+	server->config = config;
+	server->listener.sock = server->lock.fd = -1;
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
