@@ -271,7 +271,9 @@ static int start_http(struct server *server)
 
 int server_start(struct server *server, struct config *config)
 {
-	*server = (struct server){.config = config, .listener.sock = -1, .lock.fd = -1, .psi = PSI_NONE};
+	server->config = config;
+	server->listener.sock = server->lock.fd = -1;
+	server->psi = (struct psi)PSI_NONE;
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();

@@ -45,7 +45,8 @@ struct server {
 };
 
 /* Takes the lock and the socket and opens the heaps. Returns 0, or an exit status after the reason has been logged: also if no heap
- * could be opened. `config` stays the server's. */
+ * could be opened. `server` is zeroed, as static memory is: it has room for all heaps, and what is not used is not touched.
+ * `config` stays the server's. */
 int server_start(struct server *server, struct config *config);
 
 /* Serves until a signal says stop. */
