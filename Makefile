@@ -310,6 +310,12 @@ FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(
 FUZZ_LIBS_reclaim = $(LIBS_PROTO)
 FUZZ_LINK_adopt = $(FUZZ_LINK_reclaim)
 FUZZ_LIBS_adopt = $(LIBS_PROTO)
+FUZZ_LINK_session = $(FUZZ_LINK_reclaim)
+FUZZ_LIBS_session = $(LIBS_PROTO)
+FUZZ_LINK_ctl = $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+FUZZ_LIBS_ctl = $(LIBS_CTL)
+FUZZ_LINK_client = $(BUILD)/libshmalloc.a $(FUZZ_LINK_reclaim)
+FUZZ_LIBS_client = $(LIBS_PROTO)
 
 define fuzz_rule
 $(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(FUZZ_LINK_$(1))
