@@ -344,8 +344,8 @@ static int deal_with_late(struct shma_heap *heap, int64_t deadline)
 
 	if (reply->kind == WIRE_REFILL_OK)
 		shmi_pool_late(heap, &reply->u.refill_ok);
-	if (reply->kind == WIRE_THREAD_OK && heap->proc->for_record && heap->proc->n_spares < 2)
-		heap->proc->spares[heap->proc->n_spares++] = reply->u.thread_ok.thread;
+	if (reply->kind == WIRE_THREAD_OK && heap->proc->for_record)
+		shmi_thread_late(heap, reply->u.thread_ok.thread);
 	if (reply->kind != WIRE_LARGE_OK)
 		return 0;
 	struct wire_span unwanted = {reply->u.large_ok.page, reply->u.large_ok.generation};

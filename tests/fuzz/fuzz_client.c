@@ -182,7 +182,8 @@ static void alter(void)
 	default: /* another kind altogether, of which nothing is known */
 		s.msg.kind = (enum wire_kind)(input_byte(&s.in) % WIRE_KINDS);
 		memset(&s.msg.u, 0, sizeof(s.msg.u));
-		s.msg.u.thread_ok.thread = odd_number(0);
+		if (s.msg.kind == WIRE_THREAD_OK)
+			s.msg.u.thread_ok.thread = odd_number(0);
 	}
 }
 
