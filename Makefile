@@ -13,6 +13,7 @@ sbindir    ?= $(prefix)/sbin
 libdir     ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
+completionsdir ?= $(prefix)/share/bash-completion/completions
 # systemd looks below /usr/local/lib and /usr/lib
 unitdir     ?= $(prefix)/lib/systemd/system
 userunitdir ?= $(prefix)/lib/systemd/user
@@ -49,15 +50,16 @@ CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
 LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
 
 LIBS_PROTO  := -lprotobuf-c
-LIBS_DAEMON := -levent_core -lsystemd $(LIBS_PROTO)
-LIBS_CTL    := -ljansson $(LIBS_PROTO)
+LIBS_DAEMON := -levent_core -lsystemd -linih -ljansson $(LIBS_PROTO)
+LIBS_CTL    := -ljansson -lncursesw -ltinfo $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 
 SHM_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shm/*.c))
 PROTO_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/*.c)) $(BUILD)/proto/shmalloc.pb-c.o
+REPORT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/report/*.c))
 DAEMON_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/*.c))
 CLIENT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
-CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c))
+CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c client/ctl/top/*.c))
 LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 
 # What the client links of libshm: only what reads, and what a thread may do to its own record.
@@ -72,11 +74,13 @@ REPLAY_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/replay/*.c))
 STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stress/*.c))
 KILLS_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/kills/*.c)) $(BUILD)/tests/bench/replay/trace.o
 STEPPING_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/stepping/*.c))
-HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots threadrec reclaim central span adopt arena image sizeclass) \
+HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots threadrec reclaim central span ledger adopt arena image sizeclass) \
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
-SERVICE  := $(BUILD)/system/across $(BUILD)/system/shmallocd-next
+# Clients for the shell tests, and the daemon of another layout version.
+SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across neighbour tenant)
+SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
 
@@ -110,6 +114,7 @@ $(BUILD)/proto/codec.o: $(BUILD)/proto/shmalloc.pb-c.h
 
 $(BUILD)/libshm.a: $(SHM_O)
 $(BUILD)/libproto.a: $(PROTO_O)
+$(BUILD)/libreport.a: $(REPORT_O)
 $(BUILD)/libdaemon.a: $(filter-out %/main.o,$(DAEMON_O))
 $(BUILD)/libtest.a: $(LIB_O)
 $(BUILD)/libctl.a: $(filter-out %/main.o,$(CTL_O)) $(BUILD)/client/sockpath.o
@@ -125,11 +130,11 @@ $(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
 		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
 	$(Q)ln -sf $(SO) $(BUILD)/libshmalloc.so
 
-$(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
 
-$(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/shmallocctl: $(BUILD)/client/ctl/main.o $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_CTL) -pie -o $@
 
@@ -205,8 +210,8 @@ $(BUILD)/stress/% : tests/stress/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $
 $(BUILD)/stress/kills: $(KILLS_O)
 $(BUILD)/stress/kills: LIBS_STRESS := -ljansson -lzstd
 # The client's and the daemon's code in one program.
-$(BUILD)/stress/stepping: $(STEPPING_O) $(BUILD)/libdaemon.a
-$(BUILD)/stress/stepping: LIBS_STRESS := $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(LIBS_DAEMON)
+$(BUILD)/stress/stepping: $(STEPPING_O) $(BUILD)/libdaemon.a $(BUILD)/libreport.a
+$(BUILD)/stress/stepping: LIBS_STRESS := $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(LIBS_DAEMON)
 
 # The real functions once more, with every atomic operation a step of the explorer: it switches stacks, so no sanitizer, no canaries.
 $(BUILD)/hooked/%.o: %.c
@@ -223,8 +228,7 @@ $(BUILD)/misuse/% : tests/misuse/%.c $(BUILD)/$(SO)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 
-# For tests/system/systemd.sh: a client, and the daemon of another layout version.
-$(BUILD)/system/across: tests/system/across.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
+$(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
@@ -236,7 +240,7 @@ $(BUILD)/next/shm/layout.h: shm/layout.h
 $(NEXT_O): $(BUILD)/next/%.o: shm/%.c $(BUILD)/next/shm/layout.h
 	$(call say,CC,$@)
 	$(Q)$(CC) -I$(BUILD)/next $(CF) $(WARN) -c $< -o $@
-$(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+$(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
@@ -244,12 +248,12 @@ $(BUILD)/system/shmallocd-next: $(NEXT_O) $(BUILD)/daemon/main.o $(BUILD)/libdae
 # ---- tests: each suite links what it tests ----
 
 TEST_LINK_shm    = $(BUILD)/libtest.a $(BUILD)/libshm.a
-TEST_LINK_proto  = $(BUILD)/libproto.a
-TEST_LINK_daemon = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
-TEST_LINK_client = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+TEST_LINK_proto  = $(BUILD)/libreport.a $(BUILD)/libproto.a
+TEST_LINK_daemon = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
+TEST_LINK_client = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 TEST_LINK_system = $(BUILD)/libtest.a $(BUILD)/libshmalloc.a $(BUILD)/libshm.a $(BUILD)/libproto.a
 TEST_LIBS_shm    =
-TEST_LIBS_proto  = $(LIBS_PROTO)
+TEST_LIBS_proto  = $(LIBS_PROTO) -ljansson
 TEST_LIBS_daemon = $(LIBS_DAEMON)
 TEST_LIBS_client = $(LIBS_CTL)
 TEST_LIBS_system = $(LIBS_PROTO) -ljansson
@@ -272,10 +276,12 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
+SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh completion.sh
+
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) $(REPLAYS) tests/system/install.sh tests/system/hardening.sh \
-		tests/system/units.sh tests/system/systemd.sh tests/bench/instructions.sh tests/mutants/run.sh
+	@$(TEST_ENV) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
+		tests/bench/instructions.sh tests/mutants/run.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -309,16 +315,16 @@ FUZZ_SECONDS ?= 60
 FUZZ_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_LINK_codec = $(BUILD)/libproto.a
 FUZZ_LIBS_codec = $(LIBS_PROTO)
-FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
-FUZZ_LIBS_reclaim = $(LIBS_PROTO)
+FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
+FUZZ_LIBS_reclaim = -ljansson $(LIBS_PROTO)
 FUZZ_LINK_adopt = $(FUZZ_LINK_reclaim)
-FUZZ_LIBS_adopt = $(LIBS_PROTO)
+FUZZ_LIBS_adopt = $(FUZZ_LIBS_reclaim)
 FUZZ_LINK_session = $(FUZZ_LINK_reclaim)
-FUZZ_LIBS_session = $(LIBS_PROTO)
-FUZZ_LINK_ctl = $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libproto.a
+FUZZ_LIBS_session = $(FUZZ_LIBS_reclaim)
+FUZZ_LINK_ctl = $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 FUZZ_LIBS_ctl = $(LIBS_CTL)
-FUZZ_LINK_client = $(BUILD)/libshmalloc.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libproto.a
-FUZZ_LIBS_client = $(LIBS_PROTO)
+FUZZ_LINK_client = $(BUILD)/libshmalloc.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
+FUZZ_LIBS_client = $(FUZZ_LIBS_reclaim)
 
 # What each is about, for `make fuzz-coverage`.
 FUZZ_OF_codec   := proto/codec.c
@@ -386,17 +392,24 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils
+DEPS_BROWSER := chromium
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always
 deps: ## install what building, testing and linting needs (Debian; asks for root)
-	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_LINT)
+	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_BROWSER) $(DEPS_LINT)
 deps-if-missing:
 	@tests/deps.sh $(DEPS)
 bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
 	@tests/deps.sh $(DEPS_BENCH)
+
+# promtool checks what shmallocctl says for Prometheus. Its package starts a server when it is installed, so it is only unpacked.
+build/tools/promtool:
+	@mkdir -p $(@D)
+	@cd $(@D) && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb prometheus && rm -f prometheus_*.deb
+	@ln -sf prometheus/usr/bin/promtool $@
 
 # ---- install: one list drives install and uninstall: mode, built file, place ----
 
@@ -420,6 +433,8 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:systemd/user/shmallocd.socket:$(userunitdir)/shmallocd.socket \
 	644:systemd/shmalloc.sysusers:$(sysusersdir)/shmalloc.conf \
 	644:systemd/shmalloc.tmpfiles:$(tmpfilesdir)/shmalloc.conf \
+	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocctl \
+	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocd \
 	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
 	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))

@@ -72,6 +72,8 @@ static int give_up_place(struct shma_heap *heap)
 		error = shmi_channel_call(heap, &sent);
 		if (error == EAGAIN && !sent)
 			shmi_channel_farewell(heap);
+		if (error == EACCES && heap->proc->lost == EACCES)
+			error = 0; /* evicted: what we held is taken back as our lease has ended, and nothing is asked of us */
 	}
 	shmi_channel_unlock(heap);
 	return error;

@@ -228,6 +228,15 @@ static int choose_nonce(uint64_t *nonce)
 	return 0;
 }
 
+/* `error` is what the reply in the buffer says. Of an eviction we take note: nothing that is asked later can end otherwise. */
+static void note_eviction(struct shma_heap *heap, int error)
+{
+	const struct wire_msg *reply = &heap->buffers->reply;
+
+	if (error == EACCES && reply->kind == WIRE_ERROR && reply->u.error.code == WIRE_E_EVICTED)
+		heap->proc->lost = EACCES;
+}
+
 /* The daemon may be on its way: what says so is tried again until the deadline. */
 static bool worth_waiting(int error)
 {
@@ -256,9 +265,11 @@ int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire
 			(void)close(sock);
 		}
 		if (connected && error == ENOENT) {
-			heap->proc->lost = 1;
+			heap->proc->lost = EIO;
 			return EIO;
 		}
+		if (connected)
+			note_eviction(heap, error);
 		if (!worth_waiting(error))
 			return error;
 		int64_t now = shmi_chan_now_ns();
@@ -281,6 +292,7 @@ static void answered(struct shma_heap *heap, int error)
 
 	if (error == EFAULT && proc->posted_free)
 		shmi_misuse(&heap->env, SHMI_FREE_TWICE, shmi_page_off((shmi_page){proc->posted_free}).b);
+	note_eviction(heap, error);
 	proc->outstanding = 0;
 }
 
@@ -294,7 +306,7 @@ static int finish(struct shma_heap *heap, int64_t deadline)
 		int error = 0;
 
 		if (proc->lost)
-			return EIO;
+			return proc->lost;
 		if (!is_there(&heap->last_sock))
 			hang_up(heap);
 		if (proc->sock < 0)
@@ -402,7 +414,7 @@ int shmi_channel_call(struct shma_heap *heap, bool *sent)
 	return error;
 }
 
-bool shmi_channel_free(struct shma_heap *heap)
+bool shmi_channel_lock_if_idle(struct shma_heap *heap)
 {
 	return pthread_mutex_trylock(&heap->proc->lock) == 0;
 }

@@ -18,6 +18,7 @@
 #include "client/shmalloc.h"
 #include "client/sockpath.h"
 #include "client/tcache.h"
+#include "client/waits.h"
 #include "proto/codec.h"
 
 #define SHMI_MAX_HEAPS 16u /* attached at a time by one process; [0] is the default heap */
@@ -40,9 +41,10 @@ struct shmi_proc {
 	bool detaching; /* ... or asks to be detached */
 	uint32_t spares[2],
 	        n_spares; /* thread records that came too late: one of a late reply, one of the request after it */
-	uint32_t lost; /* 1: the daemon no longer knows us */
+	int lost; /* EIO: the daemon no longer knows us; EACCES: we have been evicted; what needs it fails so from then on */
 	int64_t look_ns; /* 0, or the daemon was away: when a request that only gives back may try again */
 	int64_t deadline; /* of whoever has the lock, for all its requests */
+	struct shmi_waits waits; /* for refills */
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */
@@ -120,7 +122,7 @@ bool shmi_channel_post(struct shma_heap *heap, uint32_t thread);
 bool shmi_channel_collect(struct shma_heap *heap, bool wait);
 
 /* The lock, for what can be put off: false if another thread has it. */
-bool shmi_channel_free(struct shma_heap *heap);
+bool shmi_channel_lock_if_idle(struct shma_heap *heap);
 void shmi_channel_unlock(struct shma_heap *heap);
 
 /* The last words to a daemon that owes an answer: asks to be detached after all that it has been asked before, and waits for

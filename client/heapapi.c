@@ -134,6 +134,7 @@ SHMA_API int shma_stats_get(struct shma_heap *heap, struct shma_stats *stats)
 	if (shmi_load_acquire(&proc->attached)) {
 		s.client = proc->client;
 		s.messages = shmi_load(&proc->messages);
+		shmi_waits_fill(&proc->waits, &s);
 		s.process_owned = (uint64_t)shmi_owner_at(&heap->env.img, proc->client)->pages << SHMI_PAGE_SHIFT;
 	}
 	memcpy(stats, &s, stats->size < sizeof(s) ? stats->size : sizeof(s));

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "client/heap.h"
+#include "proto/chan.h"
 
 #define POOL_LOOKS 16u /* spans of the pool that one refill looks at */
 #define POOL_REAPS 64u /* spans that one message looks at, for such as have become wholly free */
@@ -196,6 +197,7 @@ static void fill_refill(struct wire_msg *msg, const struct shmi_tc_ask *ask)
 		r->returns[i] = (struct wire_span){ask->returns[i].page, ask->returns[i].generation};
 	for (uint32_t i = 0; i < ask->n_reports; i++)
 		r->reports[i] = ask->reports[i];
+	r->remote_freed = ask->remote_freed;
 }
 
 static bool is_posted(const struct shma_heap *heap, const struct shmi_tcache *tc)
@@ -226,7 +228,7 @@ static void op_pool(void *ctx, struct shmi_tcache *tc, shmi_sclass sclass)
 	struct shma_heap *heap = ctx;
 	struct granted granted = {0};
 
-	if (tc->posted && shmi_channel_free(heap)) {
+	if (tc->posted && shmi_channel_lock_if_idle(heap)) {
 		fetch(heap, tc, false, &granted);
 		shmi_channel_unlock(heap);
 	}
@@ -242,6 +244,7 @@ static bool send_refill(
 	bool sent;
 
 	fill_refill(&heap->buffers->request, ask);
+	heap->buffers->request.u.refill.waited_us = heap->proc->waits.last_us;
 	shmi_large_name(heap, &heap->buffers->request.u.refill.freed);
 	if (wait) {
 		*error = shmi_channel_call(heap, &sent);
@@ -250,7 +253,7 @@ static bool send_refill(
 		*error = EAGAIN;
 	}
 	if (sent)
-		ask->n_returns = ask->n_reports = 0;
+		ask->n_returns = ask->n_reports = ask->remote_freed = heap->proc->waits.last_us = 0;
 	return sent;
 }
 
@@ -293,13 +296,16 @@ static int op_refill(void *ctx, struct shmi_tcache *tc, struct shmi_tc_ask *ask,
 {
 	struct shma_heap *heap = ctx;
 	struct granted granted = {0};
+	int64_t began = wait ? shmi_chan_now_ns() : 0;
 
 	if (wait)
 		shmi_channel_lock(heap);
-	else if (!shmi_channel_free(heap))
+	else if (!shmi_channel_lock_if_idle(heap))
 		return EAGAIN;
 	int error = wait ? refill(heap, tc, ask, &granted) : post(heap, tc, ask, &granted);
 
+	if (wait && !error)
+		shmi_waits_add(&heap->proc->waits, (uint64_t)(shmi_chan_now_ns() - began) / 1000);
 	tc->posted = is_posted(heap, tc);
 	shmi_channel_unlock(heap);
 	meet_all(heap, &granted); /* outside the lock: it can take a tenth of a millisecond */

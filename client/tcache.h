@@ -56,6 +56,7 @@ struct shmi_tc_ask {
 	} wants[SHMI_TC_WANTS];
 	struct shmi_tc_span returns[SHMI_TC_RETURNS];
 	uint32_t reports[SHMI_TC_REPORTS];
+	uint32_t remote_freed; /* slots that were put into spans of other threads since the last message */
 };
 
 struct shmi_tcache;

@@ -177,6 +177,7 @@ static void after_put(struct shmi_tcache *tc, const struct shmi_class *class, ui
 			after_own_put(tc, class, g, node);
 			continue;
 		}
+		tc->ask.remote_freed += (uint32_t)__builtin_popcountll(g->bits);
 		if (!fenced)
 			shmi_fence(); /* P2, for all of them */
 		fenced = true;
@@ -221,6 +222,7 @@ static void put_foreign(struct shmi_tcache *tc, const struct shmi_group *g, uint
 {
 	if (put_straight(tc->env, g))
 		shmi_misuse(tc->env, SHMI_FREE_TWICE, off);
+	tc->ask.remote_freed++;
 	shmi_fence(); /* P2 */
 	if (shmi_span_word(&tc->env->img, (shmi_page){g->span}).state == SHMI_SPAN_CENTRAL)
 		note_report(tc, g->span);

@@ -12,6 +12,8 @@
 
 #include <stdint.h>
 
+#include "daemon/jobs.h"
+
 struct account {
 	struct account *parent;
 	uint64_t used; /* pages */
@@ -57,7 +59,9 @@ void charge_refund(struct charge *charge);
 struct user {
 	uint32_t uid;
 	uint32_t refs; /* clients; 0: entry not in use */
+	uint64_t requests, failed; /* of its clients, since it has one */
 	struct account account;
+	struct payer payer; /* of what is done for its clients in steps */
 };
 
 struct users {

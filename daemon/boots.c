@@ -12,17 +12,28 @@ static const int crashes[] = {SIGSEGV, SIGABRT, SIGILL, SIGFPE};
 
 #define CRASHES (sizeof(crashes) / sizeof(crashes[0]))
 
-static struct shmi_state *volatile counting; /* whose count a crash is to restore */
-static volatile uint32_t count; /* with this start in it */
+/* A heap whose count a crash is to restore. */
+struct boot {
+	struct shmi_state *volatile state; /* NULL: not in use */
+	volatile uint32_t count; /* with this start in it */
+};
+
+static struct boot boots[BOOTS_HEAPS];
+static const struct shmi_state *volatile working_on;
+static bool watching; /* `former` is what was there before */
 static struct sigaction former[CRASHES];
 static volatile uint64_t turned; /* computing time of this process when the loop turned last */
 
 void boots_crashed(void)
 {
-	struct shmi_state *state = counting;
+	const struct shmi_state *known = working_on;
 
-	if (state)
-		shmi_store(&state->boots, count);
+	for (unsigned i = 0; i < BOOTS_HEAPS; i++) {
+		struct shmi_state *state = boots[i].state;
+
+		if (state && (!known || state == known))
+			shmi_store(&state->boots, boots[i].count);
+	}
 }
 
 static uint64_t computed_ms(void)
@@ -53,13 +64,24 @@ static void on_crash(int signo, siginfo_t *info, void *context)
 		(void)raise(signo);
 }
 
-static void forget(void)
+static struct boot *boot_of(const struct shmi_state *state)
 {
-	if (!counting)
+	for (unsigned i = 0; i < BOOTS_HEAPS; i++)
+		if (boots[i].state == state)
+			return &boots[i];
+	return NULL;
+}
+
+static void watch(void)
+{
+	struct sigaction action = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO};
+
+	if (watching)
 		return;
-	counting = NULL;
+	sigemptyset(&action.sa_mask);
 	for (size_t i = 0; i < CRASHES; i++)
-		(void)sigaction(crashes[i], &former[i], NULL);
+		(void)sigaction(crashes[i], &action, &former[i]);
+	watching = true;
 }
 
 bool boots_exhausted(const struct shmi_state *state)
@@ -69,15 +91,32 @@ bool boots_exhausted(const struct shmi_state *state)
 
 void boots_begin(struct shmi_state *state)
 {
-	struct sigaction action = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO};
+	struct boot *boot = boot_of(state);
+	uint32_t count = shmi_load(&state->boots) + 1;
 
-	forget();
-	sigemptyset(&action.sa_mask);
-	count = shmi_load(&state->boots) + 1;
+	if (!boot)
+		boot = boot_of(NULL);
+	working_on = state;
 	shmi_store(&state->boots, count);
-	for (size_t i = 0; i < CRASHES; i++)
-		(void)sigaction(crashes[i], &action, &former[i]);
-	counting = state;
+	if (!boot)
+		return; /* more heaps than a daemon can have */
+	boot->count = count;
+	boot->state = state;
+	watch();
+}
+
+void boots_opened(const struct shmi_state *state)
+{
+	struct boot *boot = boot_of(state);
+
+	if (state && boot)
+		shmi_store(&boot->state->boots, 0);
+	boots_turned();
+}
+
+void boots_working_on(const struct shmi_state *state)
+{
+	working_on = state;
 }
 
 void boots_turned(void)
@@ -87,20 +126,30 @@ void boots_turned(void)
 
 void boots_ready(void)
 {
-	boots_turned();
-	if (counting)
-		shmi_store(&counting->boots, 0);
+	for (unsigned i = 0; i < BOOTS_HEAPS; i++)
+		boots_opened(boots[i].state);
+	working_on = NULL;
 }
 
 void boots_good(void)
 {
 	boots_ready();
-	forget();
+	for (unsigned i = 0; i < BOOTS_HEAPS; i++)
+		boots[i].state = NULL;
+	if (!watching)
+		return;
+	for (size_t i = 0; i < CRASHES; i++)
+		(void)sigaction(crashes[i], &former[i], NULL);
+	watching = false;
 }
 
-void boots_refused(void)
+void boots_refused(const struct shmi_state *state)
 {
-	if (counting)
-		shmi_store(&counting->boots, count - 1);
-	forget();
+	struct boot *boot = state ? boot_of(state) : NULL;
+
+	working_on = NULL;
+	if (!boot)
+		return;
+	shmi_store(&boot->state->boots, boot->count - 1);
+	boot->state = NULL;
 }

@@ -11,7 +11,7 @@
 #include "daemon/reaper.h"
 #include "shm/threadrec.h"
 
-enum { ATTACHED = 1, LEFT = 2 }; /* in_use of an entry */
+enum { ATTACHED = 1, LEFT = 2, EVICTED = 3 }; /* in_use of an entry */
 
 static uint64_t entry_off(uint32_t id)
 {
@@ -32,6 +32,25 @@ void clients_settle(struct core *core, uint32_t id)
 
 	charge_set(&client->held, &client->account, pages);
 	clients_entry(core, client)->charged_pages = pages;
+}
+
+void clients_count_failure(struct client *client)
+{
+	if (!client)
+		return;
+	client->failed++;
+	client->user->failed++;
+}
+
+void clients_count_grant(struct core *core, struct client *client, uint64_t pages)
+{
+	client->granted_pages += pages;
+	shmi_bump(&core->heap->img.super->counters.granted_pages, pages);
+}
+
+void clients_count_given(struct core *core, uint64_t pages)
+{
+	shmi_bump(&core->heap->img.super->counters.given_pages, pages);
 }
 
 void clients_unwatch(struct core *core, struct client *client)
@@ -152,6 +171,7 @@ static bool open_client(struct core *core, struct client *client, const struct p
 	        .state = CLIENT_ATTACHED,
 	        .peer = *peer,
 	        .user = user,
+	        .since_ms = core->now_ms,
 	        .account = {.parent = &user->account, .limit = core->limits.client.hard}};
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 1;
 	return true;
@@ -172,6 +192,29 @@ void clients_left(struct core *core, struct client *client)
 	shmi_store_release(&clients_entry(core, client)->in_use, LEFT);
 	client->caller->client = NULL;
 	client->caller = NULL;
+}
+
+struct client *clients_find(struct core *core, uint32_t id)
+{
+	struct client *client = id < SHMI_MAX_CLIENTS ? &core->client[id] : NULL;
+
+	if (client && client->state != CLIENT_FREE && client->state != CLIENT_LEAVING && !peer_is_dead(&client->peer))
+		return client;
+	core_fail(core, WIRE_E_NOT_FOUND,
+	        client && client->state != CLIENT_FREE ? "client %u has ended already" : "there is no client %u", id);
+	return NULL;
+}
+
+void clients_evict(struct core *core, struct client *client)
+{
+	shmi_store_release(&clients_entry(core, client)->in_use, EVICTED);
+	client->evicted = true;
+}
+
+void clients_bar(struct core *core, struct client *client)
+{
+	client->state = CLIENT_BARRED;
+	clients_settle(core, client->id);
 }
 
 void clients_remove(struct core *core, struct client *client)
@@ -205,8 +248,8 @@ static int give_lease(struct core *core, const struct client *client, struct cal
 	int fd = core->leases.give(core->leases.ctx, client->id);
 
 	if (fd < 0) {
-		log_limited(LEVEL_ERROR, LOG_REFUSED, "no lease for pid %d: %s; it cannot attach", caller->peer.pid,
-		        strerror(-fd));
+		log_event(LEVEL_ERROR, LOG_REFUSED, core_about_peer(core, &caller->peer),
+		        "no lease for pid %d: %s; it cannot attach", caller->peer.pid, strerror(-fd));
 		return SHMI_E_NOMEM;
 	}
 	caller->lease = fd;
@@ -239,8 +282,26 @@ static struct client *find_attached(struct core *core, const struct caller *call
 	return NULL;
 }
 
+/* Whether the caller's process has been evicted, whatever user it is now. The error is in core->reply then. */
+static bool is_evicted(struct core *core, const struct caller *caller)
+{
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++) {
+		const struct client *client = &core->client[i];
+
+		if (!client->evicted || client->peer.pid != caller->peer.pid ||
+		        client->peer.inode != caller->peer.inode)
+			continue;
+		core_fail(core, WIRE_E_EVICTED, "this process was evicted from heap '%s' by an operator",
+		        core->heap->name);
+		return true;
+	}
+	return false;
+}
+
 struct client *clients_add(struct core *core, struct caller *caller, uint64_t nonce)
 {
+	if (is_evicted(core, caller))
+		return NULL;
 	struct client *client = find_attached(core, caller, nonce);
 	uint32_t thread;
 
@@ -283,6 +344,8 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 {
 	struct client *client = id < SHMI_MAX_CLIENTS ? &core->client[id] : NULL;
 
+	if (is_evicted(core, caller))
+		return NULL;
 	if (!client || (client->state != CLIENT_ATTACHED && client->state != CLIENT_DETACHED) ||
 	        clients_entry(core, client)->nonce != nonce || !same_process(&client->peer, &caller->peer)) {
 		core_fail(core, WIRE_E_NOT_FOUND, "there is no client %u of yours to resume", id);
@@ -341,7 +404,7 @@ static bool read_entry(struct core *core, uint32_t id, struct shmi_client_state 
 		return false;
 	uint32_t in_use = shmi_load(&head->in_use);
 
-	return in_use == ATTACHED || in_use == LEFT;
+	return in_use == ATTACHED || in_use == LEFT || in_use == EVICTED;
 }
 
 struct settle {
@@ -382,7 +445,12 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	bool alive = gone != PEER_E_GONE;
 
 	if (gone < 0) /* no descriptor is left, say: what may be alive is not taken apart */
-		log_limited(LEVEL_ERROR, LOG_DEATH,
+		log_event(LEVEL_ERROR, LOG_CLIENT,
+		        ((struct log_fields){.known = LOG_HAS_CLIENT | LOG_HAS_PROCESS,
+		                .client = id,
+		                .pid = peer.pid,
+		                .uid = peer.uid,
+		                .heap = core->heap->name}),
 		        "cannot look whether client %u (pid %d) lives: %s; what it holds is kept until the next start",
 		        id, peer.pid, strerror(-gone));
 
@@ -392,6 +460,7 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	client->threads = threads;
 	client->record_pages = pages;
 	client->state = CLIENT_DETACHED;
+	client->evicted = known && shmi_load(&head->in_use) == EVICTED;
 	bool leaving = known && shmi_load(&head->in_use) == LEFT;
 
 	if (alive && !leaving)

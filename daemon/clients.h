@@ -19,6 +19,15 @@ struct client *clients_resume(struct core *core, struct caller *caller, uint32_t
 /* The client has been told that it is detached, and its connection is not its own any more; what is left is its children's. */
 void clients_left(struct core *core, struct client *client);
 
+/* The living client with that id; or NULL, with an error in core->reply: there is none, or it has ended. */
+struct client *clients_find(struct core *core, uint32_t id);
+
+/* Its process is to be refused from now on, by later daemons as well. */
+void clients_evict(struct core *core, struct client *client);
+
+/* An evicted client holds nothing any more: only who it was stays. */
+void clients_bar(struct core *core, struct client *client);
+
 /* Forgets a client that holds nothing any more. */
 void clients_remove(struct core *core, struct client *client);
 
@@ -34,6 +43,13 @@ void clients_remember(struct core *core, struct client *client, uint64_t serial,
 
 /* Makes the charge of client `id` (SHMI_NOBODY: nothing happens) what the heap says it holds. */
 void clients_settle(struct core *core, uint32_t id);
+
+/* A request of the client (NULL: of nobody) has been refused. */
+void clients_count_failure(struct client *client);
+
+/* Pages were granted to it, and given back by it, or by it of whosever they were. */
+void clients_count_grant(struct core *core, struct client *client, uint64_t pages);
+void clients_count_given(struct core *core, uint64_t pages);
 
 /* Gives the client a thread record with these parts. Returns 0, or SHMI_E_NOMEM, or CLIENTS_E_FULL, or CLIENTS_E_LIMIT. */
 #define CLIENTS_E_FULL 2

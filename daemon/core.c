@@ -9,11 +9,11 @@
 
 #include "daemon/clients.h"
 #include "daemon/guard.h"
-#include "daemon/log.h"
 #include "daemon/passing.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
 #include "daemon/scavenger.h"
+#include "daemon/survey.h"
 
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits)
 {
@@ -24,14 +24,25 @@ int core_init(struct core *core, struct heap *heap, const struct core_hooks *hoo
 	core->users.limit = limits->user.hard;
 	core->looks = POLICY_LEASE_LOOKS;
 	core->copy = malloc(heap->img.geo.record_bytes);
-	TAILQ_INIT(&core->jobs);
+	jobs_init(&core->jobs);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
 		core->client[i] = (struct client){.id = i, .peer.pidfd = -1};
-	return core->copy ? 0 : -ENOMEM;
+	return core->copy ? survey_open(core) : -ENOMEM;
+}
+
+void core_set_limits(struct core *core, const struct limits *limits)
+{
+	core->limits = *limits;
+	core->users.limit = limits->user.hard;
+	for (uint32_t i = 0; i < ACCOUNT_USERS; i++)
+		core->users.user[i].account.limit = limits->user.hard;
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		core->client[i].account.limit = limits->client.hard;
 }
 
 void core_deinit(struct core *core)
 {
+	survey_close(core);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
 		if (core->client[i].state != CLIENT_FREE)
 			peer_close(&core->client[i].peer);
@@ -51,23 +62,17 @@ void core_tick(struct core *core, uint64_t now_ms)
 
 void core_queue(struct core *core, struct job *job)
 {
-	if (job->queued)
-		return;
-	TAILQ_INSERT_TAIL(&core->jobs, job, link);
-	job->queued = true;
+	jobs_add(&core->jobs, job);
 }
 
 void core_unqueue(struct core *core, struct job *job)
 {
-	if (!job->queued)
-		return;
-	TAILQ_REMOVE(&core->jobs, job, link);
-	job->queued = false;
+	jobs_remove(&core->jobs, job);
 }
 
 bool core_has_jobs(const struct core *core)
 {
-	return !TAILQ_EMPTY(&core->jobs);
+	return jobs_any(&core->jobs);
 }
 
 struct step {
@@ -84,11 +89,10 @@ static int step_guarded(void *ctx)
 
 bool core_turn(struct core *core)
 {
-	struct step step = {core, TAILQ_FIRST(&core->jobs)};
+	struct step step = {core, jobs_next(&core->jobs)};
 
 	if (!step.job)
 		return false;
-	core_unqueue(core, step.job);
 	int done = guard_run(step_guarded, &step);
 
 	if (done == GUARD_E_BUS)
@@ -103,11 +107,33 @@ void core_fence(struct core *core)
 	if (core->heap->fenced)
 		return;
 	core->heap->fenced = true;
-	log_limited(LEVEL_ERROR, LOG_DAMAGE,
+	log_event(LEVEL_ERROR, LOG_FENCED, core_about_heap(core),
 	        "heap '%s' is damaged: a client has cut one of its objects short; it is fenced, nothing is granted "
 	        "from it "
 	        "any more; stop its clients and start shmallocd with --reset",
 	        core->heap->name);
+}
+
+/* ---- the log ---- */
+
+struct log_fields core_about_heap(const struct core *core)
+{
+	return (struct log_fields){.heap = core->heap->name};
+}
+
+struct log_fields core_about_peer(const struct core *core, const struct peer *peer)
+{
+	return (struct log_fields){
+	        .known = LOG_HAS_PROCESS, .pid = peer->pid, .uid = peer->uid, .heap = core->heap->name};
+}
+
+struct log_fields core_about(const struct core *core, const struct client *client)
+{
+	struct log_fields about = core_about_peer(core, &client->peer);
+
+	about.known |= LOG_HAS_CLIENT;
+	about.client = client->id;
+	return about;
 }
 
 /* ---- answers ---- */
@@ -124,25 +150,45 @@ enum outcome core_fail(struct core *core, enum wire_error_code code, const char 
 	return OUTCOME_ANSWERED;
 }
 
-void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struct answer *answer)
+bool core_refuses(struct core *core, const struct caller *caller, const char *heap)
 {
-	core->reply.serial = serial;
-	*answer = (struct answer){.outcome = outcome, .bytes = core->out};
+	if (caller->peer.uid != 0 && caller->peer.uid != core->uid)
+		core_fail(core, WIRE_E_ACCESS, "only root and uid %u may ask for that", core->uid);
+	else if (heap[0] && strcmp(heap, core->heap->name) != 0)
+		core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", heap);
+	else
+		return false;
+	return true;
+}
+
+void answer_encode(struct wire_msg *reply, struct codec_scratch *scratch, unsigned char out[WIRE_MAX], uint64_t serial,
+        enum outcome outcome, struct answer *answer)
+{
+	reply->serial = serial;
+	*answer = (struct answer){.outcome = outcome, .bytes = out};
 	if (outcome == OUTCOME_LATER)
 		return;
-	if (!shmi_codec_encode(&core->reply, &core->scratch, core->out, sizeof(core->out), &answer->len))
+	if (!shmi_codec_encode(reply, scratch, out, WIRE_MAX, &answer->len))
 		return;
 	/* Cannot happen: every reply is bounded. But a client must not wait for an answer for ever. */
-	log_limited(LEVEL_ERROR, LOG_PROTOCOL, "a reply of kind %s could not be encoded",
-	        shmi_wire_kind_name(core->reply.kind));
-	core_fail(core, WIRE_E_INVALID, "the reply could not be encoded");
-	(void)shmi_codec_encode(&core->reply, &core->scratch, core->out, sizeof(core->out), &answer->len);
+	log_limited(
+	        LEVEL_ERROR, LOG_PROTOCOL, "a reply of kind %s could not be encoded", shmi_wire_kind_name(reply->kind));
+	reply->kind = WIRE_ERROR;
+	reply->u.error = (struct wire_error){.code = WIRE_E_INVALID, .text = "the reply could not be encoded"};
+	(void)shmi_codec_encode(reply, scratch, out, WIRE_MAX, &answer->len);
+}
+
+void core_encode(struct core *core, uint64_t serial, enum outcome outcome, struct answer *answer)
+{
+	answer_encode(&core->reply, &core->scratch, core->out, serial, outcome, answer);
 }
 
 void core_finish(struct core *core, struct client *client, struct caller *caller, uint64_t serial, bool last)
 {
 	struct answer answer;
 
+	if (core->reply.kind == WIRE_ERROR)
+		clients_count_failure(client);
 	core_encode(core, serial, OUTCOME_ANSWERED, &answer);
 	if (client)
 		clients_remember(core, client, serial, &answer);
@@ -237,14 +283,15 @@ void core_caller_left(struct core *core, struct caller *caller)
 	struct client *client = caller->client;
 
 	core_unqueue(core, &caller->trim.job);
+	survey_forget(core, &caller->asking.wait);
 	caller->client = NULL;
 	if (!client)
 		return;
 	client->caller = NULL;
 	if (client->state == CLIENT_ATTACHED) {
 		client->state = CLIENT_DETACHED;
-		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has lost its connection and may resume",
-		        client->id, client->peer.pid);
+		log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client),
+		        "client %u (pid %d) has lost its connection and may resume", client->id, client->peer.pid);
 	}
 }
 

@@ -3,10 +3,9 @@
  * A caller is whoever has a connection; a client is a process that is attached, and outlives its connections. Messages come
  * in through daemon/dialogue.h and are carried out by daemon/requests.h; what cannot be done in one turn of the loop is a job:
  *
- *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled
+ *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled, figures being gathered
  *
- * Jobs wait in one queue; core_turn does one step of the first and puts it at the end, so they share the loop evenly, and no
- * step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
+ * core_turn does one step of one of them, whose turn it is (daemon/jobs.h), and no step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
  * every job ends with WIRE_E_DAMAGED.
  *
  * The world outside is three functions (struct core_hooks).
@@ -14,16 +13,21 @@
 #ifndef DAEMON_CORE_H
 #define DAEMON_CORE_H
 
-#include <sys/queue.h>
-
 #include "daemon/account.h"
 #include "daemon/heap.h"
+#include "daemon/fair.h"
+#include "daemon/jobs.h"
+#include "daemon/log.h"
+#include "daemon/histogram.h"
 #include "daemon/peer.h"
+#include "daemon/policy.h"
 #include "proto/codec.h"
+#include "shm/ledger.h"
 #include "shm/reclaim.h"
 
 struct core;
 struct client;
+struct snapshot;
 
 /* What became of a request: see daemon/session_fsm.h for what it does to the connection. */
 enum outcome {
@@ -34,22 +38,18 @@ enum outcome {
 	OUTCOME_REFUSED, /* the answer is the last one */
 };
 
-/* An encoded message, in the core's buffer: good until the next call of the core. */
+/* An encoded message, in the buffer of the core or of the heaps: good until the next call of that. */
 struct answer {
 	enum outcome outcome;
 	const unsigned char *bytes;
 	size_t len;
 };
 
+/* Encodes `reply` under `serial`; with OUTCOME_LATER there is nothing to encode. */
+void answer_encode(struct wire_msg *reply, struct codec_scratch *scratch, unsigned char out[WIRE_MAX], uint64_t serial,
+        enum outcome outcome, struct answer *answer);
+
 /* ---- jobs ---- */
-
-struct job {
-	TAILQ_ENTRY(job) link;
-	bool (*step)(struct core *core, struct job *job); /* true: done, and the job must not be touched again */
-	bool queued;
-};
-
-TAILQ_HEAD(job_queue, job);
 
 /* Pages being returned to the system before they go back to the page heap: runs in state MOVING, linked through their records. */
 struct drops {
@@ -77,20 +77,51 @@ struct damage {
 	uint64_t quarantined; /* pages that the operator has been told of */
 };
 
+/* Somebody waits for the figures of the heap. */
+struct survey_wait {
+	TAILQ_ENTRY(survey_wait) link;
+	void (*ready)(struct core *core, struct survey_wait *wait, const struct snapshot *snapshot);
+	uint64_t round; /* the survey that answers; 0: nothing is asked */
+};
+
+/* A look at all that clients have written in ctl: see daemon/survey.h. */
+#define SURVEY_KEPT 16u
+struct survey {
+	struct job job;
+	bool running;
+	bool begun; /* its first step is done */
+	uint64_t round; /* of the one that runs, or ran last */
+	uint32_t thread, sclass, entry, page; /* where to go on */
+	TAILQ_HEAD(, survey_wait) waiting; /* by round */
+	struct shmi_counted *counted; /* the ledger's, one for each page of the limit */
+	struct snapshot *kept[SURVEY_KEPT]; /* by id */
+	uint32_t last_id;
+};
+
 /* ---- callers and clients ---- */
 
 struct trim {
 	struct job job;
 	uint32_t page; /* where the walk goes on; 0: it is over */
+	uint32_t client; /* whose spans are looked at; SHMI_NOBODY: no single one's */
 	uint64_t bytes, serial;
+};
+
+/* A query that waits for a survey. */
+struct asking {
+	struct survey_wait wait;
+	uint32_t kind; /* WIRE_Q_... */
+	uint64_t serial;
 };
 
 struct caller {
 	struct peer peer;
+	struct peer_groups groups;
 	struct client *client; /* NULL: not attached */
 	char label[WIRE_NAME];
 	int lease; /* the client's own descriptor of `data`, to go with the answer; -1: none */
 	struct trim trim;
+	struct asking asking;
 };
 
 enum client_state {
@@ -98,6 +129,7 @@ enum client_state {
 	CLIENT_ATTACHED,
 	CLIENT_DETACHED, /* alive without a connection: may resume */
 	CLIENT_LEAVING, /* dead, or has left: being reclaimed */
+	CLIENT_BARRED, /* evicted, and holds nothing any more; its process lives, and is to be known */
 };
 
 /* A large block that is being backed. */
@@ -130,12 +162,16 @@ struct client {
 	enum client_state state;
 	struct peer peer;
 	struct caller *caller; /* its connection */
+	bool evicted; /* nothing is granted to its process any more (daemon/evict.h) */
 	struct user *user;
 	struct account account;
 	struct charge held; /* what its spans and records take */
 	uint32_t threads;
 	uint32_t record_pages;
 	uint64_t requests;
+	uint64_t failed; /* of these, refused */
+	uint64_t granted_pages;
+	uint64_t since_ms; /* when it attached, or was taken over */
 	uint64_t redo; /* number of a request that an earlier daemon began and did not finish; 0: none */
 	struct large large;
 	struct reclaim reclaim;
@@ -166,15 +202,20 @@ struct core {
 	struct core_leases leases; /* all zero after core_init */
 	struct limits limits;
 	uint32_t uid; /* the daemon's */
+	const struct fair *connections; /* to the daemon; NULL: not known */
 	uint64_t now_ms, started_ms;
+	uint64_t recovery_us; /* what taking over the heap took; 0: it was made anew */
 	uint64_t requests;
+	struct histogram served, waited; /* refills: from arrival to answer, and as clients say that they waited */
 	struct users users;
 	struct client client[SHMI_MAX_CLIENTS];
-	struct job_queue jobs;
+	struct jobs jobs;
 	struct drops drops;
 	struct look look;
 	struct job stale; /* dropping what an earlier daemon left behind free pages */
 	struct damage damage;
+	struct survey survey;
+	struct shmi_ledger ledger;
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
 	uint32_t looks; /* leases to look at, at once */
@@ -189,6 +230,9 @@ struct core {
 /* `heap` is open. Returns 0 or -ENOMEM. */
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits);
 void core_deinit(struct core *core);
+
+/* What clients and users may hold from now on; what they hold beyond it already stays theirs. */
+void core_set_limits(struct core *core, const struct limits *limits);
 
 /* The time, in milliseconds of any clock that does not go back; before each of the calls below. */
 void core_tick(struct core *core, uint64_t now_ms);
@@ -223,6 +267,15 @@ void core_finish(struct core *core, struct client *client, struct caller *caller
 /* core->reply becomes an error. The outcome is OUTCOME_ANSWERED. */
 enum outcome core_fail(struct core *core, enum wire_error_code code, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
+
+/* What only root and the daemon's user may ask for, of the heap of that name ("": of any): true, with an error in core->reply,
+ * if it is not to be done. */
+bool core_refuses(struct core *core, const struct caller *caller, const char *heap);
+
+/* For the log: whom a line is about. */
+struct log_fields core_about(const struct core *core, const struct client *client);
+struct log_fields core_about_peer(const struct core *core, const struct peer *peer);
+struct log_fields core_about_heap(const struct core *core);
 
 /* Returns a run in state MOVING to the page heap after its pages have been dropped, in steps: not one at once, since a single
  * message or turn can bring very many. */

@@ -182,7 +182,7 @@ static bool step_mend(struct core *core, struct job *job)
 	}
 	if (!back(core->heap, &range))
 		return false;
-	log_limited(LEVEL_ERROR, LOG_DAMAGE,
+	log_event(LEVEL_ERROR, LOG_DAMAGE, core_about_heap(core),
 	        "heap '%s': there is no memory in /dev/shm to fill the holes; whoever writes there is killed by SIGBUS",
 	        core->heap->name);
 	return true; /* the next look finds what is missing yet */
@@ -194,7 +194,7 @@ static void mend(struct core *core, uint64_t ctl, uint64_t data)
 
 	if ((!ctl && !data) || damage->job.queued)
 		return;
-	log_limited(LEVEL_ERROR, LOG_DAMAGE,
+	log_event(LEVEL_ERROR, LOG_DAMAGE, core_about_heap(core),
 	        "heap '%s': a client has punched holes, of %llu KiB into ctl and %llu KiB into data; they are filled "
 	        "with "
 	        "zeros; blocks that were free there may stay out of use",
@@ -232,8 +232,8 @@ static void look_at_head(struct core *core)
 		return;
 	*head = (struct shmi_ctl_head){
 	        .magic = SHMI_CTL_MAGIC, .layout_hash = super->layout_hash, .heap_id = super->heap_id};
-	log_limited(LEVEL_ERROR, LOG_DAMAGE, "heap '%s': a client has overwritten the head of ctl; it is as it was",
-	        core->heap->name);
+	log_event(LEVEL_ERROR, LOG_DAMAGE, core_about_heap(core),
+	        "heap '%s': a client has overwritten the head of ctl; it is as it was", core->heap->name);
 }
 
 static void tell_of_quarantine(struct core *core)
@@ -243,7 +243,7 @@ static void tell_of_quarantine(struct core *core)
 	if (pages == core->damage.quarantined)
 		return;
 	core->damage.quarantined = pages;
-	log_limited(LEVEL_ERROR, LOG_DAMAGE,
+	log_event(LEVEL_ERROR, LOG_DAMAGE, core_about_heap(core),
 	        "heap '%s': bitmaps were overwritten by a client; their spans, of %llu KiB in all, are set aside and "
 	        "never "
 	        "used again; start shmallocd with --reset when nobody needs the heap any more",

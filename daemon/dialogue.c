@@ -1,11 +1,12 @@
 #include "daemon/dialogue.h"
 
 #include "daemon/log.h"
-#include "daemon/requests.h"
 
-void dialogue_init(struct dialogue *d, struct core *core, const struct peer *peer)
+void dialogue_init(struct dialogue *d, struct heaps *heaps, const struct peer *peer, const struct peer_groups *groups)
 {
-	*d = (struct dialogue){.core = core, .state = SESSION_NEW, .caller = {.peer = *peer, .lease = -1}};
+	*d = (struct dialogue){.heaps = heaps, .state = SESSION_NEW, .caller = {.peer = *peer, .lease = -1}};
+	if (groups)
+		d->caller.groups = *groups;
 }
 
 void dialogue_deinit(struct dialogue *d)
@@ -33,6 +34,7 @@ static enum session_event event_of(const struct wire_msg *msg)
 		return EVENT_ATTACH;
 	case WIRE_TRIM:
 	case WIRE_QUERY:
+	case WIRE_EVICT:
 		return EVENT_QUERY;
 	case WIRE_THREAD:
 	case WIRE_REFILL:
@@ -51,7 +53,7 @@ static enum session_event event_of(const struct wire_msg *msg)
 static struct move enter(struct dialogue *d, struct session_step step)
 {
 	d->state = (enum session_state)step.next;
-	if (step.actions & ACTION_LEAVE)
+	if (step.actions & ACTION_LEAVE && d->core)
 		core_caller_left(d->core, &d->caller);
 	return (struct move){.drop = step.actions & ACTION_DROP};
 }
@@ -84,7 +86,7 @@ static struct move run_request(struct dialogue *d, const struct wire_msg *msg)
 	};
 	struct answer answer;
 
-	requests_run(d->core, &d->caller, msg, &answer);
+	heaps_run(d->heaps, &d->core, &d->caller, msg, &answer);
 	struct move move = enter(d, session_fsm(d->state, event[answer.outcome]));
 
 	if (answer.outcome != OUTCOME_LATER && !move.drop) {
@@ -97,13 +99,15 @@ static struct move run_request(struct dialogue *d, const struct wire_msg *msg)
 
 static struct move refuse(struct dialogue *d, struct session_step step, uint64_t serial, const char *text)
 {
+	const struct log_fields about = {
+	        .known = LOG_HAS_PROCESS, .pid = d->caller.peer.pid, .uid = d->caller.peer.uid};
 	struct answer answer;
 
-	log_limited(LEVEL_WARN, LOG_PROTOCOL, "pid %d (uid %u) sent %s while %s; its connection ends",
+	log_event(LEVEL_WARN, LOG_PROTOCOL, about, "pid %d (uid %u) sent %s while %s; its connection ends",
 	        d->caller.peer.pid, d->caller.peer.uid, text, session_state_name(d->state));
 	struct move move = enter(d, step);
 
-	requests_refuse(d->core, serial, WIRE_E_PROTOCOL, text, &answer);
+	heaps_refuse(d->heaps, serial, WIRE_E_PROTOCOL, text, &answer);
 	move.bytes = answer.bytes;
 	move.len = answer.len;
 	return move;
@@ -112,12 +116,13 @@ static struct move refuse(struct dialogue *d, struct session_step step, uint64_t
 struct move dialogue_packet(struct dialogue *d, const unsigned char *bytes, size_t len)
 {
 	static struct wire_msg msg; /* one packet at a time, in the whole daemon */
-	bool good = bytes && !shmi_codec_decode(&msg, &d->core->scratch, bytes, len);
+	bool good = bytes && !shmi_codec_decode(&msg, &d->heaps->scratch, bytes, len);
 	enum session_event event = good ? event_of(&msg) : EVENT_GARBAGE;
 	struct session_step step = session_fsm(d->state, event);
 
 	if (step.actions & ACTION_RUN) {
 		d->state = (enum session_state)step.next;
+		d->refilling = msg.kind == WIRE_REFILL;
 		return run_request(d, &msg);
 	}
 	if (step.actions & ACTION_REFUSE)

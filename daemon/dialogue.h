@@ -1,18 +1,20 @@
 /* The dialogue with one peer: packets in, packets out, without a socket. daemon/session.h puts a socket around it.
  *
- * Each function returns what the socket's owner has to do. The bytes of a move lie in the core's buffer and are good until the
- * next call.
+ * Each function returns what the socket's owner has to do. The bytes of a move lie in a buffer of the core or of the heaps and are
+ * good until the next call. A dialogue begins without a heap: an attach, or a request of the administration, picks one.
  */
 #ifndef DAEMON_DIALOGUE_H
 #define DAEMON_DIALOGUE_H
 
-#include "daemon/core.h"
+#include "daemon/heaps.h"
 #include "daemon/session_fsm.h"
 
 struct dialogue {
-	struct core *core;
+	struct heaps *heaps;
+	struct core *core; /* of the heap that it is attached to, or had to do with last; NULL: none yet */
 	enum session_state state;
 	struct caller caller;
+	bool refilling; /* the request under way, or whose answer is on its way, is a refill */
 };
 
 struct move {
@@ -22,8 +24,8 @@ struct move {
 	bool drop; /* close the socket at once */
 };
 
-/* `peer` is consumed: its pidfd belongs to the dialogue, and to the client from an attach on. */
-void dialogue_init(struct dialogue *d, struct core *core, const struct peer *peer);
+/* `peer` is consumed: its pidfd belongs to the dialogue, and to the client from an attach on. `groups` may be NULL: none. */
+void dialogue_init(struct dialogue *d, struct heaps *heaps, const struct peer *peer, const struct peer_groups *groups);
 void dialogue_deinit(struct dialogue *d);
 
 /* A packet came; NULL: one that was too long or bore descriptors. */

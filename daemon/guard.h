@@ -13,7 +13,7 @@
 #include <stddef.h>
 
 #define GUARD_E_BUS (-1000) /* what guard_run returns when the guard has tripped: no errno, no outcome */
-#define GUARD_RANGES 8u
+#define GUARD_RANGES 40u /* two for each heap of a daemon, and some */
 
 /* Installs the handler; once, at start. */
 void guard_install(void);

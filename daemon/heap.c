@@ -178,6 +178,7 @@ int heap_adopt(struct heap *heap, const struct heap_floor *floor, const struct h
 	}
 	memcpy(heap->name, heap->img.super->heap_name, sizeof(heap->name));
 	shmi_store_release(&heap->img.super->dirty, 1);
+	shmi_bump(&heap->img.super->counters.recoveries, 1);
 	return 0;
 }
 

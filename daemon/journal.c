@@ -120,7 +120,8 @@ bool journal_settle(struct core *core, struct client *client)
 	if (shmi_load(&begun->root) && root_is_done(core, begun))
 		answer_root(core, client, serial);
 	client->reclaim.serial = serial;
-	log_line(LEVEL_INFO, "client %u (pid %d) had a request under way; what it had brought is taken back",
-	        client->id, client->peer.pid);
+	log_event(LEVEL_INFO, LOG_CLIENT, core_about(core, client),
+	        "client %u (pid %d) had a request under way; what it had brought is taken back", client->id,
+	        client->peer.pid);
 	return shmi_load(&begun->leaving);
 }

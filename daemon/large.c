@@ -22,8 +22,8 @@ static bool is_legal(const struct core *core, const struct wire_large *want)
 static enum outcome no_memory(struct core *core, const struct client *client, uint32_t pages)
 {
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-	log_limited(LEVEL_WARN, LOG_MEMORY, "no memory for a block of %u pages for client %u (pid %d)", pages,
-	        client->id, client->peer.pid);
+	log_event(LEVEL_WARN, LOG_MEMORY, log_bytes(core_about(core, client), shmi_npages_bytes((shmi_npages){pages})),
+	        "no memory for a block of %u pages for client %u (pid %d)", pages, client->id, client->peer.pid);
 	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a block of %u pages", pages);
 }
 
@@ -37,6 +37,7 @@ static enum outcome hand_out(
 
 	passing_note(core->heap, run.first, client->peer.uid, true);
 	shmi_bump(&img->super->counters.large_granted, 1);
+	clients_count_grant(core, client, run.pages.n);
 	clients_settle(core, client->id);
 	core->reply.kind = WIRE_LARGE_OK;
 	core->reply.u.large_ok =
@@ -124,7 +125,10 @@ bool large_free_one(struct core *core, struct wire_span span)
 
 	if (word.state != SHMI_SPAN_LARGE || word.generation != span.generation)
 		return false;
+	uint32_t pages = shmi_span_at(img, page)->pages;
+
 	core_free_large(core, page);
+	clients_count_given(core, pages);
 	return true;
 }
 
@@ -137,7 +141,7 @@ bool large_free_all(struct core *core, const struct caller *caller, const struct
 			first_bad = want->spans[i].page;
 	if (!bad || caller->client->redo == serial) /* freed before we were killed */
 		return true;
-	log_limited(LEVEL_WARN, LOG_CLIENT,
+	log_event(LEVEL_WARN, LOG_CLIENT, core_about(core, caller->client),
 	        "client %u (pid %d) freed %u large blocks that are none, the first at page %u", caller->client->id,
 	        caller->client->peer.pid, bad, first_bad);
 	core_fail(core, WIRE_E_BAD_FREE, "%u of %u were not large blocks, the first at page %u: freed twice?", bad,
@@ -165,12 +169,15 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 		        (unsigned long long)want->bytes, want->pages);
 	if (!large_free_all(core, caller, &want->freed, req->serial))
 		return OUTCOME_ANSWERED;
-	struct large large = {.active = true, .serial = req->serial, .want = *want, .job.step = step_large};
+	struct large large = {.active = true,
+	        .serial = req->serial,
+	        .want = *want,
+	        .job = {.step = step_large, .payer = &client->user->payer}};
 
 	if (charge_take(&large.charge, &client->account, want->pages)) {
 		shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
-		        client->peer.pid, client->peer.uid);
+		log_event(LEVEL_WARN, LOG_LIMIT, log_bytes(core_about(core, client), want->bytes),
+		        "client %u (pid %d, uid %u) is at its limit", client->id, client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
 	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run,

@@ -51,7 +51,9 @@ static int identify(struct listener *l, int sock, struct peer *peer)
 		return error;
 	if (server_admits(l->server, peer->uid))
 		return 0;
-	log_limited(LEVEL_WARN, LOG_ACCEPT, "refused pid %d: uid %u has too many connections", peer->pid, peer->uid);
+	log_event(LEVEL_WARN, LOG_ACCEPT,
+	        ((struct log_fields){.known = LOG_HAS_PROCESS, .pid = peer->pid, .uid = peer->uid}),
+	        "refused pid %d: uid %u has too many connections", peer->pid, peer->uid);
 	peer_close(peer);
 	return PEER_E_GONE;
 }
@@ -75,8 +77,7 @@ static bool accept_one(struct listener *l)
 			pause_listening(l, strerror(-error));
 		return error > 0;
 	}
-	if (session_new(l->server, sock, &peer))
-		server_session_came(l->server, peer.uid);
+	(void)session_new(l->server, sock, &peer);
 	return true;
 }
 
@@ -161,13 +162,19 @@ void listener_start(struct listener *l)
 	event_add(l->acceptable, NULL);
 }
 
-/* Removes the socket file, if it is the one that we made. */
-static void remove_own(const struct listener *l)
+/* The file that we made still has its name. */
+static bool is_own(const struct listener *l)
 {
 	struct stat st;
 
-	if (l->inode && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->inode)
-		unlink(l->path);
+	return l->inode && !lstat(l->path, &st) && st.st_dev == l->dev && st.st_ino == l->inode;
+}
+
+int listener_set_mode(const struct listener *l, unsigned mode)
+{
+	if (!is_own(l))
+		return -ENOENT;
+	return chmod(l->path, mode) ? -errno : 0;
 }
 
 void listener_deinit(struct listener *l)
@@ -176,7 +183,8 @@ void listener_deinit(struct listener *l)
 		event_free(l->acceptable);
 	timer_deinit(&l->retry);
 	if (l->sock >= 0) {
-		remove_own(l);
+		if (is_own(l))
+			unlink(l->path);
 		close(l->sock);
 	}
 	l->sock = -1;

@@ -34,6 +34,9 @@ struct listener {
 int listener_init(
         struct listener *listener, struct server *server, const struct config *config, char *why, size_t room);
 
+/* Changes the access rights of the socket file that listener_init made. Returns 0 or a negative errno; -ENOENT: there is none. */
+int listener_set_mode(const struct listener *listener, unsigned mode);
+
 /* Accepts from now on. */
 void listener_start(struct listener *listener);
 

@@ -4,20 +4,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#define SD_JOURNAL_SUPPRESS_LOCATION /* the place is the caller's */
+#include <systemd/sd-journal.h>
+
+#include "daemon/logfields.h"
+#include "daemon/loglimit.h"
+
 static const char *const level_name[LEVELS] = {"error", "warn", "info", "debug"};
-static const int level_priority[LEVELS] = {3, 4, 6, 7}; /* syslog's */
 
 static enum log_level most = LEVEL_INFO;
 static int out = STDERR_FILENO;
-
-static struct {
-	uint32_t lines; /* let through since `since` */
-	uint32_t swallowed;
-	time_t since;
-} kinds[LOG_KINDS];
+static struct loglimit limit;
 
 bool log_level_parse(const char *name, enum log_level *level)
 {
@@ -39,73 +40,107 @@ void log_set_fd(int fd)
 	out = fd;
 }
 
-__attribute__((format(printf, 3, 0))) static void write_line(
-        enum log_level level, uint32_t swallowed, const char *format, va_list args)
+uint64_t log_swallowed(void)
 {
-	char line[1024], *at = line;
-	const size_t room = sizeof(line) - 64; /* for the tail below */
+	return limit.swallowed;
+}
 
-	if (getenv("JOURNAL_STREAM"))
-		at += snprintf(line, room, "<%d>", level_priority[level]);
-	else
-		at += snprintf(line, room, "shmallocd: %s: ", level_name[level]);
-	int n = vsnprintf(at, room - (size_t)(at - line), format, args);
+/* Whether what we write to is the journal's own stream: the variable is inherited by those whose output goes elsewhere. */
+static bool is_journal(const char *stream)
+{
+	struct stat st;
+	char now[64];
 
-	if (n < 0)
-		return;
-	at = line + strlen(line);
-	/* A peer's label must not make lines of its own. */
-	for (char *c = line; c < at; c++)
+	if (!stream || fstat(out, &st))
+		return false;
+	snprintf(now, sizeof(now), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+	return strcmp(now, stream) == 0;
+}
+
+/* A peer's label must not make lines of its own. */
+static void clean(char *text)
+{
+	for (char *c = text; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
-	if (swallowed)
-		at += snprintf(at, 48, " (%u more like this)", swallowed);
-	*at++ = '\n';
+}
+
+static void write_line(enum log_level level, bool priority, const char *message, const struct log_fields *about)
+{
+	char line[LOG_LINE], tail[LOG_TAIL];
+	int n;
+
+	logfields_tail(about, tail, sizeof(tail));
+	clean(tail);
+	if (priority)
+		n = snprintf(line, sizeof(line), "<%d>%s%s\n", logfields_priority(level), message, tail);
+	else
+		n = snprintf(line, sizeof(line), "shmallocd: %s: %s%s\n", level_name[level], message, tail);
 	/* Nothing is to be done about a log that cannot be written. */
-	ssize_t written = write(out, line, (size_t)(at - line));
+	ssize_t written = n > 0 ? write(out, line, (size_t)n) : 0;
 
 	(void)written;
 }
 
-void log_line(enum log_level level, const char *format, ...)
+struct event {
+	struct log_place place;
+	enum log_level level;
+	enum log_kind kind; /* LOG_KINDS: none */
+	struct log_fields about;
+	uint32_t swallowed; /* lines like it before */
+};
+
+__attribute__((format(printf, 2, 0))) static void write_event(
+        const struct event *event, const char *format, va_list args)
 {
+	static struct logfields_entry entry;
+	const char *stream = getenv("JOURNAL_STREAM");
+	char message[LOG_LINE - LOG_TAIL - 32]; /* and what stands before it */
+	size_t room = sizeof(message) - 48; /* for what follows */
+
+	if (vsnprintf(message, room, format, args) < 0)
+		return;
+	clean(message);
+	if (event->swallowed)
+		snprintf(message + strlen(message), 48, " (%u more like this)", event->swallowed);
+	if (is_journal(stream)) {
+		logfields_entry(&entry, event->place, event->level, event->kind, &event->about, message);
+		if (!sd_journal_sendv(entry.iov, (int)entry.n))
+			return;
+	}
+	write_line(event->level, stream != NULL, message, &event->about);
+}
+
+void log_line_at(struct log_place place, enum log_level level, const char *format, ...)
+{
+	struct event event = {.place = place, .level = level, .kind = LOG_KINDS};
 	va_list args;
 
 	if (level > most)
 		return;
 	va_start(args, format);
-	write_line(level, 0, format, args);
+	write_event(&event, format, args);
 	va_end(args);
 }
 
-/* Whether a line of this kind may be written now. */
-static bool admit(enum log_kind kind)
+static bool admit(struct event *event)
 {
 	struct timespec now = {0};
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	time_t passed = now.tv_sec - kinds[kind].since;
-
-	if (passed > 0) {
-		kinds[kind].since = now.tv_sec;
-		kinds[kind].lines = passed >= (time_t)kinds[kind].lines ? 0 : kinds[kind].lines - (uint32_t)passed;
-	}
-	if (kinds[kind].lines >= LOG_BURST) {
-		kinds[kind].swallowed++;
-		return false;
-	}
-	kinds[kind].lines++;
-	return true;
+	return loglimit_admit(&limit, event->kind, event->about.known & LOG_HAS_PROCESS ? &event->about.uid : NULL,
+	        (uint64_t)now.tv_sec + 1, &event->swallowed);
 }
 
-void log_limited(enum log_level level, enum log_kind kind, const char *format, ...)
+void log_event_at(struct log_place place, enum log_level level, enum log_kind kind, struct log_fields about,
+        const char *format, ...)
 {
+	struct event event = {.place = place, .level = level, .kind = kind, .about = about};
 	va_list args;
 
-	if (level > most || !admit(kind))
+	if (level > most || !admit(&event))
 		return;
 	va_start(args, format);
-	write_line(level, kinds[kind].swallowed, format, args);
+	write_event(&event, format, args);
 	va_end(args);
-	kinds[kind].swallowed = 0;
 }

@@ -1,4 +1,4 @@
-/* shmallocd: serves a heap of shared memory. Exit status: 0 after a clean stop, 1 if it could not start, 2 for bad usage. */
+/* shmallocd: serves heaps of shared memory. Exit status: 0 after a clean stop, 1 if it could not start, 2 for bad usage. */
 #include <poll.h>
 #include <stdio.h>
 
@@ -18,6 +18,14 @@ static int fail(int status)
 	return status;
 }
 
+static void print_faults(const struct config *config)
+{
+	for (uint32_t i = 0; i < config->faults && i < CONFIG_FAULTS_MAX; i++)
+		fprintf(stderr, "shmallocd: %s\n", config->fault[i]);
+	if (config->faults > CONFIG_FAULTS_MAX)
+		fprintf(stderr, "shmallocd: there are %u more faults\n", config->faults - CONFIG_FAULTS_MAX);
+}
+
 int main(int argc, char **argv)
 {
 	static struct config config;
@@ -27,7 +35,7 @@ int main(int argc, char **argv)
 	case CONFIG_SHOWN:
 		return 0;
 	case CONFIG_BAD:
-		fprintf(stderr, "shmallocd: %s\n", config.why);
+		print_faults(&config);
 		return fail(2);
 	default:
 		break;

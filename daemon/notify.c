@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 
 void notify_status(const char *format, ...)
 {
-	char text[256];
+	char text[3072]; /* the names of all heaps */
 	va_list args;
 
 	va_start(args, format);
@@ -25,6 +26,15 @@ void notify_status(const char *format, ...)
 void notify_ready(void)
 {
 	(void)sd_notify(0, "READY=1");
+}
+
+void notify_reloading(void)
+{
+	struct timespec now = {0};
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+	        (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
 }
 
 void notify_stopping(void)

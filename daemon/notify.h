@@ -15,6 +15,9 @@
 void notify_status(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 void notify_ready(void);
+
+/* The configuration is being read again; notify_ready says that it is done. */
+void notify_reloading(void);
 void notify_stopping(void);
 
 /* True if somebody listens to the above. */

@@ -4,9 +4,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,14 +35,6 @@ static struct object_name name_of(const struct objects *o, const char *what)
 	return name;
 }
 
-static struct object_name lock_name(const struct objects *o)
-{
-	struct object_name name;
-
-	snprintf(name.text, sizeof(name.text), "/shmalloc.%s.lock", o->instance);
-	return name;
-}
-
 __attribute__((format(printf, 3, 4))) static int refuse(struct objects *o, int error, const char *format, ...)
 {
 	va_list args;
@@ -64,78 +54,11 @@ bool objects_name_ok(const char *name)
 
 void objects_init(struct objects *o, const char *instance, const char *heap)
 {
-	*o = (struct objects){.meta_readonly = -1, .lock = -1};
+	*o = (struct objects){.meta_readonly = -1};
 	for (int i = 0; i < HEAP_OBJECTS; i++)
 		o->fd[i] = -1;
 	snprintf(o->instance, sizeof(o->instance), "%s", instance);
 	snprintf(o->heap, sizeof(o->heap), "%s", heap);
-}
-
-/* ---- the lock ---- */
-
-/* The object may have been removed between our open and our lock: then we hold nothing. */
-static bool is_still_named(int fd, const char *name)
-{
-	struct stat mine, named;
-	int again = shm_open(name, O_RDONLY | O_CLOEXEC, 0);
-	bool same = again >= 0 && !fstat(fd, &mine) && !fstat(again, &named) && mine.st_ino == named.st_ino;
-
-	if (again >= 0)
-		close(again);
-	return same;
-}
-
-static int refuse_locked(struct objects *o, int fd)
-{
-	char pid[32] = "";
-	ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
-
-	close(fd);
-	return refuse(o, -EWOULDBLOCK, "instance '%s' is already served by the shmallocd with pid %ld", o->instance,
-	        n > 0 ? strtol(pid, NULL, 10) : 0);
-}
-
-/* Anybody can make an object of that name in /dev/shm, and lock it. */
-static bool is_ours(int fd)
-{
-	struct stat st;
-
-	return !fstat(fd, &st) && st.st_uid == geteuid() && !(st.st_mode & 0077);
-}
-
-int objects_lock(struct objects *o)
-{
-	struct object_name name = lock_name(o);
-	char pid[32];
-
-	for (;;) {
-		int fd = shm_open(name.text, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-		if (fd < 0)
-			return refuse(o, -errno, "cannot open the lock %s: %s", name.text, strerror(errno));
-		if (!is_ours(fd)) {
-			close(fd);
-			return refuse(o, -EPERM,
-			        "the lock " SHM_DIR
-			        "%s is not ours: it must be a file of uid %u with mode 0600; remove it, "
-			        "or choose another --instance",
-			        name.text, geteuid());
-		}
-		if (flock(fd, LOCK_EX | LOCK_NB))
-			return refuse_locked(o, fd);
-		if (!is_still_named(fd, name.text)) {
-			close(fd);
-			continue;
-		}
-		int len = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-
-		if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)len, 0) != len) {
-			close(fd);
-			return refuse(o, -ENOSPC, "cannot write the lock %s: %s", name.text, strerror(errno));
-		}
-		o->lock = fd;
-		return 0;
-	}
 }
 
 /* ---- floor ---- */
@@ -282,7 +205,7 @@ int objects_create(struct objects *o, uint32_t limit_pages)
 		error = open_readonly(o, name_of(o, "new").text);
 	if (error) {
 		objects_unlink(o);
-		objects_close(o, false);
+		objects_close(o);
 	}
 	return error;
 }
@@ -345,7 +268,7 @@ int objects_open(struct objects *o)
 	if (!error)
 		error = open_readonly(o, name_of(o, "meta").text);
 	if (error)
-		objects_close(o, false);
+		objects_close(o);
 	return error;
 }
 
@@ -360,7 +283,7 @@ void objects_unlink(const struct objects *o)
 		shm_unlink(name_of(o, objects_suffix[i]).text);
 }
 
-void objects_close(struct objects *o, bool unlock)
+void objects_close(struct objects *o)
 {
 	for (int i = 0; i < HEAP_OBJECTS; i++) {
 		if (o->map[i]) {
@@ -375,9 +298,4 @@ void objects_close(struct objects *o, bool unlock)
 	if (o->meta_readonly >= 0)
 		close(o->meta_readonly);
 	o->meta_readonly = -1;
-	if (unlock && o->lock >= 0) {
-		shm_unlink(lock_name(o).text);
-		close(o->lock);
-		o->lock = -1;
-	}
 }

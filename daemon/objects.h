@@ -1,10 +1,9 @@
-/* The shared memory objects of a heap: their names, their descriptors, and the lock that keeps a second daemon out.
+/* The shared memory objects of a heap: their names and their descriptors.
  *
  *	/shmalloc.INSTANCE.HEAP.meta    mapped; handed out read-only, through a descriptor that was opened O_RDONLY
  *	/shmalloc.INSTANCE.HEAP.ctl     mapped; handed out
  *	/shmalloc.INSTANCE.HEAP.data    never mapped; handed out
  *	/shmalloc.INSTANCE.HEAP.state   mapped; never handed out
- *	/shmalloc.INSTANCE.lock         holds the daemon's pid; never handed out, as a reader could lock it
  *
  * All are made with O_EXCL and mode 0600 and belong to the daemon's user. A heap is there when its meta is: meta is made under
  * another name (.new) and renamed when the heap is complete, and unlinked first. So the other three without meta are
@@ -24,7 +23,6 @@ struct objects {
 	char heap[OBJECTS_NAME_MAX + 1];
 	int fd[HEAP_OBJECTS];
 	int meta_readonly;
-	int lock;
 	void *map[HEAP_OBJECTS]; /* NULL for data */
 	uint64_t bytes[HEAP_OBJECTS];
 	char why[256]; /* after a failure: the reason in words */
@@ -48,9 +46,6 @@ void objects_init(struct objects *o, const char *instance, const char *heap);
 
 /* The functions below return 0, or a negative errno with `why` filled. */
 
-/* Takes the instance's lock for as long as this process lives or until objects_close. -EWOULDBLOCK: another has it. */
-int objects_lock(struct objects *o);
-
 /* True if the heap is there. */
 bool objects_exist(const struct objects *o);
 
@@ -66,8 +61,8 @@ int objects_open(struct objects *o);
 /* Removes the heap's objects by name, whatever they are. */
 void objects_unlink(const struct objects *o);
 
-/* Unmaps and closes; with `unlock` the lock is given up and its object removed. */
-void objects_close(struct objects *o, bool unlock);
+/* Unmaps and closes. */
+void objects_close(struct objects *o);
 
 /* The floor of a heap over these objects. */
 struct heap_floor objects_floor(struct objects *o);

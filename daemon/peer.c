@@ -11,6 +11,9 @@
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
 
 /* Returns 0 and *pidfd, PEER_E_GONE or a negative errno. */
 static int pidfd_of(int sock, int32_t pid, int *pidfd)
@@ -58,6 +61,15 @@ int peer_of_socket(int sock, struct peer *peer)
 	return 0;
 }
 
+void peer_groups_of_socket(int sock, struct peer_groups *groups)
+{
+	socklen_t len = sizeof(groups->id);
+
+	groups->n = 0;
+	if (!getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, groups->id, &len) && len <= sizeof(groups->id))
+		groups->n = (uint32_t)(len / sizeof(groups->id[0]));
+}
+
 int peer_reopen(int32_t pid, uint64_t inode, int *pidfd)
 {
 	struct stat st;
@@ -78,6 +90,13 @@ int peer_reopen(int32_t pid, uint64_t inode, int *pidfd)
 	}
 	*pidfd = fd;
 	return 0;
+}
+
+bool peer_is_dead(const struct peer *peer)
+{
+	struct pollfd dead = {.fd = peer->pidfd, .events = POLLIN};
+
+	return peer->pidfd >= 0 && poll(&dead, 1, 0) > 0;
 }
 
 void peer_close(struct peer *peer)

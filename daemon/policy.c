@@ -1,5 +1,7 @@
 #include "daemon/policy.h"
 
+#include "shm/units.h"
+
 uint32_t policy_grants(uint32_t wanted, uint32_t span_pages, uint32_t spans, uint32_t pages)
 {
 	uint32_t by_spans = spans < POLICY_REPLY_SPANS ? POLICY_REPLY_SPANS - spans : 0;
@@ -24,6 +26,11 @@ bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own)
 	return uid == 0 || uid == daemon_uid || own < POLICY_CLIENTS_PER_USER;
 }
 
+bool policy_checks(uint32_t uid, uint32_t daemon_uid, uint64_t pages)
+{
+	return uid == 0 || uid == daemon_uid || pages <= POLICY_CHECK_PAGES;
+}
+
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms)
 {
 	if (took_ms > 1)
@@ -46,4 +53,15 @@ uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages)
 		return 0;
 	free_pages -= keep;
 	return free_pages < POLICY_TURN_PAGES ? (uint32_t)free_pages : POLICY_TURN_PAGES;
+}
+
+int policy_scavenge_pause(uint32_t pages, uint64_t rate, uint32_t delay_ms)
+{
+	uint64_t turn = (uint64_t)POLICY_TURN_PAGES * SHMI_PAGE_SIZE * 1000 / rate, idle = delay_ms / 2;
+
+	if (!pages)
+		turn = idle < POLICY_SCAVENGE_MS ? POLICY_SCAVENGE_MS : idle;
+	if (!turn)
+		return 1;
+	return turn > POLICY_SCAVENGE_IDLE_MS ? POLICY_SCAVENGE_IDLE_MS : (int)turn;
 }

@@ -24,6 +24,13 @@
 #define POLICY_TURN_SLOTS 4096u
 #define POLICY_TURN_SPANS 256u
 
+/* Words that one step of a survey reads: bitmaps and caches, which lie anywhere; a quarter of a millisecond at most. */
+#define POLICY_SURVEY_WORK 8192u
+
+/* The biggest heap, in pages in use, that anybody may have checked, and not only root and the daemon's user: a check is done in one go,
+ * at 50 ms for each GiB. */
+#define POLICY_CHECK_PAGES (1u << 17)
+
 /* Stale pages that are dropped at once when the system is out of memory, before it is asked again: 64 MiB, 10 ms. */
 #define POLICY_STALE_PAGES 8192u
 
@@ -34,8 +41,16 @@
 #define POLICY_AWAKE_TAKEN_US 20
 #define POLICY_AWAKE_BUSY_US 20000
 
-/* How often the scavenger has a turn: with 2 MiB each, at most 100 MiB a second. */
+/* One user's share of a turn of the loop: some ten requests. And the most that is carried over of requests that were longer: ten
+ * shares, so that a daemon that was not let run for a while does not make its clients pay for it. */
+#define POLICY_SHARE_US 200u
+#define POLICY_SHARE_DEBT_US 2000u
+
+/* How often the scavenger has a turn, of 2 MiB at most, as long as there is something to return: at the rate that is usual, 100 MiB a
+ * second; and how often it looks whether there is, at the latest: it looks for damage, too. */
 #define POLICY_SCAVENGE_MS 20
+#define POLICY_SCAVENGE_IDLE_MS 1000
+#define POLICY_SCAVENGE_RATE (100ull << 20)
 #define POLICY_SCAVENGE_DELAY_MS 5000u
 
 /* How often leases are looked at: while scoped memory of the dead waits for the end of one, and while a living client has no
@@ -70,6 +85,9 @@ bool policy_admits(uint32_t uid, uint32_t daemon_uid, uint32_t own, uint32_t all
 /* Whether a user who has `own` clients may have another. */
 bool policy_attaches(uint32_t uid, uint32_t daemon_uid, uint32_t own);
 
+/* Whether the user may have a heap checked of which so many pages are in use. */
+bool policy_checks(uint32_t uid, uint32_t daemon_uid, uint64_t pages);
+
 /* How many leases to look at the next time, when `looks` took so long. */
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms);
 
@@ -79,5 +97,8 @@ bool policy_stays_awake(uint64_t gap_us);
 /* How many pages the scavenger may return in this turn. Idle memory of a thirty-second of what is in use is kept: it is likely to be
  * wanted again. With nothing in use nothing is kept. */
 uint32_t policy_scavenge(uint64_t free_pages, uint64_t used_pages);
+
+/* In how many milliseconds the scavenger has its next turn, after one that returned `pages`, at `rate` bytes a second. */
+int policy_scavenge_pause(uint32_t pages, uint64_t rate, uint32_t delay_ms);
 
 #endif

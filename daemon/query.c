@@ -4,136 +4,104 @@
 #include <string.h>
 
 #include "daemon/clients.h"
+#include "daemon/policy.h"
+#include "daemon/survey.h"
 #include "shm/check.h"
 #include "shm/slots.h"
-#include "shm/stats.h"
 #include "shm/walk.h"
 
 #define CHECK_PASSES 3u /* a finding about memory that clients write counts if it is seen each time */
 
-/* ---- stats ---- */
+/* ---- figures: from a snapshot ---- */
 
-/* What is known of a fenced heap without looking at ctl. */
-static void fenced_stats(const struct core *core, struct shmi_heap_stats *st)
+static void show_stats(struct wire_msg *reply, const struct snapshot *s, uint32_t at)
 {
-	const struct shmi_super *super = core->heap->img.super;
-
-	*st = (struct shmi_heap_stats){.limit = shmi_npages_bytes((shmi_npages){core->heap->img.geo.limit_pages}),
-	        .published = shmi_npages_bytes((shmi_npages){shmi_load(&super->published_pages)}),
-	        .owned = shmi_load(&super->pages.owned) << SHMI_PAGE_SHIFT,
-	        .central = shmi_load(&super->pages.central) << SHMI_PAGE_SHIFT,
-	        .free = shmi_load(&super->pages.free) << SHMI_PAGE_SHIFT,
-	        .returned = shmi_load(&super->pages.returned) << SHMI_PAGE_SHIFT,
-	        .lazy = shmi_load(&super->pages.lazy) << SHMI_PAGE_SHIFT};
-	st->backed = st->owned + st->central + st->free;
+	(void)at;
+	reply->kind = WIRE_STATS;
+	reply->u.stats = s->stats;
 }
 
-static void query_stats(struct core *core, const struct wire_query *query)
-{
-	struct wire_stats *out = &core->reply.u.stats;
-	struct shmi_heap_stats st;
+/* The rows from `at` on, as many as a reply has room for. */
+#define SHOW_ROWS(function, kind_, member)                                                                             \
+	static void function(struct wire_msg *reply, const struct snapshot *s, uint32_t at)                            \
+	{                                                                                                              \
+		uint32_t left = at < s->n_##member ? s->n_##member - at : 0, n = left < WIRE_ROWS ? left : WIRE_ROWS;  \
+                                                                                                                       \
+		reply->kind = kind_;                                                                                   \
+		reply->u.member.n_rows = n;                                                                            \
+		reply->u.member.next = left > n ? snapshot_cursor(s, at + n) : 0;                                      \
+		for (uint32_t i = 0; i < n; i++)                                                                       \
+			reply->u.member.rows[i] = s->member[at + i];                                                   \
+	}
 
-	(void)query;
-	if (core->heap->fenced)
-		fenced_stats(core, &st);
+SHOW_ROWS(show_clients, WIRE_CLIENTS, clients)
+SHOW_ROWS(show_users, WIRE_USERS, users)
+SHOW_ROWS(show_classes, WIRE_CLASSES, classes)
+
+static const struct {
+	void (*show)(struct wire_msg *reply, const struct snapshot *s, uint32_t at);
+	bool needs_ctl;
+} figures[] = {
+        [WIRE_Q_STATS] = {show_stats, false},
+        [WIRE_Q_CLIENTS] = {show_clients, false},
+        [WIRE_Q_CLASSES] = {show_classes, true},
+        [WIRE_Q_USERS] = {show_users, false},
+};
+
+static bool is_figures(uint32_t kind)
+{
+	return kind < sizeof(figures) / sizeof(figures[0]) && figures[kind].show;
+}
+
+static struct caller *caller_of(struct survey_wait *wait)
+{
+	return (struct caller *)(void *)((char *)wait - offsetof(struct caller, asking.wait));
+}
+
+static void fill_figures(struct core *core, uint32_t kind, const struct snapshot *snapshot)
+{
+	if (!snapshot)
+		core_fail(core, WIRE_E_NO_MEMORY, "no memory for an answer");
+	else if (figures[kind].needs_ctl && snapshot->stats.damaged)
+		core_fail(core, WIRE_E_DAMAGED, "the heap is damaged: a client has cut one of its objects short");
 	else
-		shmi_stats_heap(&core->heap->img, &st);
-	core->reply.kind = WIRE_STATS;
-	*out = (struct wire_stats){.limit = st.limit,
-	        .published = st.published,
-	        .owned = st.owned,
-	        .central = st.central,
-	        .free = st.free,
-	        .backed = st.backed,
-	        .returned = st.returned,
-	        .lazy = st.lazy,
-	        .moving = st.moving,
-	        .peak_backed = st.peak_backed,
-	        .live = st.live,
-	        .live_blocks = st.live_blocks,
-	        .cached = st.cached,
-	        .slots_free = st.slots_free,
-	        .tail = st.tail,
-	        .written_off = st.written_off,
-	        .quarantined = st.quarantined,
-	        .metadata = st.metadata,
-	        .clients = st.clients,
-	        .threads = st.threads,
-	        .roots = st.roots,
-	        .requests = core->requests,
-	        .uptime_ms = core->now_ms - core->started_ms,
-	        .damaged = core->heap->fenced};
-	memcpy(out->counters, st.counters, sizeof(out->counters));
-	snprintf(out->heap, sizeof(out->heap), "%s", core->heap->name);
+		figures[kind].show(&core->reply, snapshot, 0);
 }
 
-/* ---- rows ---- */
-
-static void client_row(struct core *core, const struct client *client, struct wire_client_row *row)
+static void on_ready(struct core *core, struct survey_wait *wait, const struct snapshot *snapshot)
 {
-	struct shmi_client_stats st = {0};
+	struct caller *caller = caller_of(wait);
 
-	if (!core->heap->fenced)
-		shmi_stats_client(&core->heap->img, client->id, &st);
-	*row = (struct wire_client_row){.client = client->id,
-	        .pid = (uint32_t)client->peer.pid,
-	        .uid = client->peer.uid,
-	        .threads = st.threads,
-	        .detached = !client->caller,
-	        .spans = st.spans,
-	        .bytes = st.bytes,
-	        .cached = st.cached,
-	        .limit = client->account.limit << SHMI_PAGE_SHIFT,
-	        .requests = client->requests};
-	snprintf(row->label, sizeof(row->label), "%.63s", clients_entry(core, client)->label);
+	fill_figures(core, caller->asking.kind, snapshot);
+	core_finish(core, NULL, caller, caller->asking.serial, false);
 }
 
-static void query_clients(struct core *core, const struct wire_query *query)
+/* Of a heap that is fenced the answer is there at once. */
+static void on_ready_now(struct core *core, struct survey_wait *wait, const struct snapshot *snapshot)
 {
-	struct wire_clients *out = &core->reply.u.clients;
+	fill_figures(core, caller_of(wait)->asking.kind, snapshot);
+}
 
-	core->reply.kind = WIRE_CLIENTS;
-	out->n_rows = 0;
-	out->next = 0;
-	for (uint64_t id = query->cursor; id < SHMI_MAX_CLIENTS; id++) {
-		if (core->client[id].state == CLIENT_FREE)
-			continue;
-		if (out->n_rows == WIRE_ROWS) {
-			out->next = id;
-			return;
-		}
-		client_row(core, &core->client[id], &out->rows[out->n_rows++]);
+static enum outcome query_figures(struct core *core, struct caller *caller, const struct wire_msg *req)
+{
+	const struct wire_query *query = &req->u.query;
+	struct asking *asking = &caller->asking;
+	const struct snapshot *kept = query->cursor ? survey_kept(core, query->cursor) : NULL;
+
+	if (query->cursor && !kept)
+		return core_fail(core, WIRE_E_NOT_FOUND, "these rows are not kept any more: ask again from the start");
+	if (kept) {
+		figures[query->kind].show(&core->reply, kept, (uint32_t)query->cursor);
+		return OUTCOME_ANSWERED;
 	}
+	asking->kind = query->kind;
+	asking->serial = req->serial;
+	asking->wait.ready = core->heap->fenced ? on_ready_now : on_ready;
+	survey_ask(core, &asking->wait);
+	return core->heap->fenced ? OUTCOME_ANSWERED : OUTCOME_LATER;
 }
 
-static void query_classes(struct core *core, const struct wire_query *query)
-{
-	static struct shmi_class_stats rows[SHMI_SPAN_CLASSES];
-	struct wire_classes *out = &core->reply.u.classes;
-
-	core->reply.kind = WIRE_CLASSES;
-	out->n_rows = 0;
-	out->next = 0;
-	shmi_stats_classes(&core->heap->img, rows);
-	for (uint64_t c = query->cursor; c < SHMI_SPAN_CLASSES; c++) {
-		const struct shmi_class_stats *row = &rows[c];
-
-		if (!row->spans_owned && !row->spans_central)
-			continue;
-		if (out->n_rows == WIRE_ROWS) {
-			out->next = c;
-			return;
-		}
-		out->rows[out->n_rows++] = (struct wire_class_row){.sclass = row->sclass.c,
-		        .size = row->size,
-		        .spans_owned = row->spans_owned,
-		        .spans_central = row->spans_central,
-		        .bytes = row->bytes,
-		        .live = row->live,
-		        .cached = row->cached,
-		        .slots_free = row->slots_free};
-	}
-}
+/* ---- rows of the heap itself ---- */
 
 static void span_row(const struct shmi_image *img, const struct shmi_walk *walk, struct wire_span_row *row)
 {
@@ -210,6 +178,13 @@ static bool reclaiming(void *ctx, uint32_t thread)
 	return id < SHMI_MAX_CLIENTS && core->client[id].state == CLIENT_LEAVING;
 }
 
+static uint64_t pages_in_use(const struct core *core)
+{
+	const struct shmi_page_counts *pages = &core->heap->img.super->pages;
+
+	return shmi_load(&pages->owned) + shmi_load(&pages->central) + shmi_load(&pages->lazy);
+}
+
 static void query_check(struct core *core, const struct wire_query *query)
 {
 	static struct shmi_violation found[WIRE_ROWS];
@@ -236,20 +211,25 @@ enum outcome query_run(struct core *core, struct caller *caller, const struct wi
 		void (*run)(struct core *core, const struct wire_query *query);
 		bool needs_ctl;
 	} queries[] = {
-	        [WIRE_Q_STATS] = {query_stats, false},
-	        [WIRE_Q_CLIENTS] = {query_clients, false},
-	        [WIRE_Q_CLASSES] = {query_classes, true},
 	        [WIRE_Q_SPANS] = {query_spans, true},
 	        [WIRE_Q_ROOTS] = {query_roots, false},
 	        [WIRE_Q_CHECK] = {query_check, true},
 	};
 	const struct wire_query *query = &req->u.query;
 
-	(void)caller;
-	if (query->kind >= sizeof(queries) / sizeof(queries[0]) || !queries[query->kind].run)
+	if (!is_figures(query->kind) &&
+	        (query->kind >= sizeof(queries) / sizeof(queries[0]) || !queries[query->kind].run))
 		return core_fail(core, WIRE_E_INVALID, "there is no query of kind %u", query->kind);
 	if (query->heap[0] && strcmp(query->heap, core->heap->name) != 0)
 		return core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", query->heap);
+	if (is_figures(query->kind))
+		return query_figures(core, caller, req);
+	if (query->kind == WIRE_Q_CHECK && !policy_checks(caller->peer.uid, core->uid, pages_in_use(core)))
+		return core_fail(core, WIRE_E_ACCESS,
+		        "a check of a heap as big as this one stops the daemon for a while: only root and uid %u may "
+		        "ask "
+		        "for it",
+		        core->uid);
 	if (queries[query->kind].needs_ctl && core->heap->fenced)
 		return core_fail(
 		        core, WIRE_E_DAMAGED, "the heap is damaged: a client has cut one of its objects short");

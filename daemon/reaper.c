@@ -65,7 +65,7 @@ static void end_record(struct core *core, struct client *client)
 	}
 	shmi_bump(&core->heap->img.super->counters.bad_words, core->record.bad);
 	if (core->record.bad)
-		log_limited(LEVEL_WARN, LOG_DEATH,
+		log_event(LEVEL_WARN, LOG_DAMAGE, core_about(core, client),
 		        "client %u (pid %d) left %u words in its thread record that made no sense", client->id,
 		        client->peer.pid, core->record.bad);
 	clients_drop_record(core, client, r->thread++);
@@ -160,12 +160,17 @@ static void finish(struct core *core, struct client *client)
 	if (dead) {
 		shmi_bump(&core->heap->img.super->counters.deaths, 1);
 		shmi_bump(&core->heap->img.super->counters.reclaimed_pages, r->pages);
-		log_limited(LEVEL_INFO, LOG_DEATH, "client %u (pid %d) has ended: %llu pages taken back", client->id,
-		        client->peer.pid, (unsigned long long)r->pages);
+		log_event(LEVEL_INFO, LOG_DEATH, log_bytes(core_about(core, client), r->pages << SHMI_PAGE_SHIFT),
+		        "client %u (pid %d) has ended: %llu pages taken back", client->id, client->peer.pid,
+		        (unsigned long long)r->pages);
 	} else {
-		log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has detached", client->id, client->peer.pid);
+		log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client), "client %u (pid %d) has detached",
+		        client->id, client->peer.pid);
 	}
-	clients_remove(core, client);
+	if (client->evicted && !dead)
+		clients_bar(core, client);
+	else
+		clients_remove(core, client);
 	if (!core->heap->fenced)
 		scavenger_look(core);
 	if (dead || !caller)
@@ -200,8 +205,9 @@ static bool wait_for_lease(struct core *core, struct client *client)
 	if (r->stage == RECLAIM_SCOPED)
 		return false;
 	core->waiting++;
-	log_limited(LEVEL_DEBUG, LOG_DEATH, "client %u (pid %d) %s; processes forked from it keep its scoped memory",
-	        client->id, client->peer.pid, r->dead ? "has ended" : "has detached");
+	log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client),
+	        "client %u (pid %d) %s; processes forked from it keep its scoped memory", client->id, client->peer.pid,
+	        r->dead ? "has ended" : "has detached");
 	answer_detach(core, client);
 	return true;
 }
@@ -241,7 +247,8 @@ void reaper_start(struct core *core, struct client *client, bool dead)
 	uint64_t serial = r->serial;
 
 	large_abort(core, client);
-	*r = (struct reclaim){.dead = dead, .serial = serial, .job.step = step_reclaim};
+	*r = (struct reclaim){
+	        .dead = dead, .serial = serial, .job = {.step = step_reclaim, .payer = &client->user->payer}};
 	client->state = CLIENT_LEAVING;
 	core_queue(core, &r->job);
 }
@@ -253,8 +260,8 @@ static void end_of_lease(struct core *core, struct client *client)
 		core_queue(core, &client->reclaim.job);
 		return;
 	}
-	log_limited(
-	        LEVEL_DEBUG, LOG_CLIENT, "client %u (pid %d) has become another program", client->id, client->peer.pid);
+	log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client), "client %u (pid %d) has become another program",
+	        client->id, client->peer.pid);
 	client->reclaim.serial = 0;
 	reaper_start(core, client, false);
 }

@@ -52,8 +52,11 @@ static bool take_returns(struct core *core, const struct client *client, const s
 		}
 		if (must_stay(core, page))
 			continue;
+		uint32_t pages = shmi_span_at(img, page)->pages;
+
 		shmi_central_accept(img, page, core->heap->now);
 		shmi_bump(&img->super->counters.spans_returned, 1);
+		clients_count_given(core, pages);
 	}
 	return true;
 }
@@ -150,12 +153,12 @@ static enum outcome nothing(struct core *core, const struct client *client, uint
 {
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
 	if (why == WIRE_E_LIMIT) {
-		log_limited(LEVEL_WARN, LOG_LIMIT, "client %u (pid %d, uid %u) is at its limit", client->id,
-		        client->peer.pid, client->peer.uid);
+		log_event(LEVEL_WARN, LOG_LIMIT, core_about(core, client), "client %u (pid %d, uid %u) is at its limit",
+		        client->id, client->peer.pid, client->peer.uid);
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	}
-	log_limited(
-	        LEVEL_WARN, LOG_MEMORY, "no memory for a span for client %u (pid %d)", client->id, client->peer.pid);
+	log_event(LEVEL_WARN, LOG_MEMORY, core_about(core, client), "no memory for a span for client %u (pid %d)",
+	        client->id, client->peer.pid);
 	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a span");
 }
 
@@ -168,6 +171,9 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 
 	core->reply.kind = WIRE_REFILL_OK;
 	core->reply.u.refill_ok.n_grants = 0;
+	if (refill->waited_us)
+		histogram_add(&core->waited, refill->waited_us);
+	shmi_bump(&counters->remote_freed, refill->remote_freed);
 	if (!wants_ok(refill))
 		return core_fail(core, WIRE_E_INVALID, "not a span class that can be asked for");
 	bool good = take_returns(core, client, refill, client->redo == req->serial);
@@ -191,5 +197,6 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 		return nothing(core, client, why);
 	shmi_bump(&counters->refills, granted ? 1 : 0);
 	shmi_bump(&counters->spans_granted, granted);
+	clients_count_grant(core, client, pages);
 	return OUTCOME_ANSWERED;
 }

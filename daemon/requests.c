@@ -5,6 +5,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/damage.h"
+#include "daemon/evict.h"
 #include "daemon/guard.h"
 #include "daemon/journal.h"
 #include "daemon/large.h"
@@ -12,40 +13,16 @@
 #include "daemon/query.h"
 #include "daemon/reaper.h"
 #include "daemon/refill.h"
-#include "daemon/scavenger.h"
+#include "daemon/trim.h"
 #include "shm/roots.h"
 
 /* ---- getting acquainted ---- */
-
-static enum outcome run_hello(struct core *core, struct caller *caller, const struct wire_msg *req)
-{
-	const struct wire_hello *theirs = &req->u.hello;
-
-	if (theirs->protocol != WIRE_PROTOCOL || theirs->layout_hash != shmi_layout_hash()) {
-		core_fail(core, WIRE_E_VERSION,
-		        "versions differ: the daemon is %s with protocol %u, layout %016llx; the client is %.31s with "
-		        "protocol "
-		        "%u, layout %016llx",
-		        SHMALLOC_VERSION, WIRE_PROTOCOL, (unsigned long long)shmi_layout_hash(), theirs->version,
-		        theirs->protocol, (unsigned long long)theirs->layout_hash);
-		log_limited(LEVEL_WARN, LOG_REFUSED, "refused pid %d: %s", caller->peer.pid, core->reply.u.error.text);
-		return OUTCOME_REFUSED;
-	}
-	snprintf(caller->label, sizeof(caller->label), "%s", theirs->label);
-	core->reply.kind = WIRE_HELLO_OK;
-	core->reply.u.hello = (struct wire_hello){.protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash()};
-	snprintf(core->reply.u.hello.version, sizeof(core->reply.u.hello.version), "%s", SHMALLOC_VERSION);
-	snprintf(core->reply.u.hello.label, sizeof(core->reply.u.hello.label), "shmallocd");
-	return OUTCOME_GREETED;
-}
 
 static enum outcome run_attach(struct core *core, struct caller *caller, const struct wire_msg *req)
 {
 	const struct wire_attach *attach = &req->u.attach;
 	const struct shmi_geometry *geo = &core->heap->img.geo;
 
-	if (strcmp(attach->heap, core->heap->name) != 0)
-		return core_fail(core, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", attach->heap);
 	if (!caller->peer.pid)
 		return core_fail(
 		        core, WIRE_E_ACCESS, "the daemon cannot see your process: it is in another pid namespace");
@@ -64,8 +41,8 @@ static enum outcome run_attach(struct core *core, struct caller *caller, const s
 	        .meta_bytes = geo->meta_bytes,
 	        .ctl_bytes = geo->ctl_bytes,
 	        .data_bytes = shmi_npages_bytes((shmi_npages){geo->limit_pages})};
-	log_limited(LEVEL_DEBUG, LOG_CLIENT, "client %u is pid %d, uid %u, '%s'%s", client->id, client->peer.pid,
-	        client->peer.uid, entry->label, attach->resume ? ", again" : "");
+	log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client), "client %u is pid %d, uid %u, '%s'%s", client->id,
+	        client->peer.pid, client->peer.uid, entry->label, attach->resume ? ", again" : "");
 	return OUTCOME_ATTACHED;
 }
 
@@ -170,7 +147,6 @@ static const struct request {
 	bool numbered; /* of an attached client, and takes effect once */
 	bool whole; /* needs a heap that is not fenced */
 } table[WIRE_KINDS] = {
-        [WIRE_HELLO] = {run_hello, false, false},
         [WIRE_ATTACH] = {run_attach, false, true},
         [WIRE_THREAD] = {run_thread, true, true},
         [WIRE_REFILL] = {refill_run, true, true},
@@ -179,8 +155,9 @@ static const struct request {
         [WIRE_ROOT_SET] = {run_root_set, true, true},
         [WIRE_ROOT_DEL] = {run_root_del, true, true},
         [WIRE_DETACH] = {run_detach, true, false},
-        [WIRE_TRIM] = {scavenger_trim, false, true},
+        [WIRE_TRIM] = {trim_run, false, true},
         [WIRE_QUERY] = {query_run, false, false},
+        [WIRE_EVICT] = {evict_run, false, false},
 };
 
 struct call {
@@ -251,14 +228,18 @@ void requests_run(struct core *core, struct caller *caller, const struct wire_ms
 	struct client *client = table[req->kind].numbered ? caller->client : NULL;
 
 	core->requests++;
-	if (caller->client)
+	if (caller->client) {
 		caller->client->requests++;
+		caller->client->user->requests++;
+	}
 	if (client && is_old(core, client, req->serial, answer))
 		return;
 	if (client)
 		journal_begin(core, client, req->serial);
 	enum outcome outcome = run(core, caller, req);
 
+	if (outcome != OUTCOME_LATER && core->reply.kind == WIRE_ERROR)
+		clients_count_failure(caller->client);
 	core_encode(core, req->serial, outcome, answer);
 	if (client && outcome == OUTCOME_ANSWERED)
 		clients_remember(core, client, req->serial, answer);

@@ -5,7 +5,8 @@
  * is an error. If the daemon was killed in the middle of a request, the next one takes back what it had brought (clients_adopt), and
  * the repeat does not stumble over what it had given away. Queries, trims and the requests before an attach may simply be repeated.
  *
- * Whether a request is in order is not decided here: see daemon/session_fsm.h.
+ * Whether a request is in order is not decided here: see daemon/session_fsm.h; nor of which heap it is, and whether the peer may
+ * attach to that: see daemon/heaps.h.
  */
 #ifndef DAEMON_REQUESTS_H
 #define DAEMON_REQUESTS_H

@@ -18,8 +18,7 @@ uint32_t scavenger_turn(struct core *core, uint32_t delay_ms)
 	return most ? heap_release(core->heap, delay_ms, most) : 0;
 }
 
-/* Looks at the central spans among the next POLICY_TURN_SPANS runs from *at on. True at the end of the heap. */
-static bool look_on(struct core *core, uint32_t *at)
+bool scavenger_look_on(struct core *core, uint32_t *at)
 {
 	struct shmi_image *img = &core->heap->img;
 	struct shmi_walk walk = shmi_walk_from(img, *at);
@@ -43,7 +42,7 @@ static bool step_look(struct core *core, struct job *job)
 	(void)job;
 	if (core->heap->fenced)
 		return true;
-	if (!look_on(core, &look->page))
+	if (!scavenger_look_on(core, &look->page))
 		return false;
 	look->page = 1;
 	if (!look->again)
@@ -75,52 +74,4 @@ void scavenger_drop_stale(struct core *core)
 {
 	core->stale.step = step_stale;
 	core_queue(core, &core->stale);
-}
-
-/* ---- trim ---- */
-
-static struct caller *caller_of(struct job *job)
-{
-	return (struct caller *)(void *)((char *)job - offsetof(struct caller, trim.job));
-}
-
-static bool finish_trim(struct core *core, struct caller *caller)
-{
-	core_finish(core, NULL, caller, caller->trim.serial, false);
-	return true;
-}
-
-static bool step_trim(struct core *core, struct job *job)
-{
-	struct caller *caller = caller_of(job);
-	struct trim *trim = &caller->trim;
-
-	if (core->heap->fenced) {
-		core_fail(core, WIRE_E_DAMAGED, "the heap is damaged");
-		return finish_trim(core, caller);
-	}
-	if (trim->page) {
-		if (look_on(core, &trim->page))
-			trim->page = 0;
-		return false;
-	}
-	uint32_t now = heap_release(core->heap, 0, POLICY_TURN_PAGES);
-
-	trim->bytes += shmi_npages_bytes((shmi_npages){now});
-	if (now)
-		return false;
-	core->reply.kind = WIRE_TRIM_OK;
-	core->reply.u.trim_ok.bytes = trim->bytes;
-	return finish_trim(core, caller);
-}
-
-enum outcome scavenger_trim(struct core *core, struct caller *caller, const struct wire_msg *req)
-{
-	struct trim *trim = &caller->trim;
-
-	if (caller->peer.uid != 0 && caller->peer.uid != core->uid)
-		return core_fail(core, WIRE_E_ACCESS, "only root and uid %u may ask for that", core->uid);
-	*trim = (struct trim){.page = 1, .serial = req->serial, .job.step = step_trim};
-	core_queue(core, &trim->job);
-	return OUTCOME_LATER;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -9,152 +10,64 @@
 #include <event2/event.h>
 
 #include "daemon/boots.h"
-#include "daemon/clients.h"
 #include "daemon/guard.h"
-#include "daemon/large.h"
 #include "daemon/notify.h"
-#include "daemon/reaper.h"
-#include "daemon/scavenger.h"
-#include "daemon/selfcheck.h"
-#include "daemon/store.h"
+#include "daemon/reload.h"
 
 #define STOP_MS 2000 /* the longest that a stop waits for jobs */
-#define SCAVENGE_IDLE_MS 1000
 
-static struct server *server_of(struct core *core)
+/* The next heap that is open, from index `i` on; NULL: there is none. */
+static struct served *open_from(struct server *server, uint32_t i)
 {
-	return (struct server *)(void *)((char *)core - offsetof(struct server, core));
+	while (i < server->config->heaps && !server->served[i].open)
+		i++;
+	return i < server->config->heaps ? &server->served[i] : NULL;
 }
 
-/* ---- the core's hooks ---- */
-
-static void on_death(evutil_socket_t fd, short what, void *ctx)
-{
-	struct client *client = ctx;
-	struct core *core = (struct core *)(void *)((char *)(client - client->id) - offsetof(struct core, client));
-	struct server *server = server_of(core);
-
-	(void)fd;
-	(void)what;
-	server_tick(server);
-	struct caller *caller = core_client_died(core, client->id);
-
-	if (caller)
-		session_event(session_of(caller), EVENT_DEATH);
-	server_wake(server);
-}
-
-static void hook_watch(void *ctx, uint32_t id, int pidfd)
-{
-	struct server *server = ctx;
-
-	if (server->deaths[id])
-		event_free(server->deaths[id]);
-	server->deaths[id] = NULL;
-	if (pidfd < 0)
-		return;
-	server->deaths[id] = event_new(server->base, pidfd, EV_READ, on_death, &server->core.client[id]);
-	if (!server->deaths[id] || event_add(server->deaths[id], NULL))
-		log_limited(LEVEL_ERROR, LOG_DEATH,
-		        "client %u cannot be watched: no memory; its death will go unnoticed", id);
-}
-
-static void hook_finished(void *ctx, struct caller *caller, const struct answer *answer, bool last)
-{
-	(void)ctx;
-	session_finished(session_of(caller), answer, last);
-}
-
-static void hook_replaced(void *ctx, struct caller *caller)
-{
-	(void)ctx;
-	session_event(session_of(caller), EVENT_REPLACED);
-}
-
-static int hook_give(void *ctx, uint32_t client)
-{
-	return leases_give(ctx, client);
-}
-
-static bool hook_held(void *ctx, uint32_t client)
-{
-	return leases_held(ctx, client);
-}
+#define FOREACH_OPEN(s, server)                                                                                        \
+	for (struct served *s = open_from(server, 0); s; s = open_from(server, (uint32_t)(s - (server)->served) + 1))
 
 /* ---- time ---- */
 
 void server_tick(struct server *server)
 {
-	core_tick(&server->core, timer_now_ms());
-}
+	uint64_t now = timer_now_ms();
 
-static void look_soon(struct server *server)
-{
-	if (!server->looks_soon)
-		timer_start(&server->look, POLICY_LEASE_MS);
-	server->looks_soon = true;
-}
-
-static void on_look(void *ctx)
-{
-	struct server *server = ctx;
-
-	server_tick(server);
-	server->looks_soon = false;
-	int due = reaper_look(&server->core);
-
-	server->core.looks = policy_looks(server->core.looks, timer_now_ms() - server->core.now_ms);
-	if (due == POLICY_LEASE_MS)
-		look_soon(server);
-	else if (due >= 0)
-		timer_start(&server->look, due);
-	server_wake(server);
+	FOREACH_OPEN(s, server)
+	core_tick(&s->core, now);
+	boots_working_on(NULL);
 }
 
 void server_wake(struct server *server)
 {
-	if (server->core.waiting)
-		look_soon(server);
-	if (core_has_jobs(&server->core))
+	bool jobs = false;
+
+	FOREACH_OPEN(s, server)
+	{
+		if (s->core.waiting)
+			served_look_soon(s);
+		jobs = jobs || core_has_jobs(&s->core);
+	}
+	if (jobs)
 		timer_start(&server->turn, 0);
 }
 
+/* One step of one heap, so that a turn of the loop stays short, whatever the number of heaps. */
 static void on_turn(void *ctx)
 {
 	struct server *server = ctx;
 
-	server_tick(server);
-	core_turn(&server->core);
+	for (uint32_t i = 0; i < server->config->heaps; i++) {
+		struct served *served = &server->served[server->next];
+
+		server->next = (server->next + 1) % server->config->heaps;
+		if (!served->open || !core_has_jobs(&served->core))
+			continue;
+		served_tick(served);
+		core_turn(&served->core);
+		break;
+	}
 	server_wake(server);
-}
-
-struct scavenging {
-	struct server *server;
-	uint32_t pages;
-};
-
-static int scavenge_guarded(void *ctx)
-{
-	struct scavenging *s = ctx;
-
-	s->pages = scavenger_turn(&s->server->core, s->server->config->scavenge_delay_ms);
-	return 0;
-}
-
-static void on_scavenge(void *ctx)
-{
-	struct scavenging s = {.server = ctx};
-	int idle = (int)s.server->config->scavenge_delay_ms / 2;
-
-	server_tick(s.server);
-	if (guard_run(scavenge_guarded, &s))
-		core_fence(&s.server->core);
-	server_wake(s.server);
-	if (idle < POLICY_SCAVENGE_MS)
-		idle = POLICY_SCAVENGE_MS;
-	if (idle > SCAVENGE_IDLE_MS)
-		idle = SCAVENGE_IDLE_MS;
-	timer_start(&s.server->scavenge, s.pages ? POLICY_SCAVENGE_MS : idle);
 }
 
 /* A loop that hangs does not come by here, and is killed by the service manager. */
@@ -175,149 +88,78 @@ static void on_good(void *ctx)
 
 /* ---- connections ---- */
 
-static struct session_count *count_of(struct server *server, uint32_t uid)
-{
-	for (uint32_t i = 0; i < server->users; i++)
-		if (server->per_user[i].uid == uid)
-			return &server->per_user[i];
-	return NULL;
-}
-
 bool server_admits(struct server *server, uint32_t uid)
 {
-	const struct session_count *count = count_of(server, uid);
-
-	return policy_admits(uid, server->core.uid, count ? count->count : 0, server->n_sessions);
+	return policy_admits(uid, server->heaps.uid, fair_connections(&server->fair, uid), server->fair.connections);
 }
 
-void server_session_came(struct server *server, uint32_t uid)
+void server_session_gone(struct server *server)
 {
-	struct session_count *count = count_of(server, uid);
-
-	server->n_sessions++;
-	if (count)
-		count->count++;
-	else /* there are never more users than sessions */
-		server->per_user[server->users++] = (struct session_count){.uid = uid, .count = 1};
-}
-
-void server_session_gone(struct server *server, uint32_t uid)
-{
-	struct session_count *count = count_of(server, uid);
-
-	server->n_sessions--;
-	look_soon(server);
-	if (count && !--count->count)
-		*count = server->per_user[--server->users];
+	FOREACH_OPEN(s, server)
+	served_look_soon(s);
 	if (server->listener.acceptable)
 		listener_resume(&server->listener);
 }
 
 /* ---- start ---- */
 
-/* What an adopted heap brings with it. */
-static void take_over(struct server *server)
+static void on_stop(evutil_socket_t fd, short what, void *ctx)
 {
-	const struct config *config = server->config;
-	uint64_t bytes = shmi_npages_bytes((shmi_npages){server->heap.img.geo.limit_pages});
-	uint32_t alive = clients_adopt(&server->core);
+	struct server *server = ctx;
 
-	log_line(LEVEL_INFO, "took over heap '%s' of %llu MiB, instance '%s', with %u living clients", config->heap,
-	        (unsigned long long)(bytes >> 20), config->instance, alive);
-	if (server->heap.img.geo.limit_pages != shmi_npages_of(config->size).n)
-		log_line(LEVEL_WARN, "heap '%s' keeps its size of %llu MiB; --size only counts for a new one",
-		        config->heap, (unsigned long long)(bytes >> 20));
-	scavenger_drop_stale(&server->core);
-	scavenger_look(&server->core);
+	(void)fd;
+	(void)what;
+	event_base_loopbreak(server->base);
 }
 
-static void on_signal(evutil_socket_t fd, short what, void *ctx)
+static void on_reload(evutil_socket_t fd, short what, void *ctx)
 {
 	(void)fd;
 	(void)what;
-	event_base_loopbreak(ctx);
+	reload_run(ctx);
+}
+
+static int open_signals(struct server *server)
+{
+	static const struct {
+		int signo;
+		event_callback_fn run;
+	} signals[SERVER_SIGNALS] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGHUP, on_reload}};
+
+	for (unsigned i = 0; i < SERVER_SIGNALS; i++) {
+		server->signals[i] = evsignal_new(server->base, signals[i].signo, signals[i].run, server);
+		if (!server->signals[i] || event_add(server->signals[i], NULL))
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 static int open_loop(struct server *server)
 {
-	static const int stops[2] = {SIGTERM, SIGINT};
-
 	server->base = event_base_new();
 	if (!server->base)
 		return -ENOMEM;
-	for (int i = 0; i < 2; i++) {
-		server->signals[i] = evsignal_new(server->base, stops[i], on_signal, server->base);
-		if (!server->signals[i] || event_add(server->signals[i], NULL))
-			return -ENOMEM;
-	}
-	if (timer_init(&server->turn, server->base, on_turn, server) ||
-	        timer_init(&server->look, server->base, on_look, server) ||
-	        timer_init(&server->scavenge, server->base, on_scavenge, server) ||
+	if (open_signals(server) || timer_init(&server->turn, server->base, on_turn, server) ||
 	        timer_init(&server->alive, server->base, on_alive, server) || awake_init(&server->awake, server->base))
 		return -ENOMEM;
 	return timer_init(&server->good, server->base, on_good, server);
 }
 
-static void open_leases(struct server *server)
-{
-	if (!leases_init(&server->leases, server->objects.fd[HEAP_DATA]))
-		server->core.leases =
-		        (struct core_leases){.ctx = &server->leases, .give = hook_give, .held = hook_held};
-	else
-		log_line(LEVEL_WARN,
-		        "this system cannot tell whether a process has memory mapped: scoped blocks do not "
-		        "outlive their process for those forked from it");
-}
-
-/* Returns 0, or 1 after the reason has been logged. */
-static int open_core(struct server *server, bool adopted)
-{
-	const struct core_hooks hooks = {
-	        .ctx = server, .watch = hook_watch, .finished = hook_finished, .replaced = hook_replaced};
-	const struct config *config = server->config;
-	char why[256];
-
-	server->heap.now = (uint32_t)timer_now_ms();
-	const struct limits limits = {.client.hard = shmi_npages_of(config->client_limit).n,
-	        .user.hard = shmi_npages_of(config->user_limit).n};
-	int error = core_init(&server->core, &server->heap, &hooks, &limits);
-
-	if (error) {
-		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
-		return 1;
-	}
-	server->core.uid = geteuid();
-	open_leases(server);
-	server_tick(server);
-	if (!adopted)
-		return 0;
-	take_over(server);
-	if (!selfcheck_run(&server->core, why, sizeof(why)))
-		return 0;
-	store_refuse(config, why, "lists and counts were made anew, no block was touched");
-	return 1;
-}
-
 static void close_all(struct server *server)
 {
 	listener_deinit(&server->listener);
-	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		hook_watch(server, i, -1);
-	for (int i = 0; i < 2; i++)
+	FOREACH_OPEN(s, server)
+	served_close(s);
+	for (unsigned i = 0; i < SERVER_SIGNALS; i++)
 		if (server->signals[i])
 			event_free(server->signals[i]);
 	timer_deinit(&server->turn);
-	timer_deinit(&server->scavenge);
 	timer_deinit(&server->alive);
 	timer_deinit(&server->good);
-	timer_deinit(&server->look);
 	awake_deinit(&server->awake);
-	leases_deinit(&server->leases);
-	if (server->core.heap)
-		core_deinit(&server->core);
 	if (server->base)
 		event_base_free(server->base);
-	objects_close(&server->objects, true);
+	lock_drop(&server->lock);
 }
 
 /* As many descriptors as we may have. */
@@ -333,7 +175,17 @@ static void raise_limits(void)
 	}
 }
 
-/* The socket comes before the heap: if it cannot be had, --reset has dropped nothing, and while a heap is taken over clients that
+static int take_lock(struct server *server)
+{
+	char why[256] = "";
+
+	if (!lock_take(&server->lock, server->config->instance, why, sizeof(why)))
+		return 0;
+	log_line(LEVEL_ERROR, "%s", why);
+	return 1;
+}
+
+/* The socket comes before the heaps: if it cannot be had, --reset has dropped nothing, and while a heap is taken over clients that
  * connect need not try again. */
 static int open_socket(struct server *server)
 {
@@ -347,34 +199,34 @@ static int open_socket(struct server *server)
 	return error ? 1 : 0;
 }
 
-static int open_heap(struct server *server)
+/* One that is refused keeps the others from nothing; if there is no other the start fails. */
+static int open_heaps(struct server *server)
 {
-	struct objects *objects = &server->objects;
-	bool adopted = false;
+	struct heaps *heaps = &server->heaps;
 
-	notify_status("opening heap '%s'", server->config->heap);
-	if (store_take(objects, &server->heap, server->config, &adopted))
-		return 1;
-	server->descriptors[0] = objects->meta_readonly;
-	server->descriptors[1] = objects->fd[HEAP_CTL];
-	server->descriptors[2] = objects->fd[HEAP_DATA];
-	if (!open_core(server, adopted))
-		return 0;
-	boots_refused();
-	if (!adopted)
-		objects_unlink(objects);
-	return 1;
+	heaps->uid = geteuid();
+	heaps->n = server->config->heaps;
+	for (uint32_t i = 0; i < heaps->n; i++) {
+		struct served *served = &server->served[i];
+		const struct config_heap *config = &server->config->heap[i];
+		bool failed = served_open(served, server, config);
+
+		heaps->entry[i] = (struct heaps_entry){.config = config,
+		        .core = failed ? NULL : &served->core,
+		        .why = failed ? served->objects.why : NULL};
+	}
+	return open_from(server, 0) ? 0 : 1;
 }
 
-int server_start(struct server *server, const struct config *config)
+int server_start(struct server *server, struct config *config)
 {
-	*server = (struct server){.config = config, .listener.sock = -1, .leases.spare = -1};
+	*server = (struct server){.config = config, .listener.sock = -1, .lock.fd = -1};
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
-	if (store_lock(&server->objects, config))
+	if (take_lock(server))
 		return 1;
-	if (open_socket(server) || open_heap(server)) {
+	if (open_socket(server) || open_heaps(server)) {
 		close_all(server);
 		return 1;
 	}
@@ -383,52 +235,67 @@ int server_start(struct server *server, const struct config *config)
 	return 0;
 }
 
+/* "heap 'a'" or "heaps 'a', 'b'": those that are open, or those that are not. */
+static void name_heaps(const struct server *server, bool open, char *text, size_t room)
+{
+	uint32_t n = 0;
+	size_t at = (size_t)snprintf(text, room, "heap");
+
+	for (uint32_t i = 0; i < server->config->heaps; i++)
+		n += server->served[i].open == open;
+	if (n != 1)
+		at += (size_t)snprintf(text + at, room - at, "s");
+	for (uint32_t i = 0, named = 0; i < server->config->heaps; i++)
+		if (server->served[i].open == open && at < room)
+			at += (size_t)snprintf(
+			        text + at, room - at, "%s '%s'", named++ ? "," : "", server->config->heap[i].name);
+}
+
+void server_status(const struct server *server)
+{
+	char serving[1024], refused[1024];
+	bool all = true;
+
+	for (uint32_t i = 0; i < server->config->heaps; i++)
+		all = all && server->served[i].open;
+	name_heaps(server, true, serving, sizeof(serving));
+	name_heaps(server, false, refused, sizeof(refused));
+	notify_status(
+	        "serving %s on %s%s%s", serving, server->listener.path, all ? "" : "; refused: ", all ? "" : refused);
+}
+
 void server_run(struct server *server)
 {
-	timer_start(&server->scavenge, POLICY_SCAVENGE_MS);
+	FOREACH_OPEN(s, server)
+	served_start(s);
 	timer_start(&server->good, BOOTS_GOOD_MS);
 	if (notify_alive_ms())
 		timer_start(&server->alive, 0);
-	look_soon(server);
 	server_wake(server);
 	boots_ready();
-	notify_status("serving heap '%s' on %s", server->heap.name, server->listener.path);
+	server_status(server);
 	notify_ready();
-	event_base_dispatch(server->base);
+	do
+		fair_turn(&server->fair);
+	while (!event_base_loop(server->base, EVLOOP_ONCE) && !event_base_got_break(server->base));
 	notify_stopping();
 	boots_good();
 }
 
 /* ---- stop ---- */
 
-/* Whether somebody may still want the heap: living clients, blocks, roots; or a person, if it is damaged. */
-static bool is_wanted(struct server *server)
-{
-	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		if (server->core.client[i].state != CLIENT_FREE)
-			return true;
-	return store_has_blocks(&server->heap);
-}
-
-static void finish_jobs(struct server *server)
-{
-	uint64_t deadline = timer_now_ms() + STOP_MS;
-
-	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		large_abort(&server->core, &server->core.client[i]);
-	do
-		server_tick(server);
-	while (core_turn(&server->core) && timer_now_ms() < deadline);
-}
-
 void server_stop(struct server *server)
 {
 	struct session *session;
+	uint64_t deadline = timer_now_ms() + STOP_MS;
 
 	listener_deinit(&server->listener);
 	while ((session = LIST_FIRST(&server->sessions)) != NULL)
 		session_event(session, EVENT_STOP);
-	finish_jobs(server);
-	store_end(&server->objects, &server->heap, is_wanted(server));
+	FOREACH_OPEN(s, server)
+	served_finish(s, deadline);
+	for (uint32_t i = 0; i < server->config->heaps; i++)
+		if (server->served[i].open)
+			served_end(&server->served[i]);
 	close_all(server);
 }

@@ -1,64 +1,63 @@
-/* The event loop: sockets, processes, signals and time on one side, the core on the other.
+/* The event loop: sockets, processes, signals and time on one side, the cores of the heaps on the other.
  *
- * Everything runs in one thread. Jobs of the core have a step in every turn of the loop, between the sockets; with no jobs and
- * nothing to scavenge the daemon sleeps, but for some 50 us after a request that came soon after another (awake.h).
+ * Everything runs in one thread. In each turn of the loop every user has a share of it (fair.h), one packet of a connection at a time.
+ * Jobs have a step in every turn of the loop, between the sockets: of one heap at a time, those that have
+ * jobs in turn, so that no heap's work holds up another's. With no jobs and nothing to scavenge the daemon sleeps, but for some
+ * 50 us after a request that came soon after another (awake.h).
+ *
+ * SIGTERM and SIGINT end the loop, SIGHUP has the configuration read again (reload.h).
  */
 #ifndef DAEMON_SERVER_H
 #define DAEMON_SERVER_H
 
-#include "daemon/config.h"
-#include "daemon/core.h"
-#include "daemon/lease.h"
 #include "daemon/awake.h"
+#include "daemon/config.h"
+#include "daemon/fair.h"
+#include "daemon/heaps.h"
 #include "daemon/listener.h"
-#include "daemon/objects.h"
+#include "daemon/lock.h"
 #include "daemon/policy.h"
+#include "daemon/served.h"
 #include "daemon/session.h"
 
-struct session_count {
-	uint32_t uid, count;
-};
+#define SERVER_SIGNALS 3u
 
 struct server {
 	struct event_base *base;
-	const struct config *config;
-	struct heap heap;
-	struct objects objects;
-	struct leases leases;
-	struct core core;
+	struct config *config;
+	struct lock lock;
+	struct served served[CONFIG_HEAPS_MAX]; /* one for each heap of the configuration, open or not */
+	uint32_t next; /* of them: whose job has the next step */
+	struct heaps heaps; /* the same, as requests see them */
 	struct listener listener;
 	struct session_list sessions;
-	uint32_t n_sessions;
-	struct session_count per_user[POLICY_SESSIONS]; /* unordered; `users` entries */
-	uint32_t users;
-	int descriptors[WIRE_FDS];
+	struct fair fair; /* between the users of the sessions */
 	struct timer turn; /* steps of jobs */
-	struct timer scavenge;
 	struct timer alive; /* feeds the watchdog */
-	struct timer good; /* fires once, when the heap has been served well for a while */
-	struct timer look; /* at leases */
-	bool looks_soon;
+	struct timer good; /* fires once, when the heaps have been served well for a while */
 	struct awake awake;
-	struct event *signals[2];
-	struct event *deaths[SHMI_MAX_CLIENTS]; /* pidfds */
+	struct event *signals[SERVER_SIGNALS];
 };
 
-/* Takes the lock and the socket, opens or makes the heap, and checks one that was there. Returns 0, or an exit status after the reason has been logged. */
-int server_start(struct server *server, const struct config *config);
+/* Takes the lock and the socket and opens the heaps. Returns 0, or an exit status after the reason has been logged: also if no heap
+ * could be opened. `config` stays the server's. */
+int server_start(struct server *server, struct config *config);
 
 /* Serves until a signal says stop. */
 void server_run(struct server *server);
 
-/* Ends sessions and jobs; removes the heap unless somebody may still want it, and the socket. */
+/* Ends sessions and jobs; removes the heaps that nobody may still want, and the socket. */
 void server_stop(struct server *server);
+
+/* Tells the service manager what is served. */
+void server_status(const struct server *server);
 
 /* ---- for sessions and the listener ---- */
 
 bool server_admits(struct server *server, uint32_t uid);
-void server_session_came(struct server *server, uint32_t uid);
-void server_session_gone(struct server *server, uint32_t uid);
+void server_session_gone(struct server *server);
 
-/* Tells the core the time. */
+/* Tells the cores the time. */
 void server_tick(struct server *server);
 
 /* Jobs may have come. */

@@ -24,6 +24,8 @@ static void session_free(struct session *s)
 		event_free(s->writable);
 	timer_deinit(&s->timer);
 	dialogue_deinit(&s->dialogue);
+	if (s->user)
+		fair_leave(&s->server->fair, s->user);
 	close(s->sock);
 	free(s->pending);
 	free(s);
@@ -32,11 +34,10 @@ static void session_free(struct session *s)
 static void end(struct session *s)
 {
 	struct server *server = s->server;
-	uint32_t uid = s->dialogue.caller.peer.uid;
 
 	LIST_REMOVE(s, link);
 	session_free(s);
-	server_session_gone(server, uid);
+	server_session_gone(server);
 }
 
 /* Reads only what may come now: nothing while an answer is pending or a request under way. A hang-up is seen when all has been
@@ -60,8 +61,10 @@ static int try_send(struct session *s, const unsigned char *bytes, size_t len, b
 
 	if (!descriptors)
 		return shmi_chan_send(s->sock, bytes, len, NULL, 0);
-	memcpy(fds, s->server->descriptors, sizeof(fds));
-	if (s->server->core.leases.give)
+	const struct served *served = served_of(s->dialogue.core);
+
+	memcpy(fds, served->descriptors, sizeof(fds));
+	if (served->core.leases.give)
 		fds[WIRE_FDS - 1] = caller->lease >= 0 ? caller->lease : fds[0];
 	int error = shmi_chan_send(s->sock, bytes, len, fds, WIRE_FDS);
 
@@ -75,6 +78,14 @@ static int try_send(struct session *s, const unsigned char *bytes, size_t len, b
 static enum session_event sent(int error)
 {
 	return error && error != CHAN_E_CLOSED ? EVENT_HANGUP : EVENT_FLUSHED;
+}
+
+/* The answer is the socket's now. */
+static void note_time(struct session *s)
+{
+	if (s->dialogue.refilling)
+		histogram_add(&s->dialogue.core->served, timer_now_us() - s->came_us);
+	s->dialogue.refilling = false;
 }
 
 /* Keeps what could not be sent. False if there is no memory for it. */
@@ -99,6 +110,7 @@ static void act(struct session *s, struct move move)
 
 		if (error == CHAN_E_AGAIN && keep(s, &move))
 			break;
+		note_time(s);
 		move = dialogue_event(&s->dialogue, sent(error));
 	}
 	if (move.drop) {
@@ -132,6 +144,7 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 		event_add(s->writable, NULL);
 		return;
 	}
+	note_time(s);
 	free(s->pending);
 	s->pending = NULL;
 	timer_stop(&s->timer);
@@ -145,18 +158,24 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 	static unsigned char packet[WIRE_MAX];
 	struct session *s = ctx;
 	struct server *server = s->server; /* the session may end here */
+	struct fair_user *user = s->user;
 	size_t len = 0;
 
 	(void)what;
+	if (!fair_has_share(&server->fair, user))
+		return; /* it is still readable in the next turn */
 	server_tick(server);
 	int error = shmi_chan_recv(fd, packet, sizeof(packet), &len, NULL, NULL);
 
 	if (error == CHAN_E_AGAIN)
 		return;
+	uint64_t came_us = s->came_us = timer_now_us();
+
 	if (error && error != CHAN_E_TOO_LONG)
 		session_event(s, EVENT_HANGUP);
 	else
 		act(s, dialogue_packet(&s->dialogue, error ? NULL : packet, len));
+	fair_spend(&server->fair, user, timer_now_us() - came_us);
 	awake_for_more(&server->awake);
 }
 
@@ -169,6 +188,7 @@ static void on_timer(void *ctx)
 
 struct session *session_new(struct server *server, int sock, const struct peer *peer)
 {
+	struct peer_groups groups;
 	struct session *s = calloc(1, sizeof(*s));
 
 	if (!s) {
@@ -180,10 +200,12 @@ struct session *session_new(struct server *server, int sock, const struct peer *
 	}
 	s->server = server;
 	s->sock = sock;
-	dialogue_init(&s->dialogue, &server->core, peer);
+	peer_groups_of_socket(sock, &groups);
+	dialogue_init(&s->dialogue, &server->heaps, peer, &groups);
+	s->user = fair_enter(&server->fair, peer->uid);
 	s->readable = event_new(server->base, sock, EV_READ | EV_PERSIST, on_readable, s);
 	s->writable = event_new(server->base, sock, EV_WRITE, on_writable, s);
-	if (!s->readable || !s->writable || timer_init(&s->timer, server->base, on_timer, s)) {
+	if (!s->user || !s->readable || !s->writable || timer_init(&s->timer, server->base, on_timer, s)) {
 		session_free(s);
 		return NULL;
 	}

@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "daemon/dialogue.h"
+#include "daemon/fair.h"
 #include "daemon/timer.h"
 
 struct server;
@@ -19,6 +20,8 @@ struct session {
 	struct server *server;
 	struct dialogue dialogue;
 	int sock;
+	struct fair_user *user; /* whose share of the loop it uses */
+	uint64_t came_us; /* when the last packet was read */
 	struct event *readable, *writable;
 	struct timer timer; /* hello, or a stuck answer */
 	unsigned char *pending; /* the answer that could not be sent */
@@ -28,7 +31,7 @@ struct session {
 
 LIST_HEAD(session_list, session);
 
-/* Consumes `sock` and `peer`. Returns NULL if there is no memory. */
+/* Consumes `sock` and `peer`. Returns NULL if there is no memory, or there are too many. */
 struct session *session_new(struct server *server, int sock, const struct peer *peer);
 
 /* Something has happened to it; it may be gone afterwards. */

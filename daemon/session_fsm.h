@@ -35,7 +35,7 @@ enum session_event {
 	EVENT_HELLO,
 	EVENT_ATTACH,
 	EVENT_REQUEST, /* one that only a client may send */
-	EVENT_QUERY, /* query or trim */
+	EVENT_QUERY, /* query, trim or evict */
 	EVENT_GARBAGE, /* not a request */
 	/* what became of the request */
 	EVENT_ANSWERED,

@@ -13,37 +13,39 @@
 #include "daemon/log.h"
 #include "shm/stats.h"
 
-static int make_heap(struct objects *o, struct heap *heap, const struct config *config)
+static int make_heap(struct objects *o, struct heap *heap, const struct config_heap *config)
 {
 	struct timespec now = {0};
-	struct shmi_image_params params = {.heap_name = config->heap, .limit_pages = shmi_npages_of(config->size).n};
+	struct shmi_image_params params = {.heap_name = config->name, .limit_pages = shmi_npages_of(config->size).n};
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	params.created_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	params.base = heap_base_address(config->instance, config->heap, params.limit_pages);
+	params.base = heap_base_address(o->instance, o->heap, params.limit_pages);
 	if (getrandom(&params.heap_id, sizeof(params.heap_id), 0) != sizeof(params.heap_id) ||
 	        objects_create(o, params.limit_pages)) {
-		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", config->heap, o->why);
+		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", o->heap, o->why);
 		return 1;
 	}
 	const struct heap_floor floor = objects_floor(o);
 	const struct heap_memory memory = objects_memory(o);
 
 	if (heap_create(heap, &floor, &memory, &params) || objects_publish(o)) {
-		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", config->heap, o->why);
+		log_line(LEVEL_ERROR, "cannot make heap '%s': %s", o->heap, o->why);
 		objects_unlink(o);
 		return 1;
 	}
 	boots_begin(heap->state);
-	log_line(LEVEL_INFO, "made heap '%s' of %llu MiB, instance '%s'", config->heap,
-	        (unsigned long long)(config->size >> 20), config->instance);
+	log_line(LEVEL_INFO, "made heap '%s' of %llu MiB, instance '%s'", o->heap,
+	        (unsigned long long)(config->size >> 20), o->instance);
 	return 0;
 }
 
-void store_refuse(const struct config *config, const char *why, const char *left)
+void store_refuse(struct objects *o, const char *why, const char *left)
 {
 	log_line(LEVEL_ERROR, "refused heap '%s' (/shmalloc.%s.%s.*): %s; %s; --reset drops it and makes a new one",
-	        config->heap, config->instance, config->heap, why, left);
+	        o->heap, o->instance, o->heap, why, left);
+	if (why != o->why)
+		snprintf(o->why, sizeof(o->why), "%s", why);
 }
 
 /* The state object, if it is one of this layout: of another one nothing is touched, the count neither. */
@@ -58,24 +60,24 @@ static struct shmi_state *state_of(const struct objects *o)
 }
 
 /* Too many starts have died of it: makes room for a new one. */
-static int set_aside(struct objects *o, const struct config *config)
+static int set_aside(struct objects *o)
 {
 	unsigned number;
 
-	objects_close(o, false);
+	objects_close(o);
 	if (aside_set(o, &number)) {
 		log_line(LEVEL_ERROR,
 		        "the last %u starts with heap '%s' (/shmalloc.%s.%s.*) died before they served, and it cannot "
 		        "be "
 		        "set aside: %s",
-		        BOOTS_MOST, config->heap, config->instance, config->heap, o->why);
+		        BOOTS_MOST, o->heap, o->instance, o->heap, o->why);
 		return 1;
 	}
-	log_line(LEVEL_ERROR,
+	log_event(LEVEL_ERROR, LOG_ASIDE, ((struct log_fields){.heap = o->heap}),
 	        "SET ASIDE heap '%s': the last %u starts with it died before they served; what was in it is now in "
 	        "%s, ...ctl, ...data and ...state, until somebody removes these (see shmallocd(8)); a new, empty heap "
 	        "takes its place",
-	        config->heap, BOOTS_MOST, aside_path(o, number, HEAP_META).text);
+	        o->heap, BOOTS_MOST, aside_path(o, number, HEAP_META).text);
 	return 0;
 }
 
@@ -89,12 +91,12 @@ static int adopt_counted(struct objects *o, struct heap *heap, struct shmi_state
 	int error = heap_adopt(heap, &floor, &memory, o->bytes[HEAP_DATA], why);
 
 	if (error && state)
-		boots_refused();
+		boots_refused(state);
 	return error;
 }
 
 /* *again: the heap was set aside, and there is none now. */
-static int adopt_heap(struct objects *o, struct heap *heap, const struct config *config, bool *again)
+static int adopt_heap(struct objects *o, struct heap *heap, bool *again)
 {
 	const char *why = o->why;
 
@@ -103,12 +105,12 @@ static int adopt_heap(struct objects *o, struct heap *heap, const struct config 
 
 		*again = state && boots_exhausted(state);
 		if (*again)
-			return set_aside(o, config);
+			return set_aside(o);
 		if (!adopt_counted(o, heap, state, &why))
 			return 0;
 	}
-	store_refuse(config, why, "it was not touched");
-	objects_close(o, false);
+	store_refuse(o, why, "it was not touched");
+	objects_close(o);
 	return 1;
 }
 
@@ -119,8 +121,8 @@ static void note_shortage(const struct objects *o, const struct heap *heap)
 	struct statvfs fs;
 
 	if (!fstatvfs(o->fd[HEAP_DATA], &fs) && fs.f_blocks && fs.f_blocks * fs.f_frsize < bytes)
-		log_line(LEVEL_INFO, "/dev/shm holds %llu MiB at most: less than the heap's limit",
-		        (unsigned long long)(fs.f_blocks * fs.f_frsize >> 20));
+		log_line(LEVEL_INFO, "/dev/shm holds %llu MiB at most: less than the limit of heap '%s'",
+		        (unsigned long long)(fs.f_blocks * fs.f_frsize >> 20), heap->name);
 }
 
 /* What our memory cgroup allows, UINT64_MAX without a limit. Only the unified hierarchy is looked at. */
@@ -158,17 +160,7 @@ static void note_cgroup(const struct heap *heap)
 		        (unsigned long long)(bytes >> 20), (unsigned long long)(limit >> 20));
 }
 
-int store_lock(struct objects *o, const struct config *config)
-{
-	objects_init(o, config->instance, config->heap);
-	if (!objects_lock(o))
-		return 0;
-	log_line(LEVEL_ERROR, "%s", o->why);
-	objects_close(o, true);
-	return 1;
-}
-
-static int adopt_or_make(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
+static int adopt_or_make(struct objects *o, struct heap *heap, const struct config_heap *config, bool *adopted)
 {
 	bool again = false;
 
@@ -177,7 +169,7 @@ static int adopt_or_make(struct objects *o, struct heap *heap, const struct conf
 		objects_unlink(o);
 	*adopted = objects_exist(o);
 	if (*adopted) {
-		int failed = adopt_heap(o, heap, config, &again);
+		int failed = adopt_heap(o, heap, &again);
 
 		if (failed || !again)
 			return failed;
@@ -186,20 +178,22 @@ static int adopt_or_make(struct objects *o, struct heap *heap, const struct conf
 	return make_heap(o, heap, config);
 }
 
-int store_take(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
+int store_take(
+        struct objects *o, struct heap *heap, const char *instance, const struct config_heap *config, bool *adopted)
 {
+	objects_init(o, instance, config->name);
+	if (config->backing != BACKING_SHM) {
+		snprintf(o->why, sizeof(o->why), "this shmallocd has no heaps with memfd backing");
+		log_line(LEVEL_ERROR, "cannot open heap '%s': %s", o->heap, o->why);
+		return 1;
+	}
 	if (adopt_or_make(o, heap, config, adopted)) {
-		objects_close(o, true);
+		objects_close(o);
 		return 1;
 	}
 	note_shortage(o, heap);
 	note_cgroup(heap);
 	return 0;
-}
-
-int store_open(struct objects *o, struct heap *heap, const struct config *config, bool *adopted)
-{
-	return store_lock(o, config) || store_take(o, heap, config, adopted) ? 1 : 0;
 }
 
 static int look_guarded(void *ctx)

@@ -11,18 +11,14 @@
 #include "daemon/heap.h"
 #include "daemon/objects.h"
 
-/* Takes the instance's lock. Returns 0, or 1 after the reason has been logged; nothing is open then. */
-int store_lock(struct objects *objects, const struct config *config);
-
-/* Opens the heap, under the lock; with config->reset it is dropped first. *adopted: it was there. Returns 0, or 1 after the
- * reason has been logged; nothing is open then, and the lock has been given up. The start is counted until boots_ready. */
-int store_take(struct objects *objects, struct heap *heap, const struct config *config, bool *adopted);
-
-/* Both. */
-int store_open(struct objects *objects, struct heap *heap, const struct config *config, bool *adopted);
+/* Opens the heap of this name, under the instance's lock; with config->reset it is dropped first. *adopted: it was there. Returns
+ * 0, or 1 after the reason has been logged, which is in objects->why then; nothing is open then. The start is counted until
+ * boots_opened. */
+int store_take(struct objects *objects, struct heap *heap, const char *instance, const struct config_heap *config,
+        bool *adopted);
 
 /* Says that the heap is refused, why, how it was left, and what to do. */
-void store_refuse(const struct config *config, const char *why, const char *left);
+void store_refuse(struct objects *objects, const char *why, const char *left);
 
 /* Whether the heap has blocks or roots, or cannot be looked at. */
 bool store_has_blocks(struct heap *heap);

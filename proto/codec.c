@@ -253,7 +253,9 @@ MESSAGE(stats, Stats,
 	U64(stats, requests), U64(stats, uptime_ms), RANGE(stats, damaged, 0, 1), U64(stats, seized),
 	RANGE(stats, pressure, 0, 2), U32(stats, sessions), U64(stats, recovery_us),
 	LIST(stats, FIELD_U64S, served_us, WIRE_BUCKETS, NULL), LIST(stats, FIELD_U64S, waited_us, WIRE_BUCKETS, NULL),
-	U64(stats, served_sum_us), U64(stats, waited_sum_us), U64(stats, soft_limit), U64(stats, swallowed));
+	U64(stats, served_sum_us), U64(stats, waited_sum_us), U64(stats, soft_limit), U64(stats, swallowed),
+	U64(stats, snapshot), U64(stats, unowned), U64(stats, unowned_live), U64(stats, unowned_cached),
+	U64(stats, unowned_slots_free), U64(stats, unowned_tail), U64(stats, unowned_written_off));
 MESSAGE(client_row, ClientRow,
 	U32(client_row, client), U32(client_row, pid), U32(client_row, uid), U32(client_row, threads),
 	RANGE(client_row, detached, 0, 1), U64(client_row, spans), U64(client_row, bytes), U64(client_row, cached),

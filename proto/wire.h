@@ -203,7 +203,7 @@ enum wire_query_kind {
 struct wire_query {
 	uint32_t kind;
 	char heap[WIRE_NAME];
-	uint64_t cursor; /* 0: from the start; else the `next` of the last reply */
+	uint64_t cursor; /* 0: from the start, as things are now; else the `next` of the last reply, or a `snapshot` */
 };
 
 struct wire_stats {
@@ -224,12 +224,15 @@ struct wire_stats {
 	uint64_t served_us[WIRE_BUCKETS],
 	        waited_us[WIRE_BUCKETS]; /* refills: as the daemon sees it, and as the clients do */
 	uint64_t served_sum_us, waited_sum_us;
+	uint64_t snapshot; /* the moment of all these figures: as a cursor it asks for rows of the same */
+	/* Of all spans in use, those that no client holds. With the clients' rows they add up to the heap's. */
+	uint64_t unowned, unowned_live, unowned_cached, unowned_slots_free, unowned_tail, unowned_written_off;
 };
 
 struct wire_client_row {
 	uint32_t client, pid, uid, threads;
 	uint32_t detached; /* 1: alive, but its connection is gone */
-	uint64_t spans, bytes, cached, limit, requests;
+	uint64_t spans, bytes, cached, limit, requests; /* cached: free blocks of its spans, in whosever caches */
 	char label[WIRE_NAME];
 	uint64_t live, slots_free, tail, written_off; /* with `cached` they add up to `bytes` */
 	uint64_t soft_limit, guaranteed; /* 0: none */

@@ -11,12 +11,15 @@
 
 #include "shm/layout.h"
 
+struct shmi_ledger;
+
 struct shmi_image {
 	unsigned char *meta;
 	unsigned char *ctl; /* may be NULL where only meta is looked at */
 	struct shmi_super *super;
 	const struct shmi_class *classes;
 	struct shmi_geometry geo; /* private copy, validated */
+	struct shmi_ledger *ledger; /* the daemon's: shm/ledger.h; NULL: none is kept */
 };
 
 /* Why an image was refused. */

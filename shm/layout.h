@@ -308,7 +308,7 @@ struct shmi_begun {
 
 /* A client as the daemon must find it again after its own death. `in_use` is stored last. [W daemon; R daemon] */
 struct shmi_client_state {
-	shmi_a32 in_use; /* 1: attached; 2: it has left, and only processes forked from it use its memory */
+	shmi_a32 in_use; /* 1: attached; 2: it has left, and only processes forked from it use its memory; 3: evicted */
 	int32_t pid;
 	uint32_t uid;
 	uint32_t gid;

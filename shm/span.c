@@ -1,5 +1,6 @@
 #include "shm/span.h"
 
+#include "shm/ledger.h"
 #include "shm/pagemap.h"
 #include "shm/slots.h"
 
@@ -43,10 +44,13 @@ static void note_peak(struct shmi_image *img)
 void shmi_span_set(struct shmi_image *img, shmi_page page, struct shmi_word word)
 {
 	struct shmi_span *span = shmi_span_at(img, page);
-	shmi_a64 *from = count_of(img, shmi_word_unpack(shmi_load(&span->word)), span->flags);
+	struct shmi_word before = shmi_word_unpack(shmi_load(&span->word));
+	shmi_a64 *from = count_of(img, before, span->flags);
 	shmi_a64 *to = count_of(img, word, span->flags);
 
 	shmi_store_release(&span->word, shmi_word_pack(word));
+	if (img->ledger)
+		shmi_ledger_change(img, page, before, word);
 	if (from)
 		shmi_bump(from, -(uint64_t)span->pages);
 	if (to)

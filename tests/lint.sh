@@ -23,6 +23,8 @@ for dir in shm proto daemon client; do
 	grep -nE '#include "' $(sources "$dir/*.c" "$dir/*.h") | grep -vE "#include \"($(allowed $dir))/" |
 		complain "$dir/ includes what it may not"
 done
+grep -nE '#include ("proto/report/|<jansson)' $(sources 'proto/*.c' 'proto/*.h' 'client/*.c' 'client/*.h' 'shm/*') |
+	grep -vE '^(proto/report|client/ctl)/' | complain 'the library does without reports and JSON'
 grep -nE '#include <(errno|stdio|time|unistd|pthread|sys/)' $(sources 'shm/*.c' 'shm/*.h') |
 	complain 'shm/ is data structures: no I/O, no clock, no errno'
 grep -nE '\b(__)?atomic_(load|store|fetch|exchange|compare)' $(sources 'shm/*.c' 'shm/*.h' 'client/*.c' 'client/*.h' 'daemon/*.c') |
@@ -48,7 +50,7 @@ grep -nE '\bmmap(64)?\(' daemon/lease.c | grep -v PROT_NONE | complain 'daemon/l
 
 # The client does not even contain what writes the daemon's metadata, and exports its own names only.
 nm "$BUILD/libshmalloc.so.0" | awk '{print $3}' |
-	grep -E '^shmi_(pageheap|freeruns|spantree|central|span_(open|close|set|quarantine|relink|blank)|arena_publish|adopt|reclaim|roots_(set|del))' |
+	grep -E '^shmi_(pageheap|freeruns|spantree|central|ledger|span_(open|close|set|quarantine|relink|blank)|arena_publish|adopt|reclaim|roots_(set|del))' |
 	complain 'libshmalloc contains daemon code'
 nm -D --defined-only "$BUILD/libshmalloc.so.0" | awk '{print $3}' | grep -vE '^(shma_|SHMALLOC_0)' |
 	complain 'libshmalloc exports a foreign name'

@@ -1,4 +1,4 @@
-#include "client/ctl/show.h"
+#include "client/ctl/figures.h"
 
 #define AT(field) offsetof(struct wire_class_row, field)
 
@@ -25,7 +25,7 @@ static const struct ctl_column columns[] = {
         {"FREE", "free_slots", CTL_U64, 10, AT(slots_free), NULL},
 };
 
-static const struct ctl_table table = {.query = WIRE_Q_CLASSES,
+const struct ctl_table ctl_classes_table = {.query = WIRE_Q_CLASSES,
         .reply = WIRE_CLASSES,
         .key = "classes",
         .empty = "no spans in use",
@@ -36,7 +36,7 @@ static const struct ctl_table table = {.query = WIRE_Q_CLASSES,
 
 static int run(struct ctl *ctl)
 {
-	return ctl_table_show(ctl, &table);
+	return ctl_table_sorted(ctl, &ctl_classes_table);
 }
 
 const struct ctl_command ctl_classes = {.name = "classes",
@@ -44,5 +44,5 @@ const struct ctl_command ctl_classes = {.name = "classes",
         .help = "OWNED and CENTRAL are spans that clients hold and that nobody holds; BYTES their pages; LIVE, CACHED "
                 "and FREE\n"
                 "count blocks. In JSON, size_bytes is 0 for large blocks, which are spans of their own.",
-        .options = CTL_OPT_BYTES,
+        .options = CTL_OPT_BYTES | CTL_OPT_SORT,
         .run = run};

@@ -8,9 +8,10 @@
 
 #define TIMEOUT_S 5u /* like the library's */
 #define TIMEOUT_MAX_S 3600u /* nobody waits longer for an answer that comes in milliseconds */
+#define FORMATS "text|json"
 
-static const struct ctl_command *const commands[] = {
-        &ctl_stats, &ctl_clients, &ctl_classes, &ctl_spans, &ctl_roots, &ctl_check, &ctl_trim, &ctl_dump};
+static const struct ctl_command *const commands[] = {&ctl_stats, &ctl_clients, &ctl_users, &ctl_classes, &ctl_spans,
+        &ctl_roots, &ctl_check, &ctl_trim, &ctl_evict, &ctl_dump, &ctl_heapmap, &ctl_top};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -25,11 +26,23 @@ static const struct {
                 "$XDG_RUNTIME_DIR/shmalloc/shmalloc.sock if it is there, else\n"
                 "/run/shmalloc/shmalloc.sock"},
         {"heap", "NAME", 'H', 0, "which heap; default $SHMALLOC_HEAP, else 'default'"},
-        {"format", "text|json", 'f', 0, "what to print; default text"},
+        {"format", FORMATS, 'f', 0, "what to print; default text"},
         {"timeout", "SECONDS", 't', 0, "the longest wait for the daemon; default 5"},
         {"bytes", NULL, 'b', CTL_OPT_BYTES, "exact bytes in tables, not KiB and MiB"},
+        {"sort", "KEY", 'S', CTL_OPT_SORT,
+                "what the rows are sorted by, the biggest first: in top held (the\n"
+                "default), rate, idle, name or pid; else a key of the JSON, and with\n"
+                "'-' before it the smallest first"},
+        {"wide", NULL, 'w', CTL_OPT_WIDE, "more columns, up to 160 wide"},
         {"all", NULL, 'a', CTL_OPT_ALL, "also what clients can spare"},
         {"image", NULL, 'i', CTL_OPT_IMAGE, "look at saved copies of a heap's objects; no daemon is asked"},
+        {"kill", NULL, 'K', CTL_OPT_KILL, "kill the client's process, and wait until the daemon has taken all back"},
+        {"by", "kind|class|owner", 'g', CTL_OPT_BY, "what the colours say; default kind"},
+        {"output", "FILE", 'o', CTL_OPT_OUTPUT, "write there, not to the standard output"},
+        {"interval", "SECONDS", 'd', CTL_OPT_TOP, "time between two looks: 0.1 to 3600; default 1"},
+        {"reverse", NULL, 'r', CTL_OPT_TOP, "the other way round"},
+        {"once", NULL, '1', CTL_OPT_TOP, "print one look as text, and end"},
+        {"frames", "NUMBER", 'n', CTL_OPT_TOP, "print so many looks as text, and end"},
         {"help", NULL, 'h', 0, "this text; with a command, about that command"},
         {"version", NULL, 'V', 0, "the program's version"},
 };
@@ -48,6 +61,11 @@ int ctl_fail(struct ctl *ctl, int status, const char *format, ...)
 	return status;
 }
 
+static const char *formats_of(const struct ctl_command *command)
+{
+	return command->formats ? command->formats : FORMATS;
+}
+
 /* ---- help ---- */
 
 static void print_indented(FILE *out, const char *text, int indent)
@@ -58,7 +76,7 @@ static void print_indented(FILE *out, const char *text, int indent)
 	}
 }
 
-static void print_options(FILE *out, uint32_t have)
+static void print_options(FILE *out, uint32_t have, const char *formats)
 {
 	char left[64];
 
@@ -66,8 +84,10 @@ static void print_options(FILE *out, uint32_t have)
 	for (size_t i = 0; i < N_OPTIONS; i++) {
 		if (options[i].needs & ~have)
 			continue;
-		snprintf(left, sizeof(left), "-%c, --%s%s%s", options[i].letter, options[i].name,
-		        options[i].arg ? " " : "", options[i].arg ? options[i].arg : "");
+		const char *arg = options[i].letter == 'f' ? formats : options[i].arg;
+
+		snprintf(left, sizeof(left), "-%c, --%s%s%s", options[i].letter, options[i].name, arg ? " " : "",
+		        arg ? arg : "");
 		fprintf(out, "  %-25s ", left);
 		print_indented(out, options[i].help, 28);
 	}
@@ -80,7 +100,7 @@ static void print_help(FILE *out, const struct ctl_command *command)
 		        command->args ? command->args : "", command->summary);
 		if (command->help)
 			fprintf(out, "\n%s\n", command->help);
-		print_options(out, command->options);
+		print_options(out, command->options, formats_of(command));
 		return;
 	}
 	fputs("Usage: shmallocctl [OPTIONS] COMMAND\n\nAsks a shmalloc daemon what is where in its "
@@ -88,7 +108,7 @@ static void print_help(FILE *out, const struct ctl_command *command)
 	        out);
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
-	print_options(out, 0);
+	print_options(out, 0, FORMATS);
 	fputs("\n'shmallocctl COMMAND --help' says more about a command.\n"
 	      "Exit status: 0 done; 1 check found violations; 2 bad usage; 3 the daemon cannot be reached;\n"
 	      "4 the daemon refused or failed.\n",
@@ -120,17 +140,42 @@ static int set_option(struct ctl *ctl, int letter, const char *arg)
 		ctl->heap = arg;
 		break;
 	case 'f':
-		ctl->json = strcmp(arg, "json") == 0;
-		if (!ctl->json && strcmp(arg, "text") != 0)
-			return ctl_fail(ctl, CTL_USAGE, "--format is text or json, not '%s'", arg);
+		ctl->format = arg;
 		break;
 	case 't':
 		return set_timeout(ctl, arg);
+	case 'S':
+		ctl->sort = arg;
+		break;
+	case 'w':
+		ctl->wide = true;
+		break;
 	case 'b':
 		ctl->bytes = true;
 		break;
 	case 'a':
 		ctl->all = true;
+		break;
+	case 'K':
+		ctl->kill = true;
+		break;
+	case 'g':
+		ctl->by = arg;
+		break;
+	case 'o':
+		ctl->output = arg;
+		break;
+	case 'd':
+		ctl->interval = arg;
+		break;
+	case 'r':
+		ctl->reverse = true;
+		break;
+	case '1':
+		ctl->frames = "1";
+		break;
+	case 'n':
+		ctl->frames = arg;
 		break;
 	default:
 		ctl->image = true;
@@ -197,6 +242,23 @@ static const struct ctl_command *find_command(const char *name)
 	return NULL;
 }
 
+/* Is it one of what the command can print? */
+static int check_format(struct ctl *ctl, const struct ctl_command *command)
+{
+	const char *formats = formats_of(command);
+	size_t len = strlen(ctl->format);
+
+	for (const char *at = formats; at; at = strchr(at, '|')) {
+		at += *at == '|';
+		if (strcspn(at, "|") == len && strncmp(at, ctl->format, len) == 0) {
+			ctl->json = strcmp(ctl->format, "json") == 0;
+			ctl->prometheus = strcmp(ctl->format, "prometheus") == 0;
+			return CTL_OK;
+		}
+	}
+	return ctl_fail(ctl, CTL_USAGE, "--format of %s is %s, not '%s'", command->name, formats, ctl->format);
+}
+
 static int run_command(struct ctl *ctl, const struct ctl_command *command, const struct line *line)
 {
 	uint32_t foreign = line->given & ~command->options;
@@ -208,8 +270,11 @@ static int run_command(struct ctl *ctl, const struct ctl_command *command, const
 	if (ctl->n_args > command->max_args)
 		return ctl_fail(ctl, CTL_USAGE, "'%s' is too much; see 'shmallocctl %s --help'",
 		        ctl->args[command->max_args], command->name);
-	int status = command->run(ctl);
+	int status = check_format(ctl, command);
 
+	if (status != CTL_OK)
+		return status;
+	status = command->run(ctl);
 	ctl_hang_up(ctl);
 	if (fflush(ctl->out) != 0 || ferror(ctl->out))
 		return ctl_fail(ctl, CTL_FAILED, "the output could not be written");
@@ -218,7 +283,7 @@ static int run_command(struct ctl *ctl, const struct ctl_command *command, const
 
 int ctl_main(int argc, char **argv, FILE *out, FILE *err)
 {
-	struct ctl ctl = {.timeout_s = TIMEOUT_S, .out = out, .err = err, .sock = -1};
+	struct ctl ctl = {.format = "text", .timeout_s = TIMEOUT_S, .out = out, .err = err, .sock = -1};
 	const char *heap = secure_getenv("SHMALLOC_HEAP");
 	const struct ctl_command *command = NULL;
 	struct line line = {0};

@@ -34,10 +34,15 @@ struct ctl {
 	/* options */
 	char socket[CTL_SOCKET_MAX];
 	const char *heap;
-	bool json;
+	const char *format; /* one of the command's */
+	bool json, prometheus; /* it is that */
+	bool wide;
 	bool bytes; /* tables: exact bytes */
 	bool all;
 	bool image;
+	bool kill;
+	bool reverse;
+	const char *by, *output, *sort, *interval, *frames; /* as they were given, or NULL */
 	uint32_t timeout_s;
 	const char *const *args;
 	uint32_t n_args;
@@ -57,15 +62,22 @@ struct ctl_command {
 	const char *help; /* more lines, or NULL */
 	uint32_t options; /* bits: CTL_OPT_... beyond the common ones */
 	uint32_t max_args;
+	const char *formats; /* with '|' between them; NULL: text and json */
 	int (*run)(struct ctl *ctl);
 };
 
 #define CTL_OPT_BYTES 1u
 #define CTL_OPT_ALL 2u
 #define CTL_OPT_IMAGE 4u
+#define CTL_OPT_KILL 8u
+#define CTL_OPT_SORT 64u
+#define CTL_OPT_WIDE 128u
+#define CTL_OPT_BY 256u
+#define CTL_OPT_OUTPUT 512u
+#define CTL_OPT_TOP 1024u
 
-extern const struct ctl_command ctl_stats, ctl_clients, ctl_classes, ctl_spans, ctl_roots, ctl_check, ctl_trim,
-        ctl_dump;
+extern const struct ctl_command ctl_stats, ctl_clients, ctl_users, ctl_classes, ctl_spans, ctl_roots, ctl_check,
+        ctl_trim, ctl_evict, ctl_dump, ctl_heapmap, ctl_top;
 
 /* The program, with its streams. Returns the exit status. */
 int ctl_main(int argc, char **argv, FILE *out, FILE *err);

@@ -1,59 +1,17 @@
 #include "client/ctl/show.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "client/ctl/figures.h"
+#include "proto/report/report.h"
 #include "shm/layout.h"
 
 /* ---- texts ---- */
 
-/* Bytes of the character that begins at `s`, 0 if it is not UTF-8 or not to be printed: controls, C1 controls included. */
-static size_t printable(const unsigned char *s)
-{
-	static const struct {
-		size_t len;
-		uint32_t least; /* code of this length */
-		unsigned char mask, lead;
-	} forms[] = {{1, 0x20, 0x80, 0x00}, {2, 0xa0, 0xe0, 0xc0}, {3, 0x800, 0xf0, 0xe0}, {4, 0x10000, 0xf8, 0xf0}};
-
-	for (size_t f = 0; f < 4; f++) {
-		uint32_t c = s[0] & (unsigned char)~forms[f].mask;
-
-		if ((s[0] & forms[f].mask) != forms[f].lead)
-			continue;
-		for (size_t i = 1; i < forms[f].len; i++) {
-			if ((s[i] & 0xc0) != 0x80)
-				return 0;
-			c = c << 6 | (s[i] & 0x3f);
-		}
-		bool bad = c < forms[f].least || c == 0x7f || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff ||
-		           (c >= 0x2028 && c <= 0x202e);
-
-		return bad ? 0 : forms[f].len;
-	}
-	return 0;
-}
-
 void ctl_clean(const char *from, char *to, size_t room)
 {
-	const unsigned char *s = (const unsigned char *)from;
-	size_t len = 0;
-
-	while (*s && len + 5 <= room) {
-		size_t n = printable(s);
-
-		if (*s == '\\') {
-			to[len++] = '\\';
-			to[len++] = '\\';
-			s++;
-		} else if (n) {
-			memcpy(to + len, s, n);
-			len += n;
-			s += n;
-		} else {
-			len += (size_t)snprintf(to + len, 5, "\\x%02x", *s++);
-		}
-	}
-	to[len] = 0;
+	report_clean(from, to, room);
 }
 
 void ctl_human(uint64_t bytes, char *to, size_t room)
@@ -137,29 +95,38 @@ int ctl_json_print(struct ctl *ctl, json_t *json)
 
 /* ---- tables ---- */
 
+static enum ctl_kind kind_of(const struct ctl_column *column)
+{
+	return (enum ctl_kind)(column->kind & ~(CTL_WIDE | CTL_NARROW));
+}
+
 static uint64_t number_at(const struct ctl_column *column, const unsigned char *row)
 {
 	uint32_t n32;
-	uint64_t n64;
+	uint64_t n64, more = 0;
 
-	if (column->kind == CTL_U32 || column->kind == CTL_CLIENT) {
+	if (kind_of(column) == CTL_U32 || kind_of(column) == CTL_CLIENT || kind_of(column) == CTL_FLAG) {
 		memcpy(&n32, row + column->at, sizeof(n32));
 		return n32;
 	}
-	memcpy(&n64, row + column->at, sizeof(n64));
-	return n64;
+	memcpy(&n64, row + (column->at & 0xffff), sizeof(n64));
+	if (kind_of(column) == CTL_BYTES_OF_TWO)
+		memcpy(&more, row + (column->at >> 16), sizeof(more));
+	return n64 + more;
 }
 
 static void cell_text(const struct ctl *ctl, const struct ctl_column *column, const unsigned char *row, char *to)
 {
-	if (column->kind == CTL_TEXT)
+	if (kind_of(column) == CTL_TEXT)
 		column->text(row, to, CTL_CELL);
-	else if (column->kind == CTL_NAME)
+	else if (kind_of(column) == CTL_NAME)
 		ctl_clean((const char *)row + column->at, to, CTL_CELL);
-	else if ((column->kind == CTL_CLIENT && number_at(column, row) == SHMI_NOBODY) ||
-	         (column->kind == CTL_LIMIT && !number_at(column, row)))
+	else if ((kind_of(column) == CTL_CLIENT && number_at(column, row) == SHMI_NOBODY) ||
+	         (kind_of(column) == CTL_LIMIT && !number_at(column, row)))
 		snprintf(to, CTL_CELL, "-");
-	else if ((column->kind == CTL_BYTES || column->kind == CTL_LIMIT) && !ctl->bytes)
+	else if ((kind_of(column) == CTL_BYTES || kind_of(column) == CTL_BYTES_OF_TWO ||
+	                 kind_of(column) == CTL_LIMIT) &&
+	         !ctl->bytes)
 		ctl_human(number_at(column, row), to, CTL_CELL);
 	else
 		snprintf(to, CTL_CELL, "%llu", (unsigned long long)number_at(column, row));
@@ -169,12 +136,14 @@ static json_t *cell_json(const struct ctl_column *column, const unsigned char *r
 {
 	char text[CTL_CELL];
 
-	switch (column->kind) {
+	switch (kind_of(column)) {
 	case CTL_TEXT:
 		column->text(row, text, sizeof(text));
 		return json_string(text);
 	case CTL_NAME:
 		return ctl_json_text((const char *)row + column->at);
+	case CTL_FLAG:
+		return json_boolean(number_at(column, row) != 0);
 	case CTL_CLIENT:
 		return number_at(column, row) == SHMI_NOBODY ? json_null() : ctl_json_number(number_at(column, row));
 	default:
@@ -182,23 +151,48 @@ static json_t *cell_json(const struct ctl_column *column, const unsigned char *r
 	}
 }
 
+static bool is_shown(const struct ctl *ctl, const struct ctl_column *column)
+{
+	return column->head && !(column->kind & (ctl->wide ? CTL_NARROW : CTL_WIDE));
+}
+
+/* The last column that is shown. */
+static uint32_t last_shown(const struct ctl *ctl, const struct ctl_table *table)
+{
+	uint32_t last = 0;
+
+	for (uint32_t i = 0; i < table->n_columns; i++)
+		if (is_shown(ctl, &table->columns[i]))
+			last = i;
+	return last;
+}
+
 static void print_cells(struct ctl *ctl, const struct ctl_table *table, const unsigned char *row)
 {
+	uint32_t last = last_shown(ctl, table);
 	const char *gap = "";
 	char text[CTL_CELL];
 
-	for (uint32_t i = 0; i < table->n_columns; i++) {
+	for (uint32_t i = 0; i <= last; i++) {
 		const struct ctl_column *column = &table->columns[i];
-		bool last = i == table->n_columns - 1 && column->width < 0;
 
-		if (!column->head)
+		if (!is_shown(ctl, column))
 			continue;
 		if (row)
 			cell_text(ctl, column, row, text);
-		fprintf(ctl->out, "%s%*s", gap, last ? 0 : column->width, row ? text : column->head);
-		gap = "  ";
+		fprintf(ctl->out, "%s%*s", gap, i == last && column->width < 0 ? 0 : column->width,
+		        row ? text : column->head);
+		gap = ctl->wide ? " " : "  ";
 	}
 	fputc('\n', ctl->out);
+}
+
+void ctl_table_text(struct ctl *ctl, const struct ctl_table *table, const void *rows, uint32_t n)
+{
+	if (n)
+		print_cells(ctl, table, NULL);
+	for (uint32_t i = 0; i < n; i++)
+		print_cells(ctl, table, (const unsigned char *)rows + i * table->row_size);
 }
 
 static void print_object(struct ctl *ctl, const struct ctl_table *table, const unsigned char *row, bool first)
@@ -266,4 +260,71 @@ int ctl_table_show(struct ctl *ctl, const struct ctl_table *table)
 	} while (cursor);
 	end(ctl, table, rows);
 	return CTL_OK;
+}
+
+/* ---- sorted ---- */
+
+/* What qsort's function has to know. */
+static struct {
+	const struct ctl_column *column;
+	bool ascending;
+} order;
+
+static int by_order(const void *a, const void *b)
+{
+	const struct ctl_column *column = order.column;
+	char x[CTL_CELL], y[CTL_CELL];
+	int less;
+
+	if (kind_of(column) == CTL_NAME) {
+		less = strcmp((const char *)a + column->at, (const char *)b + column->at);
+	} else if (kind_of(column) == CTL_TEXT) {
+		column->text(a, x, sizeof(x));
+		column->text(b, y, sizeof(y));
+		less = strcmp(x, y);
+	} else {
+		uint64_t m = number_at(column, a), n = number_at(column, b);
+
+		less = m < n ? -1 : m > n;
+	}
+	return order.ascending ? less : -less;
+}
+
+static int sort_rows(struct ctl *ctl, const struct ctl_table *table, void *rows, uint32_t n)
+{
+	const char *key = ctl->sort;
+
+	if (!key)
+		return CTL_OK;
+	order.ascending = *key == '-';
+	key += order.ascending;
+	order.column = NULL;
+	for (uint32_t i = 0; i < table->n_columns; i++)
+		if (table->columns[i].key && strcmp(table->columns[i].key, key) == 0)
+			order.column = &table->columns[i];
+	if (!order.column)
+		return ctl_fail(ctl, CTL_USAGE, "there is no key '%s' to sort by: see what --format json has", key);
+	if (n)
+		qsort(rows, n, table->row_size, by_order);
+	return CTL_OK;
+}
+
+int ctl_table_sorted(struct ctl *ctl, const struct ctl_table *table)
+{
+	void *rows = NULL;
+	uint32_t n = 0;
+	int status = ctl_rows(ctl, table, 0, &rows, &n);
+
+	if (status == CTL_OK)
+		status = sort_rows(ctl, table, rows, n);
+	if (status == CTL_OK) {
+		begin(ctl, table);
+		if (!ctl->json)
+			ctl_table_text(ctl, table, rows, n);
+		for (uint32_t i = 0; i < n && ctl->json; i++)
+			print_object(ctl, table, (const unsigned char *)rows + i * table->row_size, !i);
+		end(ctl, table, n);
+	}
+	free(rows);
+	return status;
 }

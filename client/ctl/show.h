@@ -34,14 +34,22 @@ enum ctl_kind {
 	CTL_BYTES, /* uint64_t */
 	CTL_LIMIT, /* the same; 0, which is none, is '-' in text */
 	CTL_NAME, /* char array: any bytes */
+	CTL_FLAG, /* uint32_t: true or false in JSON */
 	CTL_CLIENT, /* uint32_t, SHMI_NOBODY is '-' and null */
+	CTL_BYTES_OF_TWO, /* bytes: the sum of the two at `at`, which is CTL_TWO of their offsets */
 	CTL_TEXT /* what `text` makes of the row; JSON only if `key` is given */
 };
+
+#define CTL_TWO(a, b) ((a) | (b) << 16)
+
+/* Beside a kind: text has the column only with --wide, or only without. */
+#define CTL_WIDE 64u
+#define CTL_NARROW 128u
 
 struct ctl_column {
 	const char *head; /* text: its headline; NULL: only in JSON */
 	const char *key; /* JSON; NULL: only in text */
-	enum ctl_kind kind;
+	uint32_t kind; /* enum ctl_kind, and when it is shown */
 	int width; /* text: at least; negative: to the left */
 	size_t at; /* offset in the row */
 	void (*text)(const void *row, char *to, size_t room);
@@ -60,6 +68,12 @@ struct ctl_table {
 
 /* Asks for all rows and prints them as they come. Returns the exit status. */
 int ctl_table_show(struct ctl *ctl, const struct ctl_table *table);
+
+/* Asks for all rows, of one moment, sorts them as --sort says, and prints them. Returns the exit status. */
+int ctl_table_sorted(struct ctl *ctl, const struct ctl_table *table);
+
+/* Prints rows as text, with a headline if there is any. */
+void ctl_table_text(struct ctl *ctl, const struct ctl_table *table, const void *rows, uint32_t n);
 
 /* "64 B scoped", "large"; "scoped noscan", "-". */
 void ctl_class_name(uint32_t sclass, char *to, size_t room);

@@ -1,187 +1,180 @@
+#include <errno.h>
 #include <string.h>
 
-#include "client/ctl/show.h"
+#include "client/ctl/figures.h"
 
-/* What is shown: the daemon's numbers and two sums that follow from them. */
-struct view {
-	struct wire_stats s;
-	uint64_t in_spans, unpublished;
-};
-
-#define AT(field) offsetof(struct view, field)
-
-/* One line of the text for each place where bytes can be, and one key of the JSON. `sign` says how the lines of a part add up;
- * '=' is the sum so far. */
+/* How the places where bytes can be add up. `sign` says how the lines of a part do; '=' is the sum so far. What each line is called
+ * is in the table of figures (proto/report/report.h), as all else here. */
 static const struct line {
 	char sign;
-	const char *key, *label;
-	size_t at;
+	const char *key;
 } lines[] = {
-        {' ', "live_bytes", "in allocated blocks", AT(s.live)},
-        {'+', "cached_bytes", "cached by threads and processes", AT(s.cached)},
-        {'+', "slots_free_bytes", "in free slots of spans", AT(s.slots_free)},
-        {'+', "tail_bytes", "behind the last slots of spans", AT(s.tail)},
-        {'+', "written_off_bytes", "in slots written off after a death", AT(s.written_off)},
-        {'+', "quarantined_bytes", "in spans set aside for good", AT(s.quarantined)},
-        {'=', "span_bytes", "in spans: held, central and lazy ones", AT(in_spans)},
-        {0, NULL, NULL, 0},
-        {' ', "owned_bytes", "in spans that clients hold", AT(s.owned)},
-        {'+', "central_bytes", "in central spans, which nobody holds", AT(s.central)},
-        {'+', "free_bytes", "in free runs that have memory", AT(s.free)},
-        {'=', "backed_bytes", "backed by memory", AT(s.backed)},
-        {'+', "returned_bytes", "in free runs, returned to the system", AT(s.returned)},
-        {'+', "lazy_bytes", "in lazy blocks, backed on touch", AT(s.lazy)},
-        {'+', "moving_bytes", "being backed or returned just now", AT(s.moving)},
-        {'+', "unpublished_bytes", "of address space not yet used", AT(unpublished)},
-        {'=', "limit_bytes", "limit of the heap", AT(s.limit)},
-        {0, NULL, NULL, 0},
-        {' ', "metadata_bytes", "of metadata, beside the heap", AT(s.metadata)},
-        {' ', "peak_backed_bytes", "backed at the highest", AT(s.peak_backed)},
-        {' ', "published_bytes", "of address space that has metadata", AT(s.published)},
+        {' ', "live_bytes"},
+        {'+', "cached_bytes"},
+        {'+', "slots_free_bytes"},
+        {'+', "tail_bytes"},
+        {'+', "written_off_bytes"},
+        {'+', "quarantined_bytes"},
+        {'=', "span_bytes"},
+        {0, NULL},
+        {' ', "owned_bytes"},
+        {'+', "central_bytes"},
+        {'+', "free_bytes"},
+        {'=', "backed_bytes"},
+        {'+', "returned_bytes"},
+        {'+', "lazy_bytes"},
+        {'+', "moving_bytes"},
+        {'+', "seized_bytes"},
+        {'+', "unpublished_bytes"},
+        {'=', "limit_bytes"},
+        {0, NULL},
 };
 
-static const struct {
-	const char *key, *label;
-	size_t at;
-	bool wide; /* uint64_t, else uint32_t */
-} numbers[] = {
-        {"clients", "clients", AT(s.clients), false},
-        {"threads", "threads with caches", AT(s.threads), false},
-        {"roots", "named roots", AT(s.roots), false},
-        {"live_blocks", "allocated blocks", AT(s.live_blocks), true},
-        {"requests", "requests answered", AT(s.requests), true},
-};
+#define N_LINES (sizeof(lines) / sizeof(lines[0]))
 
-/* struct shmi_counters, in its order. */
-static const struct {
-	const char *key, *label;
-} counters[WIRE_COUNTERS] = {
-        {"refills", "requests for spans granted"},
-        {"spans_granted", "spans granted"},
-        {"spans_returned", "spans given back"},
-        {"spans_reported", "spans reported to have free slots"},
-        {"large_granted", "large blocks granted"},
-        {"large_freed", "large blocks freed"},
-        {"no_memory", "requests refused for want of memory"},
-        {"committed_pages", "pages backed"},
-        {"scavenged_pages", "pages returned to the system"},
-        {"deaths", "deaths of clients handled"},
-        {"reclaimed_pages", "pages that deaths brought back"},
-        {"slots_written_off", "slots written off"},
-        {"quarantined_pages", "pages set aside for good"},
-        {"peak_backed_pages", "pages backed at the highest"},
-        {"bad_words", "words in records of the dead that made no sense"},
-        {"mended_pages", "pages of 4 KiB punched out by clients, backed again"},
-        {"granted_pages", "pages of spans and large blocks granted"},
-        {"given_pages", "pages that clients gave back or freed"},
-        {"remote_freed", "blocks put back into spans of other threads"},
-        {"over_client", "requests refused: limit of the client"},
-        {"over_user", "requests refused: limit of the user"},
-        {"over_share", "requests refused: the rest is guaranteed to others"},
-        {"heap_full", "requests refused: the heap is full"},
-        {"system_full", "requests refused: /dev/shm is full"},
-        {"trims", "times that a client was told to trim"},
-        {"seized_pages", "pages taken from clients that sleep"},
-        {"evictions", "clients evicted"},
-        {"recoveries", "times that a daemon took the heap over"},
-        {"pressures", "times that memory became short"},
-};
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-static uint64_t number_at(const struct view *view, size_t at, bool wide)
+static void print_bytes(FILE *out, char sign, const struct report_metric *metric, const struct wire_stats *stats)
 {
-	uint32_t n32;
-	uint64_t n64;
-
-	if (wide)
-		return memcpy(&n64, (const char *)view + at, sizeof(n64)), n64;
-	return memcpy(&n32, (const char *)view + at, sizeof(n32)), n32;
-}
-
-static void print_lines(struct ctl *ctl, const struct view *view)
-{
+	uint64_t value = report_value(metric, stats);
 	char human[32];
 
-	for (size_t i = 0; i < COUNT(lines); i++) {
-		const struct line *line = &lines[i];
+	ctl_human(value, human, sizeof(human));
+	fprintf(out, "%c %16llu  (%10s)  %s\n", sign, (unsigned long long)value, human, metric->label);
+}
 
-		if (!line->sign) {
-			fputc('\n', ctl->out);
-			continue;
-		}
-		if (line->sign == '=')
-			fputs("  ----------------\n", ctl->out);
-		ctl_human(number_at(view, line->at, true), human, sizeof(human));
-		fprintf(ctl->out, "%c %16llu  (%10s)  %s\n", line->sign,
-		        (unsigned long long)number_at(view, line->at, true), human, line->label);
+static bool is_line(const struct report_metric *metric)
+{
+	for (size_t i = 0; i < N_LINES; i++)
+		if (lines[i].key && metric->part == REPORT_HEAP && strcmp(lines[i].key, metric->key) == 0)
+			return true;
+	return false;
+}
+
+static void print_lines(FILE *out, const struct wire_stats *stats)
+{
+	for (size_t i = 0; i < N_LINES; i++) {
+		if (lines[i].sign == '=')
+			fputs("  ----------------\n", out);
+		if (lines[i].key)
+			print_bytes(out, lines[i].sign, report_metric(REPORT_HEAP, lines[i].key), stats);
+		else
+			fputc('\n', out);
 	}
 }
 
-static void print_text(struct ctl *ctl, const struct view *view)
+/* What else there is of bytes or, without, of other figures of the part. */
+static void print_figures(FILE *out, enum report_part part, bool bytes, const struct wire_stats *stats)
 {
-	uint64_t s = view->s.uptime_ms / 1000;
+	size_t n;
+	const struct report_metric *m = report_metrics(&n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (m[i].part != part || is_line(&m[i]) || (m[i].unit == REPORT_BYTES) != bytes)
+			continue;
+		if (bytes)
+			print_bytes(out, ' ', &m[i], stats);
+		else
+			fprintf(out, "  %16llu  %s\n", (unsigned long long)report_value(&m[i], stats), m[i].label);
+	}
+}
+
+/* ---- histograms ---- */
+
+static void print_bucket(FILE *out, uint64_t bound, uint64_t count)
+{
+	if (bound == UINT64_MAX)
+		fprintf(out, "  %16llu  longer\n", (unsigned long long)count);
+	else
+		fprintf(out, "  %16llu  within %llu us\n", (unsigned long long)count, (unsigned long long)bound);
+}
+
+static void print_histogram(FILE *out, const struct report_histogram *h, const struct wire_stats *stats)
+{
+	uint64_t bucket[WIRE_BUCKETS], sum, count = 0;
+
+	memcpy(bucket, (const char *)stats + h->buckets, sizeof(bucket));
+	memcpy(&sum, (const char *)stats + h->sum, sizeof(sum));
+	for (uint32_t b = 0; b < WIRE_BUCKETS; b++)
+		count += bucket[b];
+	fprintf(out, "\nTimes of %s:\n\n", h->label);
+	fprintf(out, "  %16llu  in all, which took %llu us together\n", (unsigned long long)count,
+	        (unsigned long long)sum);
+	for (uint32_t b = 0; b < WIRE_BUCKETS; b++)
+		if (bucket[b])
+			print_bucket(out, report_bound_us(b), bucket[b]);
+}
+
+/* ---- the whole ---- */
+
+static void print_table(struct ctl *ctl, const char *title, const struct ctl_table *table, const void *rows, uint32_t n)
+{
+	fprintf(ctl->out, "\n%s:\n\n", title);
+	ctl_table_text(ctl, table, rows, n);
+	if (!n)
+		fprintf(ctl->out, "  %s\n", table->empty);
+}
+
+static void print_head(FILE *out, const struct wire_stats *stats)
+{
+	uint64_t s = stats->uptime_ms / 1000;
 	char heap[CTL_CELL];
 
-	ctl_clean(view->s.heap, heap, sizeof(heap));
-	fprintf(ctl->out, "Heap %s, daemon up %llu:%02llu:%02llu; bytes:\n\n", heap, (unsigned long long)(s / 3600),
+	ctl_clean(stats->heap, heap, sizeof(heap));
+	fprintf(out, "Heap %s, daemon up %llu:%02llu:%02llu; bytes:\n\n", heap, (unsigned long long)(s / 3600),
 	        (unsigned long long)(s / 60 % 60), (unsigned long long)(s % 60));
-	if (view->s.damaged)
+	if (stats->damaged)
 		fputs("DAMAGED: a client has cut one of its objects short. Nothing is handed out any more, and what "
 		      "lies in spans\n"
 		      "cannot be told apart.\n\n",
-		        ctl->out);
-	print_lines(ctl, view);
-	fputs("\nNumbers:\n\n", ctl->out);
-	for (size_t i = 0; i < COUNT(numbers); i++)
-		fprintf(ctl->out, "  %16llu  %s\n", (unsigned long long)number_at(view, numbers[i].at, numbers[i].wide),
-		        numbers[i].label);
-	fputs("\nSince the heap was made:\n\n", ctl->out);
-	for (size_t i = 0; i < COUNT(counters); i++)
-		fprintf(ctl->out, "  %16llu  %s\n", (unsigned long long)view->s.counters[i], counters[i].label);
+		        out);
 }
 
-static int print_json(struct ctl *ctl, const struct view *view)
+static int print_text(struct ctl *ctl, const struct report *report)
 {
-	json_t *json = ctl_json_new(ctl), *nested = json_object();
+	FILE *out = ctl->out;
 
-	json_object_set_new(json, "heap", ctl_json_text(view->s.heap));
-	for (size_t i = 0; i < COUNT(lines); i++)
-		if (lines[i].key)
-			json_object_set_new(json, lines[i].key, ctl_json_number(number_at(view, lines[i].at, true)));
-	for (size_t i = 0; i < COUNT(numbers); i++)
-		json_object_set_new(
-		        json, numbers[i].key, ctl_json_number(number_at(view, numbers[i].at, numbers[i].wide)));
-	json_object_set_new(json, "uptime_ms", ctl_json_number(view->s.uptime_ms));
-	json_object_set_new(json, "damaged", json_boolean(view->s.damaged));
-	for (size_t i = 0; i < COUNT(counters); i++)
-		json_object_set_new(nested, counters[i].key, ctl_json_number(view->s.counters[i]));
-	json_object_set_new(json, "counters", nested);
-	return ctl_json_print(ctl, json);
+	print_head(out, &report->stats);
+	print_lines(out, &report->stats);
+	print_figures(out, REPORT_HEAP, true, &report->stats);
+	fputs("\nNumbers:\n\n", out);
+	print_figures(out, REPORT_HEAP, false, &report->stats);
+	fputs("\nSince the heap was made:\n\n", out);
+	print_figures(out, REPORT_COUNTER, false, &report->stats);
+	for (uint32_t h = 0; h < REPORT_HISTOGRAMS; h++)
+		print_histogram(out, &report_histograms[h], &report->stats);
+	print_table(ctl, "Classes", &ctl_classes_table, report->classes, report->n_classes);
+	print_table(ctl, "Clients", &ctl_clients_table, report->clients, report->n_clients);
+	print_table(ctl, "Users", &ctl_users_table, report->users, report->n_users);
+	return CTL_OK;
+}
+
+static int print_prometheus(struct ctl *ctl, const struct report *report)
+{
+	int error = report_prometheus(report, 1, ctl->out);
+
+	return error == -ENOMEM ? ctl_fail(ctl, CTL_FAILED, "there is no memory") : CTL_OK; /* else seen at the end */
 }
 
 static int run(struct ctl *ctl)
 {
-	const struct wire_msg *reply;
-	int status = ctl_query(ctl, WIRE_Q_STATS, 0, WIRE_STATS, &reply);
+	struct report report;
+	int status = ctl_report_ask(ctl, &report);
 
-	if (status != CTL_OK)
-		return status;
-	struct view view = {.s = reply->u.stats};
-	const struct wire_stats *s = &view.s;
-	uint64_t known = s->backed + s->returned + s->lazy + s->moving;
-
-	view.in_spans = s->owned + s->central + s->lazy;
-	view.unpublished = s->limit > known ? s->limit - known : 0;
-	if (ctl->json)
-		return print_json(ctl, &view);
-	print_text(ctl, &view);
-	return CTL_OK;
+	if (status == CTL_OK && ctl->json)
+		status = ctl_json_print(ctl, report_json(&report));
+	else if (status == CTL_OK && ctl->prometheus)
+		status = print_prometheus(ctl, &report);
+	else if (status == CTL_OK)
+		status = print_text(ctl, &report);
+	ctl_report_free(&report);
+	return status;
 }
 
 const struct ctl_command ctl_stats = {.name = "stats",
-        .summary = "where every byte of the heap is",
+        .summary = "where every byte of the heap is, and what has happened to it",
         .help = "One line for each place where bytes can be; the lines of a part add up to its sums, marked '='. "
                 "Blocks that\n"
-                "threads cache are not allocated: they are ready for the next allocation.",
+                "threads cache are not allocated: they are ready for the next allocation. Then counters, times of\n"
+                "refills, and tables of classes, clients and users. All figures are of one moment.",
+        .options = CTL_OPT_BYTES | CTL_OPT_WIDE,
+        .formats = "text|json|prometheus",
         .run = run};

@@ -1,16 +1,21 @@
 #include "client/ctl/show.h"
+#include "client/ctl/who.h"
 
 static int run(struct ctl *ctl)
 {
-	struct wire_msg request = {.kind = WIRE_TRIM, .u.trim = {.all = ctl->all}};
+	struct wire_msg request = {.kind = WIRE_TRIM, .u.trim = {.all = ctl->all, .one = ctl->n_args != 0}};
 	const struct wire_msg *reply;
 	char human[32];
 
-	/* A trim names no heap: make sure that the daemon has this one. */
-	int status = ctl_query(ctl, WIRE_Q_STATS, 0, WIRE_STATS, &reply);
+	if (ctl->all && ctl->n_args)
+		return ctl_fail(ctl, CTL_USAGE, "trim one client, or --all");
+	int status = ctl->n_args ? ctl_who(ctl, ctl->args[0], &request.u.trim.client) : CTL_OK;
 
-	if (status == CTL_OK)
-		status = ctl_ask(ctl, &request, WIRE_TRIM_OK, &reply);
+	if (status != CTL_OK)
+		return status;
+	if (snprintf(request.u.trim.heap, sizeof(request.u.trim.heap), "%s", ctl->heap) >= (int)WIRE_NAME)
+		return ctl_fail(ctl, CTL_USAGE, "a heap's name has at most %u bytes", WIRE_NAME - 1);
+	status = ctl_ask(ctl, &request, WIRE_TRIM_OK, &reply);
 	if (status != CTL_OK)
 		return status;
 	uint64_t bytes = reply->u.trim_ok.bytes;
@@ -27,9 +32,12 @@ static int run(struct ctl *ctl)
 }
 
 const struct ctl_command ctl_trim = {.name = "trim",
+        .args = "[CLIENT]",
         .summary = "return the heap's idle memory to the system",
-        .help = "For root and the daemon's user. With --all the clients are asked for what they can spare as well; "
-                "they answer\n"
-                "when they next need the daemon.",
+        .help = "For root and the daemon's user. With a CLIENT, an ID that 'shmallocctl clients' shows, or with --all, "
+                "that\n"
+                "client or every one is told to give back what it can spare as well: it does when it next needs the\n"
+                "daemon. Nobody waits for that, so what comes back then is not in the number of bytes that is printed.",
         .options = CTL_OPT_ALL,
+        .max_args = 1,
         .run = run};

@@ -11,8 +11,18 @@ TestSuite(ctl, .timeout = 60);
 static enum fake_answer give_stats(struct fake_daemon *d, const struct wire_msg *request, struct wire_msg *reply)
 {
 	(void)d;
+	static const enum wire_kind kinds[] = {[WIRE_Q_STATS] = WIRE_STATS,
+	        [WIRE_Q_CLIENTS] = WIRE_CLIENTS,
+	        [WIRE_Q_CLASSES] = WIRE_CLASSES,
+	        [WIRE_Q_USERS] = WIRE_USERS};
+
 	cr_assert_eq(request->kind, WIRE_QUERY);
-	reply->kind = WIRE_STATS;
+	reply->kind = kinds[request->u.query.kind];
+	if (reply->kind != WIRE_STATS) {
+		reply->u.clients.n_rows = 0; /* all replies with rows begin alike */
+		reply->u.clients.next = 0;
+		return FAKE_SEND;
+	}
 	snprintf(reply->u.stats.heap, sizeof(reply->u.stats.heap), "%s", request->u.query.heap);
 	return FAKE_SEND;
 }
@@ -37,14 +47,26 @@ Test(ctl, bad_usage)
 	refuses(ctl_run("stats", "--frob", NULL), "there is no option '--frob'");
 	refuses(ctl_run("-x", NULL), "there is no option '-x'");
 	refuses(ctl_run("stats", "--socket", NULL), "--socket needs a value");
-	refuses(ctl_run("stats", "--format", "xml", NULL), "--format is text or json, not 'xml'");
+	refuses(ctl_run("stats", "--format", "xml", NULL), "--format of stats is text|json|prometheus, not 'xml'");
 	refuses(ctl_run("stats", "--timeout", "0", NULL), "--timeout is 1 to 3600 seconds, not '0'");
 	refuses(ctl_run("stats", "--timeout", "9x", NULL), "not '9x'");
 	refuses(ctl_run("stats", "--timeout", "-1", NULL), "not '-1'");
 	refuses(ctl_run("stats", "--socket", path, NULL), "at most 107 bytes");
 	refuses(ctl_run("stats", "more", NULL), "'more' is too much");
+	refuses(ctl_run("clients", "--format", "prometheus", NULL), "--format of clients is text|json");
+	refuses(ctl_run("roots", "--sort", "name", NULL), "roots has no option --sort");
 	refuses(ctl_run("stats", "--all", NULL), "stats has no option --all");
 	refuses(ctl_run("trim", "--bytes", NULL), "trim has no option --bytes");
+	refuses(ctl_run("trim", "--all", "3", NULL), "trim one client, or --all");
+	refuses(ctl_run("trim", "3", "4", NULL), "'4' is too much");
+	refuses(ctl_run("trim", "1024", NULL), "a client is a number below 1024");
+	refuses(ctl_run("trim", "-1", NULL), "there is no option '-1'");
+	refuses(ctl_run("trim", "3x", NULL), "a client is a number");
+	refuses(ctl_run("trim", "--kill", "3", NULL), "trim has no option --kill");
+	refuses(ctl_run("evict", NULL), "evict which client?");
+	refuses(ctl_run("evict", "", NULL), "a client is a number");
+	refuses(ctl_run("evict", "99999999999999999999", NULL), "a client is a number");
+	refuses(ctl_run("evict", "3", "4", NULL), "'4' is too much");
 	refuses(ctl_run("check", "file", NULL), "did you mean --image");
 	refuses(ctl_run("check", "--image", NULL), "is missing");
 	refuses(ctl_run("check", "--image", "a", "b", "c", NULL), "'c' is too much");
@@ -64,7 +86,8 @@ Test(ctl, no_command_shows_the_help)
 
 Test(ctl, help_and_version)
 {
-	static const char *const names[] = {"stats", "clients", "classes", "spans", "roots", "check", "trim", "dump"};
+	static const char *const names[] = {
+	        "stats", "clients", "users", "classes", "spans", "roots", "check", "trim", "evict", "dump"};
 	struct ctl_output o = ctl_run("--help", NULL), one;
 
 	cr_assert_eq(o.status, CTL_OK);

@@ -1,5 +1,5 @@
 /* The boot counter: which starts count, that a heap which three of them died of is set aside, and that this can be cut short too.
- * A start that never serves is here a store_open after which nothing says boots_ready. */
+ * A start that never serves is here a store_take after which nothing says boots_ready. */
 #include "daemon/boots.h"
 
 #include <criterion/criterion.h>
@@ -23,7 +23,8 @@
 #include "tests/lib/instance.h"
 
 struct fixture {
-	struct config config;
+	struct config_heap config;
+	char instance[64];
 	struct objects objects;
 	struct heap heap;
 	bool adopted;
@@ -39,10 +40,10 @@ static struct fixture *begin(void)
 	f->log = memfd_create("log", MFD_CLOEXEC);
 	log_set_fd(f->log);
 	guard_install();
-	instance_name(f->config.instance, sizeof(f->config.instance), "boots");
-	snprintf(f->config.heap, sizeof(f->config.heap), "h");
+	instance_name(f->instance, sizeof(f->instance), "boots");
+	snprintf(f->config.name, sizeof(f->config.name), "h");
 	f->config.size = 64u << 20;
-	objects_init(&f->objects, f->config.instance, "h");
+	objects_init(&f->objects, f->instance, "h");
 	return f;
 }
 
@@ -57,7 +58,7 @@ static const char *said(const struct fixture *f)
 
 static void end(struct fixture *f)
 {
-	objects_close(&f->objects, true);
+	objects_close(&f->objects);
 	objects_unlink(&f->objects);
 	for (unsigned n = 1; n <= ASIDE_MOST; n++)
 		for (int i = 0; i < HEAP_OBJECTS; i++)
@@ -114,7 +115,7 @@ static int live(struct fixture *f, enum life life)
 		signal(SIGSEGV, SIG_DFL); /* not the test framework's */
 		signal(SIGABRT, SIG_DFL);
 		guard_install();
-		if (!store_open(&f->objects, &f->heap, &f->config, &f->adopted))
+		if (!store_take(&f->objects, &f->heap, f->instance, &f->config, &f->adopted))
 			die(f, life);
 		_exit(1);
 	}
@@ -251,11 +252,11 @@ Test(boots, a_clean_stop_begins_anew)
 
 	cr_expect_eq(live(f, NEVER_READY), SIGKILL);
 	cr_expect_eq(live(f, NEVER_READY), SIGKILL);
-	cr_assert_eq(store_open(&f->objects, &f->heap, &f->config, &f->adopted), 0);
+	cr_assert_eq(store_take(&f->objects, &f->heap, f->instance, &f->config, &f->adopted), 0);
 	cr_expect(f->adopted);
 	store_end(&f->objects, &f->heap, true);
 	boots_good();
-	objects_close(&f->objects, true);
+	objects_close(&f->objects);
 	cr_expect_eq(count(f), 0);
 	end(f);
 }

@@ -62,11 +62,11 @@ Test(config, defaults)
 	cr_assert_eq(parse(&config, NULL, NULL), CONFIG_RUN);
 	snprintf(instance, sizeof(instance), "u%u", (unsigned)geteuid());
 	cr_assert_str_eq(config.instance, geteuid() ? instance : "system");
-	cr_assert_str_eq(config.heap, "default");
-	cr_assert_eq(config.size, CONFIG_SIZE_DEFAULT);
-	cr_assert_eq(config.client_limit, 0);
+	cr_assert_str_eq(config.heap[0].name, "default");
+	cr_assert_eq(config.heap[0].size, CONFIG_SIZE_DEFAULT);
+	cr_assert_eq(config.heap[0].client.hard, 0);
 	cr_assert_eq(config.socket_mode, 0660);
-	cr_assert_not(config.reset);
+	cr_assert_not(config.heap[0].reset);
 	if (!geteuid())
 		cr_assert_str_eq(config.socket, "/run/shmalloc/shmalloc.sock");
 	cr_assert(config.dir_mode);
@@ -93,13 +93,13 @@ Test(config, options)
 	cr_assert_str_eq(config.socket, "/x/y");
 	cr_assert_eq(config.dir_mode, 0);
 	cr_assert_str_eq(config.instance, "i-1");
-	cr_assert_str_eq(config.heap, "h_2");
-	cr_assert_eq(config.size, 64u << 20);
-	cr_assert_eq(config.client_limit, 8u << 20);
-	cr_assert_eq(config.user_limit, 16u << 20);
-	cr_assert_eq(config.scavenge_delay_ms, 250);
+	cr_assert_str_eq(config.heap[0].name, "h_2");
+	cr_assert_eq(config.heap[0].size, 64u << 20);
+	cr_assert_eq(config.heap[0].client.hard, 8u << 20);
+	cr_assert_eq(config.heap[0].user.hard, 16u << 20);
+	cr_assert_eq(config.heap[0].scavenge_delay_ms, 250);
 	cr_assert_eq(config.log_level, LEVEL_DEBUG);
-	cr_assert(config.reset);
+	cr_assert(config.heap[0].reset);
 	cr_assert_eq(config.socket_mode, 0600);
 }
 
@@ -119,9 +119,9 @@ Test(config, bad_input_gives_a_sentence)
 	        {"--instance", "", "is not a name"},
 	        {"--heap", "0123456789012345678901234567890123456789012345678", "is not a name"},
 	        {"--log-level", "loud", "'loud' is not one of"},
-	        {"--scavenge-delay", "1s", "not a number"},
-	        {"--scavenge-delay", "-1", "not a number"},
-	        {"--scavenge-delay", "99999999999", "not a number"},
+	        {"--scavenge-delay", "1d", "not a time"},
+	        {"--scavenge-delay", "-1", "not a time"},
+	        {"--scavenge-delay", "99999999999", "not a time"},
 	        {"--client-limit", "x", "--client-limit: 'x'"},
 	        {"--user-limit", "", "--user-limit: ''"},
 	        {"--socket", "", "--socket: a path has"},
@@ -136,7 +136,8 @@ Test(config, bad_input_gives_a_sentence)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		cr_assert_eq(parse(&config, cases[i].a, cases[i].b), CONFIG_BAD, "%s %s", cases[i].a, cases[i].b);
-		cr_assert(strstr(config.why, cases[i].said), "%s %s: '%s'", cases[i].a, cases[i].b, config.why);
+		cr_assert(
+		        strstr(config.fault[0], cases[i].said), "%s %s: '%s'", cases[i].a, cases[i].b, config.fault[0]);
 	}
 }
 
@@ -146,9 +147,9 @@ Test(config, limits_beyond_any_heap)
 	static struct config config;
 
 	cr_assert_eq(parse(&config, "--client-limit", "33TiB"), CONFIG_RUN);
-	cr_assert_eq(config.client_limit, CONFIG_SIZE_MAX);
+	cr_assert_eq(config.heap[0].client.hard, CONFIG_SIZE_MAX);
 	cr_assert_eq(parse(&config, "--user-limit", "32TiB"), CONFIG_RUN);
-	cr_assert_eq(config.user_limit, CONFIG_SIZE_MAX);
+	cr_assert_eq(config.heap[0].user.hard, CONFIG_SIZE_MAX);
 }
 
 Test(config, too_long_a_socket)

@@ -2,6 +2,11 @@
  * records, central spans, a block that takes several turns, detach, reclaim, recovery with a dead client. See test_deaths.c. */
 #include "tests/daemon/history.h"
 
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "tests/lib/child.h"
+
 /* ---- coming and having ---- */
 
 static void central(struct deaths *d)
@@ -87,3 +92,56 @@ static void reclaim(struct deaths *d)
 }
 DEATHS(reclaim, .prepare = victims_spans, .act = reclaim)
 DEATHS(recovery_with_a_dead_client, .prepare = victims_spans, .act = reclaim, .recovery = true)
+
+/* ---- eviction ---- */
+
+static int wait_for_death(void *unused)
+{
+	(void)unused;
+	return pause();
+}
+
+/* A process of its own, which lives as long as the test: the asker and the other are this one. */
+static struct death_client attach_child(struct deaths *d)
+{
+	static pid_t pid;
+	struct stat st;
+
+	if (!pid)
+		pid = child_start(wait_for_death, NULL);
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	cr_assert(pidfd >= 0 && !fstat(pidfd, &st));
+	close(pidfd);
+	return deaths_attach(d, (struct peer){.pid = pid, .uid = 1000, .gid = 1000, .pidfd = -1, .inode = st.st_ino});
+}
+
+static void evict(struct deaths *d)
+{
+	history(d);
+	victim = attach_child(d);
+	uint32_t shared = span(d, &victim, SHARED(C64)), scoped = span(d, &victim, SCOPED(C64));
+
+	cache(d, record(d, &victim, 1), shared, 0, 0xffff, 6);
+	use(d, scoped, 0, 7);
+	request(d, WIRE_EVICT)->u.evict.client = victim.id;
+}
+DEATHS(evict, .prepare = evict)
+
+static void trim_one(struct deaths *d)
+{
+	evict(d);
+	request(d, WIRE_TRIM)->u.trim = (struct wire_trim){.one = true, .client = victim.id};
+}
+DEATHS(trim_of_one_client, .prepare = trim_one)
+
+static void evicted(struct deaths *d)
+{
+	evict(d);
+	struct wire_msg asked = d->req;
+
+	d->t->req = asked;
+	cr_assert_eq(test_core_ask(d->t, d->asker.dialogue), WIRE_TRIM_OK);
+	request(d, WIRE_REFILL);
+}
+DEATHS(recovery_with_an_evicted_client, .prepare = evicted, .recovery = true)

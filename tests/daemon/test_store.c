@@ -4,13 +4,12 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/guard.h"
@@ -21,7 +20,8 @@
 #include "tests/lib/instance.h"
 
 struct fixture {
-	struct config config;
+	struct config_heap config;
+	char instance[64];
 	struct objects objects;
 	struct heap heap;
 	bool adopted;
@@ -36,8 +36,8 @@ static struct fixture *begin(void)
 	f->log = memfd_create("log", MFD_CLOEXEC);
 	log_set_fd(f->log);
 	guard_install();
-	instance_name(f->config.instance, sizeof(f->config.instance), "store");
-	snprintf(f->config.heap, sizeof(f->config.heap), "h");
+	instance_name(f->instance, sizeof(f->instance), "store");
+	snprintf(f->config.name, sizeof(f->config.name), "h");
 	f->config.size = 64u << 20;
 	return f;
 }
@@ -53,17 +53,17 @@ static const char *said(struct fixture *f)
 
 static void open_heap(struct fixture *f)
 {
-	cr_assert_eq(store_open(&f->objects, &f->heap, &f->config, &f->adopted), 0, "%s", said(f));
+	cr_assert_eq(store_take(&f->objects, &f->heap, f->instance, &f->config, &f->adopted), 0, "%s", said(f));
 }
 
 static void leave(struct fixture *f)
 {
-	objects_close(&f->objects, true);
+	objects_close(&f->objects);
 }
 
 static void end(struct fixture *f)
 {
-	objects_close(&f->objects, true);
+	objects_close(&f->objects);
 	objects_unlink(&f->objects);
 	close(f->log);
 	free(f);
@@ -73,7 +73,7 @@ static const char *object(const struct fixture *f, const char *which)
 {
 	static char name[160];
 
-	snprintf(name, sizeof(name), "/shmalloc.%s.h.%s", f->config.instance, which);
+	snprintf(name, sizeof(name), "/shmalloc.%s.h.%s", f->instance, which);
 	return name;
 }
 
@@ -251,10 +251,10 @@ static void refuses(struct fixture *f, const char *which, const char *because)
 
 	if (fd >= 0)
 		cr_assert_eq(fstat(fd, &before), 0);
-	cr_assert_eq(store_open(&f->objects, &f->heap, &f->config, &f->adopted), 1);
+	cr_assert_eq(store_take(&f->objects, &f->heap, f->instance, &f->config, &f->adopted), 1);
 	cr_assert(strstr(said(f), because), "%s", said(f));
 	cr_assert(strstr(said(f), "--reset"), "%s", said(f));
-	cr_assert(strstr(said(f), f->config.instance));
+	cr_assert(strstr(said(f), f->instance));
 	cr_assert_eq(digest(f), bytes, "it was written to");
 	if (fd >= 0) {
 		cr_assert_eq(fstat(fd, &after), 0);
@@ -374,73 +374,6 @@ Test(store, of_another_user)
 	cr_assert_eq(fchown(fd, 1234, 1234), 0);
 	close(fd);
 	refuses(f, "ctl", "not ours");
-}
-
-/* ---- the lock ---- */
-
-Test(store, one_daemon_per_instance)
-{
-	struct fixture *f = begin();
-	static struct objects other;
-	char pid[32];
-
-	open_heap(f);
-	objects_init(&other, f->config.instance, "another-heap");
-	cr_assert_eq(objects_lock(&other), -EWOULDBLOCK);
-	snprintf(pid, sizeof(pid), "pid %d", (int)getpid());
-	cr_assert(strstr(other.why, pid), "%s", other.why);
-	cr_assert(strstr(other.why, f->config.instance));
-	objects_close(&other, true);
-	cr_assert_eq(objects_lock(&other), -EWOULDBLOCK, "the refused one has not removed it");
-	leave(f);
-	cr_assert_eq(objects_lock(&other), 0);
-	objects_close(&other, true);
-	end(f);
-}
-
-/* Somebody else has made it, to lock us out: that is no daemon of ours. */
-Test(store, a_lock_of_another_user)
-{
-	if (geteuid() != 0)
-		cr_skip_test("needs root");
-	struct fixture *f = begin();
-	static struct objects o;
-	char name[128];
-
-	snprintf(name, sizeof(name), "/shmalloc.%s.lock", f->config.instance);
-	int fd = shm_open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-	cr_assert_geq(fd, 0);
-	cr_assert_eq(fchown(fd, 1234, 1234), 0);
-	cr_assert_eq(flock(fd, LOCK_EX), 0);
-	objects_init(&o, f->config.instance, "h");
-	cr_assert_eq(objects_lock(&o), -EPERM);
-	cr_assert(strstr(o.why, "not ours"), "%s", o.why);
-	cr_assert_eq(fchown(fd, 0, 0), 0);
-	cr_assert_eq(objects_lock(&o), -EWOULDBLOCK);
-	close(fd);
-	cr_assert_eq(objects_lock(&o), 0);
-	objects_close(&o, true);
-	end(f);
-}
-
-Test(store, the_lock_goes_with_its_process)
-{
-	struct fixture *f = begin();
-	static struct objects o;
-	pid_t child;
-
-	objects_init(&o, f->config.instance, "h");
-	child = fork();
-	if (!child)
-		_exit(objects_lock(&o) ? 1 : 0); /* dies holding it */
-	int status;
-
-	cr_assert_eq(waitpid(child, &status, 0), child);
-	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	cr_assert_eq(objects_lock(&o), 0);
-	objects_close(&o, true);
-	end(f);
 }
 
 /* ---- names and places ---- */

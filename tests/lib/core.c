@@ -171,6 +171,8 @@ static void start_core(struct test_core *t)
 
 	cr_assert_eq(core_init(&t->core, &t->heap, &hooks, &(struct limits){0}), 0);
 	t->core.leases = test_core_leases(t);
+	snprintf(t->config.name, sizeof(t->config.name), "default");
+	t->heaps = (struct heaps){.n = 1, .entry = {{.config = &t->config, .core = &t->core}}};
 	core_tick(&t->core, 1000);
 }
 
@@ -242,7 +244,7 @@ static struct dialogue *connect_peer(struct test_core *t, struct peer peer)
 	cr_assert_lt(i, TEST_CORE_DIALOGUES);
 	t->dialogue[i] = calloc(1, sizeof(struct dialogue));
 	cr_assert(t->dialogue[i] != NULL);
-	dialogue_init(t->dialogue[i], &t->core, &peer);
+	dialogue_init(t->dialogue[i], &t->heaps, &peer, NULL);
 	return t->dialogue[i];
 }
 

@@ -20,6 +20,8 @@
 struct test_core {
 	struct heap heap;
 	struct core core;
+	struct config_heap config; /* "default", for everybody */
+	struct heaps heaps; /* this one */
 	struct heap_memory memory;
 	uint8_t *backed; /* by page of data; NULL: the floor is not ours */
 	uint32_t fail_in; /* this many calls of back() succeed, then all fail, until it is set to TEST_CORE_NEVER */

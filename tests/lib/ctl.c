@@ -93,10 +93,13 @@ json_t *test_ctl_json(const struct test_daemon *d, const char *command)
 
 int64_t test_ctl_stat(const struct test_daemon *d, const char *field)
 {
-	json_t *stats = test_ctl_json(d, "stats"), *value = json_object_get(stats, field);
+	json_t *report = test_ctl_json(d, "stats"), *value = json_object_get(json_object_get(report, "stats"), field);
+
+	if (!value)
+		value = json_object_get(json_object_get(report, "counters"), field);
 	int64_t n = json_is_integer(value) ? json_integer_value(value) : -1;
 
-	json_decref(stats);
+	json_decref(report);
 	return n;
 }
 

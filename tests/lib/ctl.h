@@ -14,7 +14,7 @@ int test_ctl_run(const struct test_daemon *d, const char *const *args, char **ou
 /* `shmallocctl --format json COMMAND`. NULL, and the reason printed, on failure. The caller decrefs it. */
 json_t *test_ctl_json(const struct test_daemon *d, const char *command);
 
-/* A number of `stats`, -1 if there is none. */
+/* A figure or counter of `stats`, -1 if there is none. */
 int64_t test_ctl_stat(const struct test_daemon *d, const char *field);
 
 /* `check`: 0 clean; else prints what it found. */

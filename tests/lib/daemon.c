@@ -105,6 +105,7 @@ static int spawn(struct test_daemon *d, const struct test_daemon_options *option
 		unsetenv("NOTIFY_SOCKET");
 		unsetenv("WATCHDOG_USEC");
 		unsetenv("LISTEN_FDS");
+		setenv("SHMALLOCD_CONFIG", "/dev/null", 0); /* not what this machine's daemon has */
 		if (notify)
 			setenv("NOTIFY_SOCKET", notify, 1);
 		become_daemon(d, options);

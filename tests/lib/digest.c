@@ -59,8 +59,11 @@ static void take_tables(struct digest *d, const struct heap *heap)
 
 		heap->floor.snapshot(heap->floor.ctx, HEAP_STATE,
 		        offsetof(struct shmi_state, clients) + c * sizeof(entry), &entry, sizeof(entry));
-		if (shmi_load(&entry.in_use) != 1)
+		uint32_t in_use = shmi_load(&entry.in_use);
+
+		if (in_use != 1 && in_use != 3)
 			continue;
+		d->client[c].evicted = in_use == 3;
 		d->client[c].pid = (uint32_t)entry.pid;
 		d->client[c].inode = entry.pidfd_inode;
 		d->client[c].charged = entry.charged_pages;
@@ -191,6 +194,8 @@ static const char *tables_differ(const struct digest *is, const struct digest *s
 	for (uint32_t c = 0; c < DIGEST_CLIENTS; c++)
 		if (is->client[c].pid != should->client[c].pid || is->client[c].inode != should->client[c].inode)
 			return DIFFERS("client %u is %s", c, is->client[c].pid ? "there, or another" : "gone");
+		else if (is->client[c].evicted != should->client[c].evicted)
+			return DIFFERS("client %u is %sevicted", c, is->client[c].evicted ? "" : "not ");
 		else if (is->client[c].charged != should->client[c].charged)
 			return DIFFERS("client %u is charged %llu pages, and not %llu", c,
 			        (unsigned long long)is->client[c].charged,

@@ -32,7 +32,7 @@ struct digest {
 		uint32_t thread, client, parts;
 	} thread[DIGEST_THREADS];
 	struct {
-		uint32_t pid;
+		uint32_t pid, evicted;
 		uint64_t inode, charged;
 	} client[DIGEST_CLIENTS]; /* by id */
 	uint32_t spans, roots, threads;

@@ -184,7 +184,9 @@ static inline void fill_stats(struct fill *f, struct wire_stats *m)
 	uint64_t *sums[] = {&m->limit, &m->published, &m->owned, &m->central, &m->free, &m->backed, &m->returned,
 	        &m->lazy, &m->moving, &m->peak_backed, &m->live, &m->live_blocks, &m->cached, &m->slots_free, &m->tail,
 	        &m->written_off, &m->quarantined, &m->metadata, &m->requests, &m->uptime_ms, &m->seized, &m->soft_limit,
-	        &m->recovery_us, &m->swallowed, &m->served_sum_us, &m->waited_sum_us};
+	        &m->recovery_us, &m->swallowed, &m->served_sum_us, &m->waited_sum_us, &m->snapshot, &m->unowned,
+	        &m->unowned_live, &m->unowned_cached, &m->unowned_slots_free, &m->unowned_tail,
+	        &m->unowned_written_off};
 
 	fill_text(f, m->heap, sizeof(m->heap));
 	for (uint32_t i = 0; i < sizeof(sums) / sizeof(*sums); i++)

@@ -23,6 +23,9 @@ done
 for where in system user; do # the place that was asked for, not the place it was staged in
 	grep -q '^ExecStart=/opt/shmalloc/sbin/shmallocd ' "$root/lib/systemd/$where/shmallocd.service"
 done
+for f in shmallocctl shmallocd; do # where bash looks for the program of that name
+	grep -q "^complete .* $f\$" "$root/share/bash-completion/completions/$f" || { echo "no completion of $f"; exit 1; }
+done
 
 export SHMALLOC_SOCKET=$dir/sock LD_LIBRARY_PATH=$root/lib
 "$root/sbin/shmallocd" --socket "$SHMALLOC_SOCKET" --instance "install-test-$$" --size 64MiB 2>"$dir/log" &

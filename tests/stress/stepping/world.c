@@ -178,6 +178,8 @@ static void make_heap(struct world *w)
 	if (heap_create(&w->heap, &floor, &w->memory, &params) ||
 	        core_init(&w->core, &w->heap, &hooks, &(struct limits){0}))
 		world_die("no heap");
+	(void)snprintf(w->config.name, sizeof(w->config.name), "default");
+	w->heaps = (struct heaps){.n = 1, .entry = {{.config = &w->config, .core = &w->core}}};
 	core_tick(&w->core, 1000);
 }
 
@@ -225,7 +227,7 @@ static void accept_victim(struct world *w)
 
 	w->sock = accept4(w->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (w->sock >= 0)
-		dialogue_init(&w->victim, &w->core, &peer);
+		dialogue_init(&w->victim, &w->heaps, &peer, NULL);
 }
 
 static void run_jobs(struct world *w, bool of_victim)
@@ -316,7 +318,7 @@ struct other *world_other(struct world *w)
 		world_die("too many other clients");
 	struct other *o = &w->other[w->others++];
 
-	dialogue_init(&o->dialogue, &w->core, &peer);
+	dialogue_init(&o->dialogue, &w->heaps, &peer, NULL);
 	w->req = (struct wire_msg){.kind = WIRE_HELLO};
 	w->req.u.hello = (struct wire_hello){
 	        .protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash(), .version = "0.1.0", .label = "other"};

@@ -52,6 +52,8 @@ struct other {
 struct world {
 	struct heap heap;
 	struct core core;
+	struct config_heap config; /* "default", for everybody */
+	struct heaps heaps; /* this one */
 	struct heap_memory memory;
 	unsigned char *data;
 	struct note *note;

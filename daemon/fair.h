@@ -1,0 +1,49 @@
+/* Fair turns: how much of each turn of the loop every user has had.
+ *
+ * The loop takes one packet of each connection in a turn. So a user with many connections, or with requests that are costly, would have
+ * most of it. Instead each user has a share of every turn, in time: once that is spent, what its connections have sent stays in their
+ * sockets until the next turn, in which it has a share again. A request of somebody else waits for one share of each other user
+ * who wants anything, whatever these do, and nobody is held back while the others want nothing: then the turns are short.
+ * (Deficit round robin, Shreedhar and Varghese 1995, with time for bytes; a request that is longer than what is left of a share is
+ * carried over as a debt, so that nobody gains by long ones.)
+ *
+ * A user is here while it has connections, and counts them. No clock: times are given.
+ */
+#ifndef DAEMON_FAIR_H
+#define DAEMON_FAIR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/policy.h"
+
+struct fair_user {
+	uint32_t uid;
+	uint32_t connections; /* 0: entry not in use */
+	uint64_t turn; /* to which `spent_us` belongs */
+	uint64_t spent_us; /* of that turn's share, and what is owed from before */
+};
+
+struct fair {
+	uint64_t turn;
+	uint32_t connections; /* of all users */
+	struct fair_user user[POLICY_SESSIONS]; /* never more users than connections */
+};
+
+/* How many connections the user has. */
+uint32_t fair_connections(const struct fair *fair, uint32_t uid);
+
+/* One more. NULL when there are POLICY_SESSIONS. The entry stays where it is until fair_leave was called as often. */
+struct fair_user *fair_enter(struct fair *fair, uint32_t uid);
+void fair_leave(struct fair *fair, struct fair_user *user);
+
+/* The next turn begins. */
+void fair_turn(struct fair *fair);
+
+/* Whether the user has something left of this turn. */
+bool fair_has_share(const struct fair *fair, const struct fair_user *user);
+
+/* It has had so much of the loop's time. */
+void fair_spend(struct fair *fair, struct fair_user *user, uint64_t us);
+
+#endif
