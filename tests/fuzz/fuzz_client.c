@@ -35,6 +35,7 @@ static struct {
 	struct input in;
 	struct heap heap;
 	struct core core;
+	struct heaps heaps;
 	struct heap_memory memory;
 	int fd[HEAP_OBJECTS];
 	struct dialogue d;
@@ -285,7 +286,7 @@ int shmi_chan_connect(const char *path, int *sock)
 	if (how > 250)
 		return how & 1 ? -ECONNREFUSED : -EACCES;
 	*sock = open("/dev/null", O_RDWR | O_CLOEXEC);
-	dialogue_init(&s.d, &s.core, &peer);
+	dialogue_init(&s.d, &s.heaps, &peer, NULL);
 	s.open = true;
 	return *sock < 0 ? -errno : 0;
 }
@@ -494,6 +495,7 @@ static void start_daemon(void)
 	        .base = heap_base_address("fuzz", "default", PAGES),
 	        .heap_name = "default",
 	        .limit_pages = PAGES};
+	static struct config_heap config;
 	struct shmi_geometry geo;
 
 	shmi_geometry_init(&geo, PAGES);
@@ -510,6 +512,8 @@ static void start_daemon(void)
 	insist(!heap_create(&s.heap, &floor, &s.memory, &params) &&
 	                !core_init(&s.core, &s.heap, &hooks, &(struct limits){0}),
 	        "no daemon");
+	snprintf(config.name, sizeof(config.name), "default");
+	s.heaps = (struct heaps){.n = 1, .entry = {{.config = &config, .core = &s.core}}};
 	core_tick(&s.core, 1000);
 }
 

@@ -27,6 +27,7 @@ struct connection {
 
 static struct scene {
 	struct havoc *h;
+	struct heaps heaps;
 	struct core_hooks own; /* of havoc itself */
 	struct input in;
 	struct connection peer[PEERS];
@@ -300,7 +301,7 @@ static void open_connection(uint32_t i)
 	if (c->open)
 		return;
 	c->open = true;
-	dialogue_init(&c->d, &s.h->core, &peer);
+	dialogue_init(&c->d, &s.heaps, &peer, NULL);
 }
 
 /* Greeted and attached: where most of an input should happen. */
@@ -352,7 +353,7 @@ static void write_ctl(void)
 	}
 	const unsigned char *bytes = input_bytes(&s.in, 1 + input_byte(&s.in) % 64, &len);
 
-	off %= room;
+	off %= (uint32_t)room;
 	memcpy(to + off, bytes, len < room - off ? len : room - off);
 }
 
@@ -438,6 +439,7 @@ static void judge(void)
 int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t len)
 {
 	struct test_random random = {88172645463325252u};
+	static struct config_heap config;
 	static bool quiet;
 
 	if (!quiet)
@@ -449,6 +451,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *bytes, size_t len)
 	if (!s.h)
 		return 0;
 	s.own = s.h->core.hooks;
+	snprintf(config.name, sizeof(config.name), "default");
+	s.heaps = (struct heaps){.n = 1, .entry = {{.config = &config, .core = &s.h->core}}};
 	s.h->core.hooks =
 	        (struct core_hooks){.ctx = &s, .watch = on_watch, .finished = on_finished, .replaced = on_replaced};
 	s.h->core.leases = (struct core_leases){.ctx = &s, .give = give, .held = held};
