@@ -316,11 +316,13 @@ FUZZ_NAMES   := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_LINK_codec = $(BUILD)/libproto.a
 FUZZ_LIBS_codec = $(LIBS_PROTO)
 FUZZ_LINK_reclaim = $(BUILD)/libtest.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
-FUZZ_LIBS_reclaim = -ljansson $(LIBS_PROTO)
+FUZZ_LIBS_reclaim = $(LIBS_DAEMON)
 FUZZ_LINK_adopt = $(FUZZ_LINK_reclaim)
 FUZZ_LIBS_adopt = $(FUZZ_LIBS_reclaim)
 FUZZ_LINK_session = $(FUZZ_LINK_reclaim)
 FUZZ_LIBS_session = $(FUZZ_LIBS_reclaim)
+FUZZ_LINK_config = $(FUZZ_LINK_reclaim)
+FUZZ_LIBS_config = $(FUZZ_LIBS_reclaim)
 FUZZ_LINK_ctl = $(BUILD)/libctl.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 FUZZ_LIBS_ctl = $(LIBS_CTL)
 FUZZ_LINK_client = $(BUILD)/libshmalloc.a $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
@@ -332,6 +334,7 @@ FUZZ_OF_reclaim := shm/reclaim.c shm/threadrec.c daemon/reaper.c
 FUZZ_OF_adopt   := shm/adopt.c shm/image.c shm/dump.c shm/check_meta.c shm/check_lists.c daemon/heap.c
 FUZZ_OF_session := daemon/dialogue.c daemon/session_fsm.c daemon/requests.c daemon/refill.c daemon/large.c daemon/clients.c daemon/core.c \
 	daemon/query.c daemon/scavenger.c
+FUZZ_OF_config  := daemon/config.c daemon/configfile.c daemon/configprint.c daemon/settings.c daemon/access.c
 FUZZ_OF_ctl     := client/ctl/
 FUZZ_OF_client  := client/channel.c client/attach.c client/pool.c client/large.c client/thread.c client/mapping.c
 
