@@ -98,7 +98,9 @@ static int connect_and_map(struct shma_heap *heap)
 	if (error)
 		return error;
 	set_attached(heap, &ok);
-	error = ok.thread < SHMI_MAX_THREADS && ok.client < SHMI_MAX_CLIENTS ? shmi_heap_map(heap, fds, &ok) : EPROTO;
+	error = ok.client < SHMI_MAX_CLIENTS ? shmi_heap_map(heap, fds, &ok) : EPROTO;
+	if (!error && !shmi_record_ok(heap, ok.client, ok.thread, 0))
+		error = EPROTO;
 	close_all(fds);
 	if (!error) {
 		find_owner(heap);
@@ -194,7 +196,7 @@ static int accept_place(struct shma_heap *heap, const int *fds, const struct wir
 
 	if (fstat(fds[0], &meta) != 0 || meta.st_dev != heap->meta_dev || meta.st_ino != heap->meta_ino)
 		return EIO;
-	if (ok->thread >= SHMI_MAX_THREADS || ok->client >= SHMI_MAX_CLIENTS)
+	if (ok->client >= SHMI_MAX_CLIENTS || !shmi_record_ok(heap, ok->client, ok->thread, 0))
 		return EPROTO;
 	return shmi_heap_lease(heap, ok->client, fds[WIRE_FDS - 1]);
 }

@@ -299,6 +299,7 @@ static void answered(struct shma_heap *heap, int error)
 /* Sends the request in the buffer, as often as the connection breaks, and receives its reply. */
 static int finish(struct shma_heap *heap, int64_t deadline)
 {
+	const struct timespec pause = {.tv_nsec = 1000000};
 	struct shmi_proc *proc = heap->proc;
 	struct wire_attach_ok ok;
 
@@ -329,6 +330,10 @@ static int finish(struct shma_heap *heap, int64_t deadline)
 			return error;
 		}
 		hang_up(heap);
+		/* A daemon that lets us in and hangs up on this request is as good as away. */
+		if (shmi_chan_now_ns() >= deadline)
+			return EAGAIN;
+		(void)nanosleep(&pause, NULL);
 	}
 }
 
@@ -356,8 +361,8 @@ static int deal_with_late(struct shma_heap *heap, int64_t deadline)
 
 	if (reply->kind == WIRE_REFILL_OK)
 		shmi_pool_late(heap, &reply->u.refill_ok);
-	if (reply->kind == WIRE_THREAD_OK && heap->proc->for_record && heap->proc->n_spares < 2)
-		heap->proc->spares[heap->proc->n_spares++] = reply->u.thread_ok.thread;
+	if (reply->kind == WIRE_THREAD_OK && heap->proc->for_record)
+		shmi_thread_late(heap, reply->u.thread_ok.thread);
 	if (reply->kind != WIRE_LARGE_OK)
 		return 0;
 	struct wire_span unwanted = {reply->u.large_ok.page, reply->u.large_ok.generation};

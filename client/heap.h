@@ -62,6 +62,7 @@ struct shmi_proc {
 	uint64_t big_bound; /* how much it may keep */
 	uint32_t big_idle; /* refills since the last large request */
 	uint32_t trim_wanted; /* of the owner: as last seen when the cache was looked at */
+	uint32_t big_newest; /* generation of the last large span that was granted; 0: none was */
 	struct shmi_queue owed; /* large spans that the daemon has yet to be told are free */
 	uint32_t next_ghost;
 	uint32_t ghosts[SHMI_GHOSTS]; /* pages of spans that it gave back lately */
@@ -203,6 +204,12 @@ struct shmi_tcache *shmi_thread_cache(struct shma_heap *heap, uint32_t attrs, bo
 
 /* The calling thread's cache is given up, as at thread exit. */
 void shmi_thread_leave(struct shma_heap *heap);
+
+/* A thread record that a late reply brought is kept for the next thread. With the channel's lock held. */
+void shmi_thread_late(struct shma_heap *heap, uint32_t thread);
+
+/* Whether thread record `thread` is the client's, with these parts, by what meta says: a message alone is not enough to write there. */
+bool shmi_record_ok(const struct shma_heap *heap, uint32_t client, uint32_t thread, uint32_t parts);
 
 /* What ended threads could not give back goes back. */
 void shmi_thread_trim_idle(struct shma_heap *heap);

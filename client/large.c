@@ -350,6 +350,24 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 	return entry;
 }
 
+/* Whether the block is ours by what meta says, as long as was asked for, and not one that we have: each gets a later generation. With
+ * the channel's lock held. */
+static bool is_granted(struct shma_heap *heap, const struct wire_large_ok *ok, uint32_t pages)
+{
+	uint32_t newest = heap->proc->big_newest;
+	const struct shmi_image *img = &heap->env.img;
+
+	if (!shmi_image_page_ok(img, (shmi_page){ok->page}) || (newest && (int32_t)(ok->generation - newest) <= 0))
+		return false;
+	struct shmi_word word = shmi_span_word(img, (shmi_page){ok->page});
+
+	if (word.state != SHMI_SPAN_LARGE || word.owner != heap->proc->client || word.generation != ok->generation ||
+	        shmi_span_at(img, (shmi_page){ok->page})->pages < pages)
+		return false;
+	heap->proc->big_newest = ok->generation;
+	return true;
+}
+
 static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, struct wire_large_ok *ok, int64_t deadline)
 {
 	struct shmi_buffers *b = heap->buffers;
@@ -361,8 +379,7 @@ static int ask_daemon(struct shma_heap *heap, const struct wire_large *ask, stru
 	shmi_large_name(heap, &b->request.u.large.freed);
 	int error = shmi_channel_call(heap, &sent);
 
-	if (!error && (b->reply.kind != WIRE_LARGE_OK ||
-	                      !shmi_image_page_ok(&heap->env.img, (shmi_page){b->reply.u.large_ok.page})))
+	if (!error && (b->reply.kind != WIRE_LARGE_OK || !is_granted(heap, &b->reply.u.large_ok, ask->pages)))
 		error = EPROTO;
 	*ok = b->reply.u.large_ok;
 	shmi_large_named(heap, sent, error);

@@ -184,10 +184,19 @@ static void return_some(struct shma_heap *heap, struct shmi_tcache *tc)
 
 /* ---- messages ---- */
 
+/* Whether the span is ours by what meta says, and new to us. What a message says is not enough to write there: a span that is granted
+ * twice, or of another class, would be two blocks in one place. */
 static bool grant_ok(const struct shma_heap *heap, const struct wire_grant *g)
 {
-	return shmi_image_page_ok(&heap->env.img, (shmi_page){g->page}) && g->sclass < SHMI_SPAN_CLASSES &&
-	       shmi_sclass_is_small((shmi_sclass){(uint16_t)g->sclass});
+	const struct shmi_tc_env *env = &heap->env;
+
+	if (!shmi_image_page_ok(&env->img, (shmi_page){g->page}) || g->sclass >= SHMI_SPAN_CLASSES ||
+	        !shmi_sclass_is_small((shmi_sclass){(uint16_t)g->sclass}))
+		return false;
+	struct shmi_word word = shmi_span_word(&env->img, (shmi_page){g->page});
+
+	return word.owner == heap->proc->client && word.generation == g->generation && word.sclass.c == g->sclass &&
+	       env->held[g->page].queue == SHMI_HELD_NONE;
 }
 
 void shmi_pool_late(struct shma_heap *heap, const struct wire_refill_ok *ok)
@@ -366,6 +375,8 @@ static int op_part(void *ctx, struct shmi_tcache *tc, uint32_t attrs)
 	b->request.u.thread = (struct wire_thread){.thread = tc->thread, .parts = 1u << attrs};
 	int error = shmi_channel_call(heap, NULL);
 
+	if (!error && !shmi_record_ok(heap, heap->proc->client, tc->thread, 1u << attrs))
+		error = EPROTO;
 	shmi_channel_unlock(heap);
 	return error;
 }

@@ -110,6 +110,36 @@ static void enter(struct shma_heap *heap, struct shmi_tcache *tc)
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 }
 
+bool shmi_record_ok(const struct shma_heap *heap, uint32_t client, uint32_t thread, uint32_t parts)
+{
+	if (thread >= SHMI_MAX_THREADS)
+		return false;
+	const struct shmi_thread_slot *slot = shmi_thread_slot_at(&heap->env.img, thread);
+
+	return slot->client == client && slot->head && !(parts & ~(uint32_t)slot->parts);
+}
+
+/* A record that is ours and that nobody here has: not the process's own, no cache's, no spare one. With the channel's lock held. */
+static bool is_new(struct shma_heap *heap, uint32_t thread)
+{
+	const struct shmi_proc *proc = heap->proc;
+	bool found = thread == proc->thread;
+
+	for (uint32_t i = 0; i < proc->n_spares; i++)
+		found |= proc->spares[i] == thread;
+	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	for (const struct shmi_tcache *tc = proc->caches; tc; tc = tc->next)
+		found |= tc->thread == thread;
+	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
+	return !found;
+}
+
+void shmi_thread_late(struct shma_heap *heap, uint32_t thread)
+{
+	if (heap->proc->n_spares < 2 && shmi_record_ok(heap, heap->proc->client, thread, 0) && is_new(heap, thread))
+		heap->proc->spares[heap->proc->n_spares++] = thread;
+}
+
 /* Asks for a thread record, of which *parts are backed. Returns 0 or an errno. */
 static int new_record(struct shma_heap *heap, bool to_free, uint32_t *parts, uint32_t *thread)
 {
@@ -129,7 +159,9 @@ static int new_record(struct shma_heap *heap, bool to_free, uint32_t *parts, uin
 	b->request.u.thread = (struct wire_thread){.thread = SHMI_NO_THREAD, .parts = *parts};
 	int error = shmi_channel_call(heap, NULL);
 
-	if (!error && (b->reply.kind != WIRE_THREAD_OK || b->reply.u.thread_ok.thread >= SHMI_MAX_THREADS))
+	if (!error && (b->reply.kind != WIRE_THREAD_OK ||
+	                      !shmi_record_ok(heap, heap->proc->client, b->reply.u.thread_ok.thread, *parts) ||
+	                      !is_new(heap, b->reply.u.thread_ok.thread)))
 		error = EPROTO;
 	*thread = b->reply.u.thread_ok.thread;
 	shmi_channel_unlock(heap);

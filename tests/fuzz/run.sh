@@ -12,7 +12,7 @@ seeds=tests/fuzz/corpus/$name
 
 mkdir -p "$dir/corpus/$name"
 [ -d "$seeds" ] || seeds=
-if ! "$program" -max_total_time="$seconds" -max_len=70000 -rss_limit_mb=1024 -timeout=10 -print_final_stats=1 \
+if ! "$program" -max_total_time="$seconds" -max_len=70000 -rss_limit_mb=1024 -timeout=100 -print_final_stats=1 \
 	-artifact_prefix="$dir/$name-" "$dir/corpus/$name" ${seeds:+"$seeds"} >"$log" 2>&1; then
 	tail -60 "$log"
 	echo "fuzz $name: FAILED, the input is $dir/$name-..., the log $log"
