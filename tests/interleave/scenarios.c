@@ -466,7 +466,7 @@ static const struct scenario scenarios[] = {
                 .seizes = 2,
                 .daemon_kills = 1,
                 .prepare = untouched,
-                .body = {NULL, take_and_put}},
+                .body = {NULL, take_four}},
         /* larger ones */
         {.name = "seize-words-weak",
                 .what = "the same, and it dies twice",
@@ -482,7 +482,7 @@ static const struct scenario scenarios[] = {
                 .seizes = 2,
                 .daemon_kills = 2,
                 .prepare = untouched,
-                .body = {NULL, take_and_put}},
+                .body = {NULL, take_four}},
         {.name = "hand-over-weak",
                 .what = "the holder or a putter dies, two put, the next holder takes",
                 .model = EXPLORE_WEAK,
