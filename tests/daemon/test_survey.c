@@ -212,29 +212,26 @@ Test(survey, rows_come_in_pages)
 {
 	struct test_core *t = test_core_new(8192);
 	struct dialogue *a = test_core_attach(t, 1000);
-	struct session_counts *counts = calloc(1, sizeof(*counts));
+	struct fair *connections = calloc(1, sizeof(*connections));
 	uint32_t rows = 0, pages = 0;
 	uint64_t cursor = 0;
 
-	cr_assert_not_null(counts);
-	for (uint32_t i = 0; i < 2 * WIRE_ROWS + 7; i++) {
-		counts->user[i].uid = 5000 + i;
-		counts->user[i].count = 1;
-	}
-	counts->count = counts->users = 2 * WIRE_ROWS + 7;
-	t->core.sessions = counts;
+	cr_assert_not_null(connections);
+	for (uint32_t i = 0; i < 2 * WIRE_ROWS + 7; i++)
+		cr_assert_not_null(fair_enter(connections, 5000 + i));
+	t->core.connections = connections;
 	do {
 		cr_assert_eq(query(t, a, WIRE_Q_USERS, cursor), WIRE_USERS);
 		for (uint32_t i = 0; i < t->reply.u.users.n_rows; i++, rows++)
 			cr_assert_eq(t->reply.u.users.rows[i].uid, rows ? 4999 + rows : 1000);
-		counts->users = 0; /* later pages are of the moment of the first */
+		*connections = (struct fair){0}; /* later pages are of the moment of the first */
 		cursor = t->reply.u.users.next;
 		pages++;
 	} while (cursor);
 	cr_assert_eq(pages, 3);
 	cr_assert_eq(rows, 2 * WIRE_ROWS + 8);
 	test_core_free(t);
-	free(counts);
+	free(connections);
 }
 
 Test(survey, users_are_the_sums_of_their_clients)
