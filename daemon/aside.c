@@ -1,5 +1,7 @@
 #include "daemon/aside.h"
 
+#include "daemon/memfd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -57,8 +59,35 @@ static unsigned free_number(const struct objects *o)
 	return 0;
 }
 
+/* The same of sealed memory, which is open still: the service manager keeps it under another name. */
+static int keep_aside(struct objects *o, unsigned *number)
+{
+	char part[32];
+
+	for (*number = 1; *number <= ASIDE_MOST; ++*number) {
+		snprintf(part, sizeof(part), "aside-%u.meta", *number);
+		if (!passed_has(memfd_name(o->heap, part).text))
+			break;
+	}
+	if (*number > ASIDE_MOST)
+		return -EEXIST;
+	for (int i = 0; i < HEAP_OBJECTS; i++) {
+		snprintf(part, sizeof(part), "aside-%u.%s", *number, objects_suffix[i]);
+		int error = o->fd[i] >= 0 ? passed_keep(o->fd[i], memfd_name(o->heap, part).text) : 0;
+
+		if (error)
+			return error;
+	}
+	objects_unlink(o);
+	objects_close(o);
+	return 0;
+}
+
 int aside_set(struct objects *o, unsigned *number)
 {
+	if (o->sealed)
+		return keep_aside(o, number);
+	objects_close(o);
 	*number = free_number(o);
 	int error = *number ? 0 : -EEXIST;
 

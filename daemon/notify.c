@@ -1,5 +1,7 @@
 #include "daemon/notify.h"
 
+#include "daemon/passed.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -8,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 #include <time.h>
 
 void notify_status(const char *format, ...)
@@ -101,22 +104,20 @@ static int take(int fd, int n, const char *name, int *const to[2], char *why, si
 		snprintf(why, room, "the socket that the service manager passed cannot be used");
 	else
 		*to[i] = fd;
-	return *to[i] == fd ? 0 : -EINVAL;
+	if (*to[i] == fd)
+		return 0;
+	close(fd);
+	return -EINVAL;
 }
 
 int notify_sockets(int *sock, int *http, char *why, size_t room)
 {
 	int *const to[2] = {http, sock};
-	char **names = NULL;
-	int n = sd_listen_fds_with_names(1, &names), error = 0;
+	const char *name = NULL;
+	int error = 0, n = 0, fd;
 
 	*sock = *http = -1;
-	if (n < 0)
-		snprintf(why, room, "$LISTEN_FDS makes no sense");
-	for (int i = 0; i < n && !error; i++)
-		error = take(SD_LISTEN_FDS_START + i, n, names ? names[i] : NULL, to, why, room);
-	for (int i = 0; i < n && names; i++)
-		free(names[i]);
-	free(names);
-	return n < 0 ? -EINVAL : error;
+	while (!error && (fd = passed_take_other(&name)) >= 0)
+		error = take(fd, ++n, name, to, why, room);
+	return error;
 }

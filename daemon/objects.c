@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/guard.h"
+#include "daemon/memfd.h"
 
 #define SHM_DIR "/dev/shm" /* where shm_open puts its objects, on every Linux; there is no renaming call of its own */
 
@@ -176,18 +177,37 @@ static int map_object(struct objects *o, enum heap_object i)
 	return i == HEAP_STATE ? 0 : guard_watch(map, o->bytes[i]);
 }
 
+static int create_named(struct objects *o, enum heap_object i, uint64_t bytes, const char *name)
+{
+	o->fd[i] = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (o->fd[i] < 0)
+		return refuse(o, -errno, "cannot create %s: %s", name, strerror(errno));
+	if (ftruncate(o->fd[i], (off_t)bytes))
+		return refuse(o, -errno, "cannot make %s %llu bytes long: %s", name, (unsigned long long)bytes,
+		        strerror(errno));
+	return 0;
+}
+
+static int create_sealed(struct objects *o, enum heap_object i, uint64_t bytes)
+{
+	int fd = memfd_new(o->heap, objects_suffix[i], bytes);
+
+	if (fd < 0)
+		return refuse(
+		        o, fd, "cannot make sealed memory of %llu bytes: %s", (unsigned long long)bytes, strerror(-fd));
+	o->fd[i] = fd;
+	return 0;
+}
+
 static int create_object(struct objects *o, enum heap_object i, uint64_t bytes, uint64_t backed)
 {
 	struct object_name name = name_of(o, i == HEAP_META ? "new" : objects_suffix[i]);
+	int error = o->sealed ? create_sealed(o, i, bytes) : create_named(o, i, bytes, name.text);
 
-	o->fd[i] = shm_open(name.text, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (o->fd[i] < 0)
-		return refuse(o, -errno, "cannot create %s: %s", name.text, strerror(errno));
-	if (ftruncate(o->fd[i], (off_t)bytes))
-		return refuse(o, -errno, "cannot make %s %llu bytes long: %s", name.text, (unsigned long long)bytes,
-		        strerror(errno));
+	if (error)
+		return error;
 	o->bytes[i] = bytes;
-	int error = backed ? back(o, i, 0, backed) : 0;
+	error = backed ? back(o, i, 0, backed) : 0;
 
 	if (error)
 		return refuse(o, error, "no memory in %s for %s: %s", SHM_DIR, name.text, strerror(-error));
@@ -197,6 +217,12 @@ static int create_object(struct objects *o, enum heap_object i, uint64_t bytes, 
 /* Our own readers must get a descriptor that cannot be made writable: it is opened, not duplicated. */
 static int open_readonly(struct objects *o, const char *meta)
 {
+	if (o->sealed) {
+		int fd = memfd_open_readonly(o->fd[HEAP_META]);
+
+		o->meta_readonly = fd < 0 ? -1 : fd;
+		return fd < 0 ? refuse(o, fd, "cannot open %s for reading: %s", meta, strerror(-fd)) : 0;
+	}
 	o->meta_readonly = shm_open(meta, O_RDONLY | O_CLOEXEC, 0);
 	return o->meta_readonly < 0 ? refuse(o, -errno, "cannot open %s: %s", meta, strerror(errno)) : 0;
 }
@@ -224,8 +250,26 @@ int objects_create(struct objects *o, uint32_t limit_pages)
 	return error;
 }
 
+/* meta last: without it the heap is not there. */
+static int keep_sealed(struct objects *o)
+{
+	if (!passed_has_store())
+		return 0;
+	for (int i = HEAP_OBJECTS - 1; i >= 0; i--) {
+		struct memfd_name name = memfd_name(o->heap, objects_suffix[i]);
+		int error = passed_keep(o->fd[i], name.text);
+
+		if (error)
+			return refuse(
+			        o, error, "the service manager does not keep %s: %s", name.text, strerror(-error));
+	}
+	return 0;
+}
+
 int objects_publish(struct objects *o)
 {
+	if (o->sealed)
+		return keep_sealed(o);
 	struct objects_path from = objects_path(o, "new"), to = objects_path(o, "meta");
 
 	if (renameat2(AT_FDCWD, from.text, AT_FDCWD, to.text, RENAME_NOREPLACE))
@@ -235,8 +279,15 @@ int objects_publish(struct objects *o)
 
 /* ---- opening ---- */
 
+bool objects_are_kept(const struct objects *o)
+{
+	return passed_has(memfd_name(o->heap, objects_suffix[HEAP_META]).text);
+}
+
 bool objects_exist(const struct objects *o)
 {
+	if (o->sealed)
+		return objects_are_kept(o);
 	struct stat st;
 
 	return lstat(objects_path(o, "meta").text, &st) == 0;
@@ -252,6 +303,20 @@ static uint64_t useful_bytes(const struct objects *o, enum heap_object i, uint64
 		return bytes;
 	shmi_geometry_init(&geo, super->geometry.limit_pages);
 	return bytes < geo.ctl_bytes ? bytes : geo.ctl_bytes;
+}
+
+static int open_sealed(struct objects *o, enum heap_object i)
+{
+	struct memfd_name name = memfd_name(o->heap, objects_suffix[i]);
+	struct stat st;
+
+	o->fd[i] = passed_take(name.text);
+	if (o->fd[i] < 0)
+		return refuse(o, -EPROTO, "the service manager has not kept %s", name.text);
+	if (!memfd_is_good(o->fd[i]) || fstat(o->fd[i], &st) || st.st_size < 4096)
+		return refuse(o, -EPROTO, "%s is not sealed memory of uid %u with mode 0600", name.text, geteuid());
+	o->bytes[i] = useful_bytes(o, i, (uint64_t)st.st_size);
+	return map_object(o, i);
 }
 
 static int open_object(struct objects *o, enum heap_object i)
@@ -278,7 +343,7 @@ int objects_open(struct objects *o)
 	int error = 0;
 
 	for (int i = 0; !error && i < HEAP_OBJECTS; i++)
-		error = open_object(o, (enum heap_object)i);
+		error = o->sealed ? open_sealed(o, (enum heap_object)i) : open_object(o, (enum heap_object)i);
 	if (!error)
 		error = open_readonly(o, name_of(o, "meta").text);
 	if (error)
@@ -288,8 +353,24 @@ int objects_open(struct objects *o)
 
 /* ---- the end ---- */
 
+static void forget_sealed(const struct objects *o)
+{
+	for (int i = 0; i < HEAP_OBJECTS; i++) {
+		struct memfd_name name = memfd_name(o->heap, objects_suffix[i]);
+		int fd = passed_take(name.text);
+
+		if (fd >= 0)
+			close(fd);
+		passed_forget(name.text);
+	}
+}
+
 void objects_unlink(const struct objects *o)
 {
+	if (o->sealed) {
+		forget_sealed(o);
+		return;
+	}
 	/* meta first: without it the heap is not there. */
 	shm_unlink(name_of(o, objects_suffix[HEAP_META]).text);
 	shm_unlink(name_of(o, "new").text);

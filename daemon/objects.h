@@ -5,6 +5,9 @@
  *	/shmalloc.INSTANCE.HEAP.data    never mapped; handed out
  *	/shmalloc.INSTANCE.HEAP.state   mapped; never handed out
  *
+ * Or sealed memfds, which the service manager keeps under the names HEAP.meta and so on while no daemon runs; `sealed` says so, and is
+ * to be set before any of them is made, opened or unlinked.
+ *
  * All are made with O_EXCL and mode 0600 and belong to the daemon's user. A heap is there when its meta is: meta is made under
  * another name (.new) and renamed when the heap is complete, and unlinked first. So the other three without meta are
  * what a killed daemon left of a heap that nobody has ever used, or that was being removed.
@@ -23,6 +26,7 @@ struct objects {
 	char heap[OBJECTS_NAME_MAX + 1];
 	int fd[HEAP_OBJECTS];
 	int meta_readonly;
+	bool sealed; /* memfds, which have no name here: daemon/memfd.h */
 	void *map[HEAP_OBJECTS]; /* NULL for data */
 	uint64_t bytes[HEAP_OBJECTS];
 	char why[256]; /* after a failure: the reason in words */
@@ -49,10 +53,13 @@ void objects_init(struct objects *o, const char *instance, const char *heap);
 /* True if the heap is there. */
 bool objects_exist(const struct objects *o);
 
+/* True if the service manager has passed the memory of a sealed heap of this name. */
+bool objects_are_kept(const struct objects *o);
+
 /* Makes, sizes, backs and maps the objects of a new heap. Leftovers without a meta are removed. */
 int objects_create(struct objects *o, uint32_t limit_pages);
 
-/* Renames meta into place: the heap exists. */
+/* Renames meta into place, or has the service manager keep what is sealed, if there is one: the heap exists. */
 int objects_publish(struct objects *o);
 
 /* Opens and maps the objects of a heap that is there. -EPROTO: one is not what it should be; it was not touched. */

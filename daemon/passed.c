@@ -1,11 +1,12 @@
 #include "daemon/passed.h"
 
+#include "daemon/memfd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -83,11 +84,13 @@ bool passed_has(const char *name)
 	return find(name) != NULL;
 }
 
-int passed_take_listener(void)
+int passed_take_other(const char **name)
 {
 	for (unsigned i = 0; i < n_passed; i++)
-		if (passed[i].fd >= 0 && sd_is_socket_unix(passed[i].fd, SOCK_SEQPACKET, 1, NULL, 0) > 0)
+		if (passed[i].fd >= 0 && !memfd_is_good(passed[i].fd)) {
+			*name = passed[i].name;
 			return take(&passed[i]);
+		}
 	return -1;
 }
 

@@ -28,8 +28,8 @@ int passed_take(const char *name);
 /* Whether one of that name is there. */
 bool passed_has(const char *name);
 
-/* The first one that is a listening Unix socket of type SOCK_SEQPACKET, whatever its name; -1 if there is none. */
-int passed_take_listener(void);
+/* The first one that is not sealed memory of ours, with its name; -1 if there is none. The name is good until the next call. */
+int passed_take_other(const char **name);
 
 /* How many have not been taken. */
 unsigned passed_left(void);

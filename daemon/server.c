@@ -12,6 +12,7 @@
 #include "daemon/boots.h"
 #include "daemon/guard.h"
 #include "daemon/notify.h"
+#include "daemon/passed.h"
 #include "daemon/pressure.h"
 #include "daemon/reload.h"
 
@@ -232,11 +233,22 @@ static int open_socket(struct server *server)
 
 	if (error)
 		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
-	else if ((error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0 ||
+	else if ((error = passed_init(why, sizeof(why))) != 0 ||
+	         (error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0 ||
 	         (error = http_new(&server->http, server, server->config, server->listener.http, why, sizeof(why))) !=
 	                 0)
 		log_line(LEVEL_ERROR, "%s", why);
 	return error ? 1 : 0;
+}
+
+/* Memory of heaps that are not configured any more, or were set aside: it stays with the service manager. */
+static void note_left(void)
+{
+	if (passed_left())
+		log_line(LEVEL_WARN,
+		        "the service manager keeps %u descriptors that belong to no heap of this configuration",
+		        passed_left());
+	passed_deinit();
 }
 
 /* One that is refused keeps the others from nothing; if there is no other the start fails. */
@@ -255,6 +267,7 @@ static int open_heaps(struct server *server)
 		        .core = failed ? NULL : &served->core,
 		        .why = failed ? served->objects.why : NULL};
 	}
+	note_left();
 	return open_from(server, 0) ? 0 : 1;
 }
 

@@ -11,6 +11,7 @@
 #include "daemon/boots.h"
 #include "daemon/guard.h"
 #include "daemon/log.h"
+#include "daemon/passed.h"
 #include "shm/stats.h"
 
 static int make_heap(struct objects *o, struct heap *heap, const struct config_heap *config)
@@ -64,14 +65,22 @@ static int set_aside(struct objects *o)
 {
 	unsigned number;
 
-	objects_close(o);
 	if (aside_set(o, &number)) {
 		log_line(LEVEL_ERROR,
 		        "the last %u starts with heap '%s' (/shmalloc.%s.%s.*) died before they served, and it cannot "
 		        "be "
 		        "set aside: %s",
 		        BOOTS_MOST, o->heap, o->instance, o->heap, o->why);
+		objects_close(o);
 		return 1;
+	}
+	if (o->sealed) {
+		log_event(LEVEL_ERROR, LOG_ASIDE, ((struct log_fields){.heap = o->heap}),
+		        "SET ASIDE heap '%s': the last %u starts with it died before they served; the service manager "
+		        "keeps its memory as %s.aside-%u.* until the service is stopped; a new, empty heap takes its "
+		        "place",
+		        o->heap, BOOTS_MOST, o->heap, number);
+		return 0;
 	}
 	log_event(LEVEL_ERROR, LOG_ASIDE, ((struct log_fields){.heap = o->heap}),
 	        "SET ASIDE heap '%s': the last %u starts with it died before they served; what was in it is now in "
@@ -164,7 +173,8 @@ static int adopt_or_make(struct objects *o, struct heap *heap, const struct conf
 {
 	bool again = false;
 
-	aside_finish(o);
+	if (!o->sealed)
+		aside_finish(o);
 	if (config->reset)
 		objects_unlink(o);
 	*adopted = objects_exist(o);
@@ -178,15 +188,27 @@ static int adopt_or_make(struct objects *o, struct heap *heap, const struct conf
 	return make_heap(o, heap, config);
 }
 
+/* A heap that is there keeps what it is made of, as it keeps its size. */
+static void choose_backing(struct objects *o, const struct config_heap *config)
+{
+	bool wanted = config->backing == BACKING_MEMFD;
+
+	o->sealed = objects_are_kept(o) || (wanted && !objects_exist(o));
+	if (o->sealed != wanted)
+		log_line(LEVEL_WARN, "heap '%s' keeps its backing, %s; the setting only counts for a new one", o->heap,
+		        o->sealed ? "memfd" : "shm");
+	else if (o->sealed && !passed_has_store())
+		log_line(LEVEL_WARN,
+		        "heap '%s' is of sealed memory, and there is no service manager to keep it: it ends with "
+		        "this daemon",
+		        o->heap);
+}
+
 int store_take(
         struct objects *o, struct heap *heap, const char *instance, const struct config_heap *config, bool *adopted)
 {
 	objects_init(o, instance, config->name);
-	if (config->backing != BACKING_SHM) {
-		snprintf(o->why, sizeof(o->why), "this shmallocd has no heaps with memfd backing");
-		log_line(LEVEL_ERROR, "cannot open heap '%s': %s", o->heap, o->why);
-		return 1;
-	}
+	choose_backing(o, config);
 	if (adopt_or_make(o, heap, config, adopted)) {
 		objects_close(o);
 		return 1;
@@ -219,5 +241,11 @@ void store_end(struct objects *o, struct heap *heap, bool keep)
 	}
 	shmi_store_release(&heap->img.super->dirty, 0);
 	shmi_store(&heap->state->boots, 0);
+	if (o->sealed && !passed_has_store()) {
+		log_line(LEVEL_WARN,
+		        "stopped; heap '%s' was in use, and ends with this daemon: nobody keeps its memory",
+		        heap->name);
+		return;
+	}
 	log_line(LEVEL_INFO, "stopped; heap '%s' stays, it is in use", heap->name);
 }
