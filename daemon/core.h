@@ -82,6 +82,7 @@ struct damage {
 struct survey_wait {
 	TAILQ_ENTRY(survey_wait) link;
 	void (*ready)(struct core *core, struct survey_wait *wait, const struct snapshot *snapshot);
+	uint32_t uid; /* who asks */
 	uint64_t round; /* the survey that answers; 0: nothing is asked */
 };
 
@@ -95,7 +96,7 @@ struct survey {
 	uint32_t thread, sclass, entry, page; /* where to go on */
 	TAILQ_HEAD(, survey_wait) waiting; /* by round */
 	struct shmi_counted *counted; /* the ledger's, one for each page of the limit */
-	struct snapshot *kept[SURVEY_KEPT]; /* by id */
+	struct snapshot *kept[SURVEY_KEPT];
 	uint32_t last_id;
 };
 

@@ -209,6 +209,7 @@ static void next_part(struct feed *feed)
 
 		replace(&heap->json, NULL);
 		heap->wait.ready = on_ready;
+		heap->wait.uid = heap->core->uid;
 		survey_ask(heap->core, &heap->wait);
 		return;
 	}

@@ -134,8 +134,6 @@ enum outcome limits_refuse(struct core *core, struct client *client, enum limits
 
 	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
 	shmi_bump(counter_of(core, why), 1);
-	client->failed++;
-	client->user->failed++;
 	log_event(LEVEL_WARN, of[why].kind,
 	        log_bytes(core_about(core, client), shmi_npages_bytes((shmi_npages){pages})),
 	        "no memory of %u pages for client %u (pid %d, uid %u): %s", pages, client->id, client->peer.pid,

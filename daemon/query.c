@@ -96,6 +96,7 @@ static enum outcome query_figures(struct core *core, struct caller *caller, cons
 	}
 	asking->kind = query->kind;
 	asking->serial = req->serial;
+	asking->wait.uid = caller->peer.uid;
 	asking->wait.ready = core->heap->fenced ? on_ready_now : on_ready;
 	survey_ask(core, &asking->wait);
 	return core->heap->fenced ? OUTCOME_ANSWERED : OUTCOME_LATER;

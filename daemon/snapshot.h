@@ -13,6 +13,7 @@ struct core;
 
 struct snapshot {
 	uint32_t id;
+	uint32_t uid; /* who asked for it */
 	struct wire_stats stats;
 	uint32_t n_clients, n_users, n_classes;
 	struct wire_client_row *clients; /* by id */

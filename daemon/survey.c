@@ -140,17 +140,60 @@ static bool count_spans(struct survey *survey, const struct shmi_image *img, uin
 
 /* ---- the end of a survey ---- */
 
-static struct snapshot *keep(struct core *core)
+/* How many are kept that the user has asked for. */
+static uint32_t count_of(const struct survey *survey, uint32_t uid)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < SURVEY_KEPT; i++)
+		n += survey->kept[i] && survey->kept[i]->uid == uid;
+	return n;
+}
+
+/* The place for another: an empty one, else that of the oldest snapshot of the user who has most. */
+static struct snapshot **find_place(struct survey *survey)
+{
+	struct snapshot **place = &survey->kept[0];
+
+	for (uint32_t i = 0; i < SURVEY_KEPT; i++) {
+		struct snapshot **here = &survey->kept[i];
+
+		if (!*here)
+			return here;
+		uint32_t n = count_of(survey, (*here)->uid), most = count_of(survey, (*place)->uid);
+
+		if (n > most || (n == most && survey->last_id - (*here)->id > survey->last_id - (*place)->id))
+			place = here;
+	}
+	return place;
+}
+
+static struct snapshot *keep(struct core *core, uint32_t uid)
 {
 	struct survey *survey = &core->survey;
 	uint32_t id = ++survey->last_id ? survey->last_id : ++survey->last_id;
-	struct snapshot **place = &survey->kept[id % SURVEY_KEPT], *snapshot = snapshot_take(core, id);
+	struct snapshot **place = find_place(survey), *snapshot = snapshot_take(core, id);
 
 	if (!snapshot)
 		return NULL;
+	snapshot->uid = uid;
 	snapshot_free(*place);
 	*place = snapshot;
 	return snapshot;
+}
+
+/* Of those who wait for this survey, the user who has fewest snapshots. */
+static uint32_t modest_user(const struct survey *survey)
+{
+	uint32_t uid = 0, least = UINT32_MAX;
+
+	for (const struct survey_wait *wait = TAILQ_FIRST(&survey->waiting); wait; wait = TAILQ_NEXT(wait, link)) {
+		uint32_t n = wait->round == survey->round ? count_of(survey, wait->uid) : UINT32_MAX;
+
+		uid = n < least ? wait->uid : uid;
+		least = n < least ? n : least;
+	}
+	return uid;
 }
 
 static void answer(struct core *core, struct survey_wait *wait, const struct snapshot *snapshot)
@@ -176,7 +219,7 @@ static void begin(struct core *core)
 static void end(struct core *core)
 {
 	struct survey *survey = &core->survey;
-	const struct snapshot *snapshot = keep(core);
+	const struct snapshot *snapshot = keep(core, modest_user(survey));
 	struct survey_wait *wait;
 
 	while ((wait = TAILQ_FIRST(&survey->waiting)) != NULL && wait->round == survey->round)
@@ -208,7 +251,7 @@ void survey_ask(struct core *core, struct survey_wait *wait)
 
 	if (core->heap->fenced) {
 		wait->round = 0;
-		answer(core, wait, keep(core));
+		answer(core, wait, keep(core, wait->uid));
 		return;
 	}
 	survey->job.step = step_survey;
@@ -229,7 +272,9 @@ void survey_forget(struct core *core, struct survey_wait *wait)
 const struct snapshot *survey_kept(const struct core *core, uint64_t cursor)
 {
 	uint32_t id = (uint32_t)(cursor >> 32);
-	const struct snapshot *snapshot = core->survey.kept[id % SURVEY_KEPT];
 
-	return snapshot && snapshot->id == id ? snapshot : NULL;
+	for (uint32_t i = 0; i < SURVEY_KEPT; i++)
+		if (core->survey.kept[i] && core->survey.kept[i]->id == id)
+			return core->survey.kept[i];
+	return NULL;
 }

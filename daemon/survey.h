@@ -5,7 +5,8 @@
  * At its end a snapshot is taken (daemon/snapshot.h), for all who have asked before it began. Who asks while it runs is served
  * by the next one: what was done before the question is always in the answer.
  *
- * The last SURVEY_KEPT snapshots are kept, for the rows that are asked for page by page. Of a heap that is fenced nothing in ctl is
+ * SURVEY_KEPT snapshots are kept, for the rows that are asked for page by page; a new one takes the place of the oldest of the user who
+ * has most of them, so that nobody's questions push out what others still read. Of a heap that is fenced nothing in ctl is
  * read: its snapshot is taken at once.
  *
  * What a snapshot says of spans (whose, of what class, how many bytes) is of the moment at which it was taken; what it says of

@@ -1,4 +1,5 @@
 /* Surveys: bounded steps, answers that are never older than their question, snapshots that are kept for their rows. */
+#include "daemon/limits.h"
 #include "daemon/survey.h"
 
 #include <criterion/criterion.h>
@@ -207,6 +208,26 @@ Test(survey, rows_of_one_moment)
 	test_core_free(t);
 }
 
+/* Whoever reads page by page is not disturbed by how often others ask. */
+Test(survey, others_push_out_their_own)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *quiet = test_core_attach(t, 1000), *loud = test_core_attach(t, 1001);
+
+	cr_assert_eq(query(t, loud, WIRE_Q_STATS, 0), WIRE_STATS);
+	uint64_t theirs = t->reply.u.stats.snapshot;
+
+	cr_assert_eq(query(t, quiet, WIRE_Q_STATS, 0), WIRE_STATS);
+	uint64_t moment = t->reply.u.stats.snapshot;
+
+	for (uint32_t i = 0; i < 10 * SURVEY_KEPT; i++) {
+		cr_assert_eq(query(t, loud, WIRE_Q_USERS, 0), WIRE_USERS);
+		cr_assert_eq(query(t, quiet, WIRE_Q_CLIENTS, moment), WIRE_CLIENTS);
+	}
+	cr_assert_eq(query(t, loud, WIRE_Q_CLIENTS, theirs), WIRE_ERROR);
+	test_core_free(t);
+}
+
 /* More rows than a message has room for. */
 Test(survey, rows_come_in_pages)
 {
@@ -242,7 +263,7 @@ Test(survey, users_are_the_sums_of_their_clients)
 	struct dialogue *a = test_core_attach(t, 1000), *b = test_core_attach(t, 1000), *c = test_core_attach(t, 1001);
 
 	t->core.connections = &connections;
-	t->core.limits.user.soft = 3;
+	limits_apply(&t->core, &(struct limits){.user.soft = 3});
 	span_with(t, a, 1);
 	span_with(t, b, 1);
 	span_with(t, c, 1);

@@ -168,7 +168,7 @@ Test(pressure, a_full_tmpfs)
 	put_to_sleep(&sleeping, &using, &most);
 	say(scene->to_user[1]);
 	cr_expect_eq(child_join(using), 0, "it did not get what the other one does not use");
-	cr_expect_gt(counter(&d, "seized_pages"), (int64_t)(10 * MIB / 8192));
+	cr_expect_gt(counter(&d, "seizures_bytes"), (int64_t)(10 * MIB));
 	cr_expect_eq(counter(&d, "no_memory"), 0);
 	cr_expect_eq(test_ctl_check(&d), 0);
 	wake_up(sleeping);
@@ -190,13 +190,13 @@ Test(pressure, a_word_from_the_system)
 	setenv("TEST_PRESSURE_WATCH", fifo, 1);
 	system_start(&d, NULL);
 	put_to_sleep(&sleeping, &using, &most);
-	cr_expect_eq(counter(&d, "seized_pages"), 0);
+	cr_expect_eq(counter(&d, "seizures_bytes"), 0);
 	int fd = open(fifo, O_WRONLY | O_NONBLOCK); /* the daemon reads there */
 
 	cr_assert_geq(fd, 0);
 	cr_assert_eq(write(fd, "short", 5), 5);
-	for (long long limit = test_now_ms() + 20000; counter(&d, "seized_pages") < (int64_t)(16 * MIB / 8192);)
-		cr_assert_lt(test_now_ms(), limit, "%lld pages", (long long)counter(&d, "seized_pages"));
+	for (long long limit = test_now_ms() + 20000; counter(&d, "seizures_bytes") < (int64_t)(16 * MIB);)
+		cr_assert_lt(test_now_ms(), limit, "%lld bytes", (long long)counter(&d, "seizures_bytes"));
 	cr_expect_eq(counter(&d, "pressures"), 1);
 	cr_expect_geq(counter(&d, "trims"), 2);
 	cr_expect_eq(test_ctl_check(&d), 0);
