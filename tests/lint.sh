@@ -71,6 +71,12 @@ awk '/^## What survives what/ {on = 1; next} /^## / {on = 0} on && /^\|/' README
 	done
 done | complain 'README.md names tests that are not there'
 
+# So do the rows of daemon/README.md about threats.
+awk '/^## Threats/ {on = 1; next} /^## / {on = 0} on && /^\|/' daemon/README.md | awk -F'|' 'NR > 2 {print $4}' | tr ',' '\n' |
+	tr -d '\140 ' | while read -r name; do
+	[ -z "$name" ] || [ -n "$(find tests -name "${name##*/}" -o -name "${name##*/}.c" | head -n 1)" ] || echo "$name is not there"
+done | complain 'daemon/README.md names tests that are not there'
+
 # The man pages name every option, command and function there is, and none besides.
 differ() { # what is listed; what is described: prints the difference
 	comm -3 <(sort -u <<<"$1") <(sort -u <<<"$2") |
