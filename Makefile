@@ -14,6 +14,7 @@ libdir     ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
 completionsdir ?= $(prefix)/share/bash-completion/completions
+docdir     ?= $(prefix)/share/doc/shmalloc
 # systemd looks below /usr/local/lib and /usr/lib
 unitdir     ?= $(prefix)/lib/systemd/system
 userunitdir ?= $(prefix)/lib/systemd/user
@@ -50,7 +51,7 @@ CF   = $(BASE) $(OPT_$(FLAVOUR)) $(CFLAGS)
 LF   = $(filter -fsanitize% --coverage,$(OPT_$(FLAVOUR))) -Wl,-z,relro,-z,now $(LDFLAGS)
 
 LIBS_PROTO  := -lprotobuf-c
-LIBS_DAEMON := -levent_core -lsystemd -linih -ljansson $(LIBS_PROTO)
+LIBS_DAEMON := -levent_extra -levent_core -lsystemd -linih -ljansson $(LIBS_PROTO)
 LIBS_CTL    := -ljansson -lncursesw -ltinfo $(LIBS_PROTO)
 LIBS_TEST   := -lcriterion
 
@@ -74,12 +75,12 @@ REPLAY_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/replay/*.c))
 STRESS   := $(patsubst tests/stress/%.c,$(BUILD)/stress/%,$(wildcard tests/stress/*.c))
 KILLS_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/kills/*.c)) $(BUILD)/tests/bench/replay/trace.o
 STEPPING_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/stress/stepping/*.c))
-HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots threadrec reclaim central span ledger adopt arena image sizeclass) \
+HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots threadrec reclaim seize central span ledger adopt arena image sizeclass) \
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
 # Clients for the shell tests, and the daemon of another layout version.
-SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across neighbour tenant)
+SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
 SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
@@ -111,6 +112,13 @@ $(BUILD)/proto/shmalloc.pb-c.o: $(BUILD)/proto/shmalloc.pb-c.c
 	$(Q)$(CC) $(CF) -c $< -o $@
 
 $(BUILD)/proto/codec.o: $(BUILD)/proto/shmalloc.pb-c.h
+
+# The page that the daemon serves, as the inside of an array.
+$(BUILD)/daemon/page.inc: daemon/page.html
+	@mkdir -p $(@D)
+	$(call say,PAGE,$@)
+	$(Q)od -An -v -tx1 $< | sed -E 's/ (..)/0x\1,/g' >$@
+$(BUILD)/daemon/page.o: $(BUILD)/daemon/page.inc
 
 $(BUILD)/libshm.a: $(SHM_O)
 $(BUILD)/libproto.a: $(PROTO_O)
@@ -276,7 +284,7 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh completion.sh
+SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
@@ -396,7 +404,7 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
 DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils
-DEPS_BROWSER := chromium
+DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
@@ -432,6 +440,7 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:$(PC):$(libdir)/pkgconfig/shmalloc.pc \
 	644:$(BUILD)/systemd/shmallocd.service:$(unitdir)/shmallocd.service \
 	644:systemd/shmallocd.socket:$(unitdir)/shmallocd.socket \
+	644:systemd/shmallocd-http.socket:$(unitdir)/shmallocd-http.socket \
 	644:$(BUILD)/systemd/user/shmallocd.service:$(userunitdir)/shmallocd.service \
 	644:systemd/user/shmallocd.socket:$(userunitdir)/shmallocd.socket \
 	644:systemd/shmalloc.sysusers:$(sysusersdir)/shmalloc.conf \
@@ -439,6 +448,8 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocctl \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocd \
 	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
+	644:systemd/shmallocd.conf.example:$(docdir)/shmallocd.conf.example \
+	$(foreach m,$(wildcard daemon/*.5),644:$(m):$(mandir)/man5/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
 	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))
 field = $(word $(2),$(subst :, ,$(1)))

@@ -60,6 +60,16 @@ static void set_attached(struct shma_heap *heap, const struct wire_attach_ok *ok
 	shmi_store_release(&heap->proc->attached, 1);
 }
 
+/* Where the daemon writes what it has to say to us. The heap is mapped, and no thread has a cache yet. */
+static void find_owner(struct shma_heap *heap)
+{
+	const struct shmi_owner *owner = shmi_owner_at(&heap->env.img, heap->proc->client);
+
+	heap->env.owner = owner;
+	heap->proc->seizures = shmi_load_acquire(&owner->seizures);
+	heap->proc->trim_wanted = shmi_load(&owner->trim_wanted);
+}
+
 /* The daemon takes back what we hold, as it would after our death. */
 static int give_up_place(struct shma_heap *heap)
 {
@@ -92,7 +102,9 @@ static int connect_and_map(struct shma_heap *heap)
 	if (!error && !shmi_record_ok(heap, ok.client, ok.thread, 0))
 		error = EPROTO;
 	close_all(fds);
-	if (error) { /* else our place there would be taken for as long as we live */
+	if (!error) {
+		find_owner(heap);
+	} else { /* else our place there would be taken for as long as we live */
 		shmi_heap_unlease(heap);
 		(void)give_up_place(heap);
 	}
@@ -206,6 +218,8 @@ int shmi_attach_again(struct shma_heap *heap, bool to_free)
 			error = accept_place(heap, fds, &ok);
 			close_all(fds);
 			if (!error) {
+				heap->proc->client = ok.client;
+				find_owner(heap);
 				set_attached(heap, &ok);
 			} else { /* else our place there would stay taken */
 				heap->buffers->request.kind = WIRE_DETACH;

@@ -48,6 +48,9 @@ struct shmi_proc {
 
 	pthread_mutex_t pool_lock;
 	struct shmi_queue pool[SHMI_SPAN_CLASSES]; /* spans that no thread holds */
+	uint32_t
+	        seizures; /* of the owner: as last seen when the pool was looked through for spans that the daemon has taken */
+	bool seized; /* there may be others in it */
 	uint32_t pool_clock; /* which class was last looked at for spans that have become wholly free */
 	struct shmi_tcache *caches; /* all of them; those of threads that have ended are idle */
 
@@ -58,6 +61,7 @@ struct shmi_proc {
 	uint32_t named[WIRE_BIGS]; /* ... and their pages */
 	uint64_t big_bound; /* how much it may keep */
 	uint32_t big_idle; /* refills since the last large request */
+	uint32_t trim_wanted; /* of the owner: as last seen when the cache was looked at */
 	uint32_t big_newest; /* generation of the last large span that was granted; 0: none was */
 	struct shmi_queue owed; /* large spans that the daemon has yet to be told are free */
 	uint32_t next_ghost;

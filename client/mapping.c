@@ -100,6 +100,8 @@ static int map_objects(struct shma_heap *heap, const int *fds, const struct wire
 	d = map_data(fds[2], ok->data_bytes, ok->base);
 	if (d == MAP_FAILED)
 		return errno;
+	if (shmi_load(&heap->env.img.super->advice) & SHMI_ADVICE_HUGE)
+		(void)madvise(d, ok->data_bytes, MADV_HUGEPAGE); /* without effect where the system has none */
 	heap->env.base = (uint64_t)(uintptr_t)d;
 	heap->meta_dev = meta.st_dev;
 	heap->meta_ino = meta.st_ino;
@@ -135,21 +137,38 @@ static int map_private(struct shma_heap *heap)
 	return heap->env.held && heap->env.own_scoped && heap->met ? 0 : ENOMEM;
 }
 
+/* Maps what is there, by a call that fails where a load would be a SIGBUS: the daemon may have taken the pages back meanwhile, if we were
+ * stopped for long (shm/seize.h), and the system may have none left. Where it is not known, pages are mapped as they are used. */
+static void populate(const struct shma_heap *heap, uint64_t from, uint64_t to)
+{
+#ifdef MADV_POPULATE_READ
+	if (from < to)
+		(void)madvise((void *)(uintptr_t)(heap->env.base + from), to - from, MADV_POPULATE_READ);
+#else
+	(void)heap, (void)from, (void)to;
+#endif
+}
+
 /* A bit may be set though the pages are not mapped, as the system has taken them back since and we were not told: they cost what they
  * cost without this then. */
 void shmi_heap_meet(const struct shma_heap *heap, uint32_t page, uint32_t pages, bool fresh)
 {
-	uint64_t at = shmi_page_off((shmi_page){page}).b, end = at + shmi_npages_bytes((shmi_npages){pages});
+	uint64_t at = shmi_page_off((shmi_page){page}).b, end = at + shmi_npages_bytes((shmi_npages){pages}), next;
+	uint64_t from = at; /* what is to be mapped at once */
 
-	for (; at < end; at = ((at >> MEET_SHIFT) + 1) << MEET_SHIFT) {
+	for (; at < end; at = next) {
 		shmi_a64 *word = &heap->met[at >> (MEET_SHIFT + 6)];
 		uint64_t bit = 1ull << (at >> MEET_SHIFT & 63);
 
-		if (!fresh && shmi_load(word) & bit)
-			continue;
-		(void)*(const volatile char *)(uintptr_t)(heap->env.base + at);
-		(void)shmi_fetch_or(word, bit);
+		next = ((at >> MEET_SHIFT) + 1) << MEET_SHIFT;
+		if (!fresh && shmi_load(word) & bit) {
+			populate(heap, from, at);
+			from = next;
+		} else {
+			(void)shmi_fetch_or(word, bit);
+		}
 	}
+	populate(heap, from, end);
 }
 
 int shmi_heap_map(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok)

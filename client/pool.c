@@ -41,11 +41,17 @@ static void meet_all(const struct shma_heap *heap, const struct granted *granted
 
 /* ---- the pool ---- */
 
+static bool is_seized(const struct shma_heap *heap, uint32_t page)
+{
+	return shmi_span_word(&heap->env.img, (shmi_page){page}).state == SHMI_SPAN_SEIZED;
+}
+
 void shmi_pool_keep(void *ctx, uint32_t page, shmi_sclass sclass)
 {
 	struct shma_heap *heap = ctx;
 
 	(void)pthread_mutex_lock(&heap->proc->pool_lock);
+	heap->proc->seized = heap->proc->seized || is_seized(heap, page);
 	shmi_queue_append(heap->env.held, &heap->proc->pool[sclass.c], page, SHMI_HELD_POOL);
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 }
@@ -95,6 +101,18 @@ void shmi_pool_trim(struct shma_heap *heap, struct shmi_tcache *tc)
 	(void)pthread_mutex_unlock(&heap->proc->pool_lock);
 }
 
+/* A span of the pool goes back with the next message. */
+static void return_span(struct shma_heap *heap, struct shmi_tcache *tc, uint32_t sclass, uint32_t page)
+{
+	const struct shmi_class *class = &heap->env.img.classes[sclass / SHMI_ATTRS];
+
+	shmi_queue_remove(heap->env.held, &heap->proc->pool[sclass], page);
+	for (uint32_t p = page; sclass & SHMI_SCOPED && p < page + class->pages; p++)
+		shmi_fetch_and(&heap->env.own_scoped[p / 64], ~(1ull << p % 64));
+	tc->return_bytes += class->pages << SHMI_PAGE_SHIFT;
+	tc->ask.returns[tc->ask.n_returns++] = (struct shmi_tc_span){page, heap->env.held[page].generation, sclass};
+}
+
 /* The pool's first span is returned if it is wholly free; else it goes to the end of the line. */
 static void return_first(struct shma_heap *heap, struct shmi_tcache *tc, uint32_t sclass)
 {
@@ -102,15 +120,48 @@ static void return_first(struct shma_heap *heap, struct shmi_tcache *tc, uint32_
 	const struct shmi_class *class = &heap->env.img.classes[sclass / SHMI_ATTRS];
 	uint32_t page = queue->head;
 
-	shmi_queue_remove(heap->env.held, queue, page);
-	if (shmi_slots_count(shmi_bitmap_at(&heap->env.img, (shmi_page){page}), class) < class->slots) {
-		shmi_queue_append(heap->env.held, queue, page, SHMI_HELD_POOL);
+	if (shmi_slots_count(shmi_bitmap_at(&heap->env.img, (shmi_page){page}), class) == class->slots) {
+		return_span(heap, tc, sclass, page);
 		return;
 	}
-	for (uint32_t p = page; sclass & SHMI_SCOPED && p < page + class->pages; p++)
-		shmi_fetch_and(&heap->env.own_scoped[p / 64], ~(1ull << p % 64));
-	tc->return_bytes += class->pages << SHMI_PAGE_SHIFT;
-	tc->ask.returns[tc->ask.n_returns++] = (struct shmi_tc_span){page, heap->env.held[page].generation, sclass};
+	shmi_queue_remove(heap->env.held, queue, page);
+	shmi_queue_append(heap->env.held, queue, page, SHMI_HELD_POOL);
+}
+
+static bool has_room(const struct shmi_tcache *tc)
+{
+	return tc->ask.n_returns < SHMI_TC_RETURNS && tc->return_bytes < SHMI_TC_RETURN_BYTES;
+}
+
+/* The spans of one class that the daemon has taken, as many as there is room for. False if that was too little. */
+static bool return_seized_of(struct shma_heap *heap, struct shmi_tcache *tc, uint32_t sclass)
+{
+	uint32_t next;
+
+	for (uint32_t page = heap->proc->pool[sclass].head; page; page = next) {
+		next = heap->env.held[page].next;
+		if (!is_seized(heap, page))
+			continue;
+		if (!has_room(tc))
+			return false;
+		return_span(heap, tc, sclass, page);
+	}
+	return true;
+}
+
+/* Once the daemon has taken spans of this process; with the pool's lock held. */
+static void return_seized(struct shma_heap *heap, struct shmi_tcache *tc)
+{
+	struct shmi_proc *proc = heap->proc;
+	uint32_t seizures = shmi_load_acquire(&heap->env.owner->seizures);
+	bool all = true;
+
+	if (proc->seizures == seizures && !proc->seized)
+		return;
+	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES && all; i++)
+		all = return_seized_of(heap, tc, i);
+	proc->seizures = seizures;
+	proc->seized = !all;
 }
 
 /* What ended threads left, and others have emptied since, goes back with the next message: without it, that of a class that
@@ -121,12 +172,11 @@ static void return_some(struct shma_heap *heap, struct shmi_tcache *tc)
 	uint32_t looks = POOL_REAPS;
 
 	(void)pthread_mutex_lock(&proc->pool_lock);
+	return_seized(heap, tc);
 	for (uint32_t classes = 0; looks && classes < SHMI_SPAN_CLASSES; classes++) {
 		uint32_t c = proc->pool_clock = (proc->pool_clock + 1) % SHMI_SPAN_CLASSES;
 
-		for (uint32_t n = proc->pool[c].count;
-		        n && looks && tc->ask.n_returns < SHMI_TC_RETURNS && tc->return_bytes < SHMI_TC_RETURN_BYTES;
-		        n--, looks--)
+		for (uint32_t n = proc->pool[c].count; n && looks && has_room(tc); n--, looks--)
 			return_first(heap, tc, c);
 	}
 	(void)pthread_mutex_unlock(&proc->pool_lock);

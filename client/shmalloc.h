@@ -91,7 +91,7 @@ struct shma_stats {
 };
 
 /* Attaches to a heap; options may be NULL. Waits up to timeout_ms for the daemon. Returns NULL and errno: ENOENT or
- * ECONNREFUSED (no daemon), EACCES, EPROTO (another version), ENXIO (no heap of that name), EIO (a damaged heap), EINVAL,
+ * ECONNREFUSED (no daemon), EACCES (not allowed, or evicted), EPROTO (another version), ENXIO (no heap of that name), EIO (a damaged heap), EINVAL,
  * ENAMETOOLONG (socket or heap name), EMFILE (16 heaps are attached already), ENOMEM, EAGAIN.
  * Attaching to a heap that this process has already gives the same handle, counted. */
 SHMA_API shma_heap *shma_attach(const struct shma_options *options);

@@ -5,6 +5,8 @@
 #define CLOCK_STEPS 8u /* classes that one attempt to grow takes room from */
 #define AGE_REFILLS 16u /* refills of magazines between two looks at an idle class */
 #define BORROW_MOST 16u /* blocks that a class takes from larger ones before it has spans of its own */
+#define FILL_TRIES                                                                                                     \
+	4u /* looks for slots: each but the first because the daemon has taken from us what the last one had found */
 #define SWEEP_LEAST 16u /* spans without free slots that a sweep looks at, whatever it finds, and more for a long ask */
 
 struct shmi_tcache shmi_tcache_none;
@@ -16,6 +18,8 @@ void shmi_tcache_init(struct shmi_tcache *tc, struct shmi_tc_env *env, uint32_t 
 	tc->thread = thread;
 	tc->parts = parts;
 	tc->trim_epoch = shmi_load(&env->trim_epoch);
+	tc->trim_wanted = env->owner ? shmi_load(&env->owner->trim_wanted) : 0;
+	tc->seizures = env->owner ? shmi_load_acquire(&env->owner->seizures) : 0;
 	tc->page_class = shmi_page_class_at(&env->img, (shmi_page){0});
 	tc->base = env->base;
 	tc->bytes = env->harden ? 0 : shmi_page_off((shmi_page){shmi_image_published(&env->img)}).b;
@@ -148,8 +152,8 @@ static uint32_t take_from(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t p
 		                .word = w,
 		                .sclass = sclass.c});
 	}
-	if (got && node->whole) {
-		if (node->whole == SHMI_WHOLE_NEW)
+	if ((got || *empty) && node->whole) { /* empty and nothing got: the daemon has it, or has had it just now */
+		if (got && node->whole == SHMI_WHOLE_NEW)
 			count_begun(tc, sclass, class->pages);
 		node->whole = SHMI_WHOLE_NOT;
 		tc->whole[sclass.c]--;
@@ -209,12 +213,13 @@ static bool take_back(struct shmi_tcache *tc, shmi_sclass sclass)
 	for (uint32_t i = 0; i < ask->n_returns; i++) {
 		struct shmi_tc_span span = ask->returns[i];
 
-		if (span.sclass != sclass.c)
+		if (span.sclass != sclass.c || shmi_tcache_is_seized(tc, span.page))
 			continue;
 		ask->returns[i] = ask->returns[--ask->n_returns];
 		tc->return_bytes -= shmi_tcache_class(tc, sclass)->pages << SHMI_PAGE_SHIFT;
 		shmi_tcache_grant(tc, span.page, span.generation, sclass, true);
-		tc->env->held[span.page].whole = SHMI_WHOLE_AGAIN;
+		if (tc->env->held[span.page].whole)
+			tc->env->held[span.page].whole = SHMI_WHOLE_AGAIN;
 		return true;
 	}
 	return false;
@@ -237,7 +242,10 @@ void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generatio
 {
 	struct shmi_held *node = &tc->env->held[page];
 	uint32_t pages = shmi_tcache_class(tc, sclass)->pages;
+	bool seized = shmi_tcache_is_seized(tc, page);
 
+	whole = whole && !seized;
+	tc->seized = tc->seized || seized;
 	node->generation = generation;
 	node->sclass = sclass.c;
 	node->whole = whole ? SHMI_WHOLE_NEW : SHMI_WHOLE_NOT;
@@ -287,24 +295,31 @@ static void *borrow(struct shmi_tcache *tc, shmi_sclass sclass)
 	return block;
 }
 
-/* Fills an empty magazine, or takes a block from a larger class. */
+/* A class that has no slot at hand gets a span that should have some, or takes a block from a larger class. */
+static int find_slots(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want, bool exact, void **block)
+{
+	tc->cls[sclass.c].dry = 1;
+	look_around(tc, sclass, want);
+	if (!tc->ready[sclass.c].head && !exact && (*block = borrow(tc, sclass)) != NULL)
+		return 0;
+	return tc->ready[sclass.c].head ? 0 : shmi_tcache_ask(tc, sclass, want);
+}
+
+/* Fills an empty magazine, or takes a block from a larger class. Spans that were found, or granted, may have been taken from us by the
+ * time that we look: if this thread was stopped meanwhile. */
 static int fill(struct shmi_tcache *tc, shmi_sclass sclass, uint32_t want, bool exact, void **block)
 {
-	struct shmi_tc_class *c = &tc->cls[sclass.c];
+	for (uint32_t tries = 0; !fill_ready(tc, sclass, want); tries++) {
+		if (tries == FILL_TRIES) /* somebody writes wildly into our bitmaps */
+			return EAGAIN;
+		shmi_tcache_catch_up(tc);
+		int error = find_slots(tc, sclass, want, exact, block);
 
-	if (!fill_ready(tc, sclass, want)) {
-		c->dry = 1;
-		look_around(tc, sclass, want);
-		if (!tc->ready[sclass.c].head && !exact && (*block = borrow(tc, sclass)) != NULL)
-			return 0;
-		int error = tc->ready[sclass.c].head ? 0 : shmi_tcache_ask(tc, sclass, want);
-
-		if (error)
+		if (error || *block)
 			return error;
-		fill_ready(tc, sclass, want);
 	}
-	c->borrowed = 0;
-	return shmi_tcache_pop(tc, sclass, block) ? 0 : EAGAIN; /* somebody wrote wildly into our bitmaps */
+	tc->cls[sclass.c].borrowed = 0;
+	return shmi_tcache_pop(tc, sclass, block) ? 0 : EAGAIN;
 }
 
 void *shmi_tcache_refill(struct shmi_tcache *tc, shmi_sclass sclass, bool exact, int *error)

@@ -6,7 +6,8 @@
  *
  * Refill, in this order: spans known to have free slots; what was asked for ahead; spans that had their last slot taken, oldest first,
  * as long as the looking pays; the process's pool; a few blocks of a larger class, if this one does not grow; the daemon. Pool and
- * daemon are functions that the cache is given: it knows no socket and no lock.
+ * daemon are functions that the cache is given: it knows no socket and no lock. A span may turn out to be empty though it was seen
+ * wholly free: the daemon takes such spans from processes that sleep (shm/seize.h); then the next one is tried.
  *
  * A magazine's limit starts small and doubles when it runs empty or over (TCMalloc's slow start); what the limits of a thread together
  * are above that start stays within a budget: beyond it a class that grows takes from one that was not used lately. A clock goes
@@ -84,6 +85,7 @@ struct shmi_tc_env {
 	void *ctx;
 	bool harden; /* every free is checked at once */
 	shmi_a32 trim_epoch; /* bumped by a trim: each thread gives back at its next slow path */
+	const struct shmi_owner *owner; /* what the daemon says of this process, and to it; NULL: nothing */
 };
 
 struct shmi_tcache {
@@ -102,7 +104,8 @@ struct shmi_tcache {
 	uint32_t thread, parts;
 	uint32_t limit_bytes; /* what all limits are above the least, in bytes of blocks */
 	uint32_t clock; /* where the budget's clock stands */
-	uint32_t trim_epoch;
+	uint32_t trim_epoch, trim_wanted, seizures; /* of env, of the owner: as last seen */
+	bool seized; /* there may be seized spans among the held ones, whatever the owner's count says */
 	uint32_t refills, age_clock; /* of magazines; where the clock of idle classes stands */
 	uint32_t put_off; /* refills before a request is tried again without waiting for it */
 	bool posted; /* a request was sent whose answer has not been looked at yet */
@@ -194,7 +197,8 @@ enum shmi_tc_free shmi_tcache_free(struct shmi_tcache *tc, uint64_t off);
 /* The same for a thread that has no cache and cannot get one just now. */
 enum shmi_tc_free shmi_tcache_free_bare(struct shmi_tc_env *env, uint64_t off);
 
-/* For ops: one more span is held by this thread. `whole`: all its slots are free. */
+/* For ops: one more span is held by this thread. `whole`: all its slots are free. A seized one, granted long ago or from the pool, goes
+ * back at the next slow path. */
 void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generation, shmi_sclass sclass, bool whole);
 
 /* ---- between tcache.c (magazines, refill), tcask.c (asking), tcput.c (putting blocks) and tcspan.c (giving back spans) ---- */
@@ -210,7 +214,8 @@ int shmi_tcache_set_up(struct shmi_tcache *tc, shmi_sclass sclass);
 /* The magazine ran empty or over: it may hold twice as much, within its capacity, a share of the budget and the budget. */
 void shmi_tcache_grow(struct shmi_tcache *tc, shmi_sclass sclass);
 
-/* A trim was asked for since the last slow path. */
+/* What was said to all threads since the last slow path: the daemon has taken spans of ours, whose address space goes back; a trim was
+ * asked for, by the program or by the daemon. */
 void shmi_tcache_catch_up(struct shmi_tcache *tc);
 
 /* Spans that the class is expected to begin in a while, as at the last message. */
@@ -249,6 +254,12 @@ void shmi_tcache_age(struct shmi_tcache *tc, uint32_t classes);
 /* Others put blocks back into our spans without a word to us. Before the heap grows, some spans of all classes are looked at, in turn,
  * for such as have become wholly free: so what others free is found at least as fast as we ask for more. */
 void shmi_tcache_reap(struct shmi_tcache *tc, uint32_t looks);
+
+/* Whether the daemon has taken the span from us: it is address space, and goes back. */
+static inline bool shmi_tcache_is_seized(const struct shmi_tcache *tc, uint32_t page)
+{
+	return shmi_span_word(&tc->env->img, (shmi_page){page}).state == SHMI_SPAN_SEIZED;
+}
 
 /* ---- the end ---- */
 

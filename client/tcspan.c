@@ -38,7 +38,8 @@ static void expect_one_less(struct shmi_tcache *tc, uint32_t sclass)
 	}
 }
 
-void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page)
+/* False if there is no room for it in the next message and the daemon cannot be told. */
+static bool return_span(struct shmi_tcache *tc, uint32_t page)
 {
 	struct shmi_held *node = &tc->env->held[page];
 	uint32_t sclass = node->sclass, pages = class_of(tc, sclass)->pages;
@@ -47,15 +48,24 @@ void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page)
 		if (shmi_tcache_send(tc, false) && tc->ask.n_returns == SHMI_TC_RETURNS)
 			(void)shmi_tcache_send(tc, true);
 		if (tc->ask.n_returns == SHMI_TC_RETURNS)
-			return;
+			return false;
 	}
 	forget(tc, page);
-	expect_one_less(tc, sclass);
-	tc->given[sclass] = (uint16_t)(tc->given[sclass] + (tc->given[sclass] < UINT16_MAX));
 	tc->return_bytes += pages << SHMI_PAGE_SHIFT;
 	for (uint32_t p = page; sclass & SHMI_SCOPED && p < page + pages; p++)
 		shmi_fetch_and(&tc->env->own_scoped[p / 64], ~(1ull << p % 64));
 	tc->ask.returns[tc->ask.n_returns++] = (struct shmi_tc_span){page, node->generation, sclass};
+	return true;
+}
+
+void shmi_tcache_give_back(struct shmi_tcache *tc, uint32_t page)
+{
+	uint32_t sclass = tc->env->held[page].sclass;
+
+	if (!return_span(tc, page))
+		return;
+	expect_one_less(tc, sclass);
+	tc->given[sclass] = (uint16_t)(tc->given[sclass] + (tc->given[sclass] < UINT16_MAX));
 }
 
 bool shmi_tcache_is_whole(const struct shmi_tcache *tc, uint32_t page)
@@ -160,9 +170,37 @@ static void empty_magazines(struct shmi_tcache *tc)
 			shmi_tcache_put_oldest(tc, (shmi_sclass){(uint16_t)i}, shmi_load(&tc->mag[i]->top));
 }
 
+/* Sends back the spans of a queue that the daemon has taken. False if it could not be told of one. */
+static bool return_seized(struct shmi_tcache *tc, struct shmi_queue *queue)
+{
+	uint32_t next;
+
+	for (uint32_t page = queue->head; page; page = next) {
+		next = tc->env->held[page].next;
+		if (shmi_tcache_is_seized(tc, page) && !return_span(tc, page))
+			return false;
+	}
+	return true;
+}
+
+/* The daemon has taken spans of this process. Those that it takes while we look it counts afterwards, so none is missed. */
+static void return_all_seized(struct shmi_tcache *tc, uint32_t seizures)
+{
+	bool all = true;
+
+	tc->seized = false;
+	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES && all; i++)
+		all = return_seized(tc, &tc->ready[i]) && return_seized(tc, &tc->full[i]);
+	if (all)
+		tc->seizures = seizures;
+	else
+		tc->seized = true;
+}
+
 void shmi_tcache_trim(struct shmi_tcache *tc)
 {
 	tc->trim_epoch = shmi_load(&tc->env->trim_epoch);
+	tc->trim_wanted = tc->env->owner ? shmi_load(&tc->env->owner->trim_wanted) : 0;
 	if (tc->posted)
 		(void)shmi_tcache_send(tc, true); /* what is on its way goes back as well */
 	empty_magazines(tc);
@@ -176,7 +214,13 @@ void shmi_tcache_trim(struct shmi_tcache *tc)
 
 void shmi_tcache_catch_up(struct shmi_tcache *tc)
 {
-	if (tc->trim_epoch != shmi_load(&tc->env->trim_epoch))
+	const struct shmi_owner *owner = tc->env->owner;
+	uint32_t seizures = owner ? shmi_load_acquire(&owner->seizures) : 0;
+	uint32_t wanted = owner ? shmi_load(&owner->trim_wanted) : 0;
+
+	if (tc->seizures != seizures || tc->seized)
+		return_all_seized(tc, seizures);
+	if (tc->trim_epoch != shmi_load(&tc->env->trim_epoch) || tc->trim_wanted != wanted)
 		shmi_tcache_trim(tc);
 }
 

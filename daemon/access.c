@@ -8,8 +8,8 @@ static bool lists(const struct access_list *list, uint32_t id)
 	return false;
 }
 
-bool access_allows(const struct access *access, const struct peer *peer, const struct peer_groups *groups,
-        uint32_t daemon_uid)
+bool access_allows(
+        const struct access *access, const struct peer *peer, const struct peer_groups *groups, uint32_t daemon_uid)
 {
 	if (!access->users.n && !access->groups.n)
 		return true;

@@ -12,7 +12,8 @@
 
 #include "daemon/peer.h"
 
-#define ACCESS_MAX 16u /* users, and groups, of one heap: what fits into a line of the configuration file; more are a group */
+#define ACCESS_MAX                                                                                                     \
+	16u /* users, and groups, of one heap: what fits into a line of the configuration file; more are a group */
 
 struct access_list {
 	uint32_t n;
@@ -23,7 +24,7 @@ struct access {
 	struct access_list users, groups;
 };
 
-bool access_allows(const struct access *access, const struct peer *peer, const struct peer_groups *groups,
-        uint32_t daemon_uid);
+bool access_allows(
+        const struct access *access, const struct peer *peer, const struct peer_groups *groups, uint32_t daemon_uid);
 
 #endif

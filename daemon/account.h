@@ -4,6 +4,10 @@
  * that it was taken from, so that refunding it needs no further knowledge, and cannot be forgotten with a part of the sum.
  * Accounts have parents: a client's account lies under its user's. A limit is looked at on every level; 0 is none.
  *
+ * Guarantees: up to its guarantee an account's pages are reserved for it, as far as it does not hold them yet. What an account
+ * reserves is that or what the accounts under it do, whichever is more; so each charge changes one number on each level, and the
+ * topmost account, the heap's, knows at any time how much of what is free is spoken for.
+ *
  * How much a client holds is not counted here: the image knows it (struct shmi_owner). charge_set takes over that figure,
  * so the account follows from the heap and cannot drift from it.
  */
@@ -18,6 +22,10 @@ struct account {
 	struct account *parent;
 	uint64_t used; /* pages */
 	uint64_t limit; /* pages; 0: none */
+	uint64_t soft; /* likewise */
+	uint64_t guaranteed; /* pages */
+	uint64_t below; /* reserved by the accounts under this one, together */
+	uint64_t told_ms; /* when its clients were last told to trim; 0: never */
 };
 
 /* What somebody may hold, in pages; 0: no such bound. */
@@ -39,6 +47,18 @@ struct charge {
 };
 
 #define ACCOUNT_E_LIMIT 1 /* an account on the way up would be over its limit */
+
+/* Enters an account under `parent`, with nothing charged; takes it out again. A change of its limits. */
+void account_open(struct account *account, struct account *parent, const struct limit *limit);
+void account_close(struct account *account);
+void account_change(struct account *account, const struct limit *limit);
+
+/* Pages that are kept for this account and those under it. */
+uint64_t account_reserve(const struct account *account);
+
+/* Of `room` free pages: how many an account of the lowest of three levels (client, user, heap) may have, so that what is reserved for
+ * others stays, or out of what is reserved for itself. */
+uint64_t account_share(const struct account *account, uint64_t room);
 
 /* The pages that can still be charged: the least over all levels, UINT64_MAX without a limit. */
 uint64_t account_room(const struct account *account);
@@ -65,7 +85,8 @@ struct user {
 };
 
 struct users {
-	uint64_t limit; /* pages of each user; 0: none */
+	struct limit limit; /* of each user */
+	struct account *heap; /* above all of them; may be NULL */
 	struct user user[ACCOUNT_USERS];
 };
 

@@ -6,9 +6,11 @@
 
 #include "daemon/guard.h"
 #include "daemon/journal.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
+#include "daemon/seizer.h"
 #include "shm/threadrec.h"
 
 enum { ATTACHED = 1, LEFT = 2, EVICTED = 3 }; /* in_use of an entry */
@@ -32,6 +34,7 @@ void clients_settle(struct core *core, uint32_t id)
 
 	charge_set(&client->held, &client->account, pages);
 	clients_entry(core, client)->charged_pages = pages;
+	limits_watch(core, client);
 }
 
 void clients_count_failure(struct client *client)
@@ -172,7 +175,9 @@ static bool open_client(struct core *core, struct client *client, const struct p
 	        .peer = *peer,
 	        .user = user,
 	        .since_ms = core->now_ms,
-	        .account = {.parent = &user->account, .limit = core->limits.client.hard}};
+	        .heard_ms = core->now_ms};
+	account_open(&client->account, &user->account, &core->limits.client);
+	limits_promised(core);
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 1;
 	return true;
 }
@@ -180,6 +185,7 @@ static bool open_client(struct core *core, struct client *client, const struct p
 static void close_client(struct core *core, struct client *client)
 {
 	charge_refund(&client->held);
+	account_close(&client->account);
 	users_put(client->user);
 	shmi_owner_at(&core->heap->img, client->id)->in_use = 0;
 	if (client->caller)
@@ -473,14 +479,15 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	return true;
 }
 
-/* What a daemon that was killed in the middle of writing slots off had still to do. */
-static int redo_write_off(void *ctx)
+/* What a daemon that was killed in the middle of writing slots off, or of taking a span from a client, had still to do. */
+static int settle_notes(void *ctx)
 {
 	struct core *core = ctx;
 	struct shmi_write_off *note = &core->heap->state->write_off;
 
 	if (note->thread < SHMI_MAX_THREADS && shmi_image_page_ok(&core->heap->img, (shmi_page){note->span}))
 		shmi_reclaim_redo(&core->heap->img, note);
+	seizer_settle(core);
 	return 0;
 }
 
@@ -489,7 +496,7 @@ uint32_t clients_adopt(struct core *core)
 	struct shmi_client_state head;
 	uint32_t alive = 0;
 
-	if (guard_run(redo_write_off, core) == GUARD_E_BUS)
+	if (guard_run(settle_notes, core) == GUARD_E_BUS)
 		core_fence(core);
 	for (uint32_t id = 0; id < SHMI_MAX_CLIENTS; id++)
 		shmi_owner_at(&core->heap->img, id)->in_use = 0;

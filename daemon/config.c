@@ -8,14 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/address.h"
 #include "daemon/policy.h"
 #include "daemon/settings.h"
 #include "shm/units.h"
 
 #define SYSTEM_FILE "/etc/shmalloc/shmallocd.conf"
 #define VARIABLE "SHMALLOCD_"
-
-extern char **environ;
 
 /* ---- what is built in ---- */
 
@@ -62,7 +61,8 @@ static void set_defaults(struct config *c)
 {
 	uid_t uid = geteuid();
 
-	*c = (struct config){.socket_mode = 0660, .log_level = LEVEL_INFO, .argc = c->argc, .argv = c->argv};
+	*c = (struct config){
+	        .socket_mode = 0660, .http_mode = 0660, .log_level = LEVEL_INFO, .argc = c->argc, .argv = c->argv};
 	if (is_system(uid))
 		snprintf(c->instance, sizeof(c->instance), "system");
 	else
@@ -233,7 +233,7 @@ static bool apply(struct config *c, const struct given *given, void *ctx)
 
 	if (given->verb == VERB_HEAP)
 		*heap = config_heap_of(c, given->value);
-	else if (given->verb == VERB_SET)
+	else if (given->setting)
 		set_from(c, given->setting, *heap, given->value, LAYER_COMMAND);
 	return true;
 }
@@ -309,8 +309,20 @@ static void check_pair(struct config *c, struct config_heap *heap, const struct 
 	        setting_print(small, c, heap).text, large->name, setting_print(large, c, heap).text);
 }
 
+static void check_http(struct config *c)
+{
+	const struct setting *http = setting_of("http", strlen("http"));
+	struct address address;
+
+	if (*c->http && !c->http_remote && address_parse(c->http, &address) && !address_is_local(&address))
+		config_fault(c, *setting_origin(http, c, NULL), http->name,
+		        "other machines could reach %.60s and see all clients; http-remote says that they may",
+		        c->http);
+}
+
 static void check(struct config *c)
 {
+	check_http(c);
 	for (uint32_t i = 0; i < c->heaps; i++)
 		for (size_t p = 0; p < sizeof(pairs) / sizeof(pairs[0]); p++)
 			check_pair(c, &c->heap[i], &pairs[p]);

@@ -73,6 +73,9 @@ struct config {
 	unsigned dir_mode; /* of the socket's directory, if we are to make it; 0: it must be there */
 	char instance[OBJECTS_NAME_MAX + 1];
 	enum log_level log_level;
+	char http[108]; /* where the HTTP listener is; empty: there is none */
+	unsigned http_mode; /* of its socket, if that is a path */
+	bool http_remote; /* other machines may reach it, under any name */
 	struct config_origin origin[CONFIG_SETTINGS_MAX];
 	uint32_t heaps;
 	struct config_heap heap[CONFIG_HEAPS_MAX];

@@ -82,8 +82,8 @@ static void refuse_key(struct reading *r, const char *name, const struct setting
 	}
 	for (unsigned i = 0; i < n_settings && at < sizeof(allowed); i++)
 		if (settings[i].of_heap == in_heap && settings[i].places & PLACE_FILE)
-			at += (size_t)snprintf(allowed + at, sizeof(allowed) - at, "%s%s", at ? ", " : "",
-			        settings[i].name);
+			at += (size_t)snprintf(
+			        allowed + at, sizeof(allowed) - at, "%s%s", at ? ", " : "", settings[i].name);
 	FAULT(r, name, "there is no such setting%s; allowed here are %s", setting ? " in the file" : "", allowed);
 }
 

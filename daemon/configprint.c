@@ -32,8 +32,9 @@ void configprint_help(void)
 	print_option("print-config", NULL, "print the settings in effect, and where each comes from");
 	print_option("version", NULL, "print the version");
 	print_option("help", NULL, "print this");
-	printf("\n$SHMALLOCD_NAME in the environment is as --name on the command line, which goes before it;\n"
-	       "the file comes last.\n");
+	printf("\nVariables in the environment have the names of the options, as in $SHMALLOCD_USER_LIMIT. The command "
+	       "line goes\n"
+	       "before them, and they before the file.\n");
 }
 
 /* Where the value comes from, as a comment on a line of its own: one behind the value could make the line too long. */

@@ -9,6 +9,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/guard.h"
+#include "daemon/limits.h"
 #include "daemon/passing.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
@@ -20,24 +21,14 @@ int core_init(struct core *core, struct heap *heap, const struct core_hooks *hoo
 	memset(core, 0, sizeof(*core));
 	core->heap = heap;
 	core->hooks = *hooks;
-	core->limits = *limits;
-	core->users.limit = limits->user.hard;
+	core->users.heap = &core->all;
+	limits_apply(core, limits);
 	core->looks = POLICY_LEASE_LOOKS;
 	core->copy = malloc(heap->img.geo.record_bytes);
 	jobs_init(&core->jobs);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
 		core->client[i] = (struct client){.id = i, .peer.pidfd = -1};
 	return core->copy ? survey_open(core) : -ENOMEM;
-}
-
-void core_set_limits(struct core *core, const struct limits *limits)
-{
-	core->limits = *limits;
-	core->users.limit = limits->user.hard;
-	for (uint32_t i = 0; i < ACCOUNT_USERS; i++)
-		core->users.user[i].account.limit = limits->user.hard;
-	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		core->client[i].account.limit = limits->client.hard;
 }
 
 void core_deinit(struct core *core)

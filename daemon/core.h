@@ -3,7 +3,8 @@
  * A caller is whoever has a connection; a client is a process that is attached, and outlives its connections. Messages come
  * in through daemon/dialogue.h and are carried out by daemon/requests.h; what cannot be done in one turn of the loop is a job:
  *
- *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled, figures being gathered
+ *	a large block being backed, pages being returned, a trim, a client being reclaimed, holes being filled, figures being
+ *	gathered, spans being taken from clients that sleep
  *
  * core_turn does one step of one of them, whose turn it is (daemon/jobs.h), and no step takes more than a millisecond. All that touches ctl runs under the SIGBUS guard: if that trips, the heap is fenced and
  * every job ends with WIRE_E_DAMAGED.
@@ -98,12 +99,34 @@ struct survey {
 	uint32_t last_id;
 };
 
+/* A round of taking wholly free spans from clients that sleep (daemon/seizer.h). */
+struct seizer {
+	struct job job;
+	bool running;
+	uint32_t round; /* a client that bears this number has had its turn */
+	uint32_t client, cursor; /* whose list it goes through, and the span to go on with; 0: the next client's */
+	uint64_t want, got; /* pages */
+};
+
+/* How short memory is: 0, 1 or 2, by each of its sources (daemon/pressure.h). */
+struct pressure {
+	uint32_t level; /* the highest of these: */
+	uint32_t heap, tmpfs, system;
+	uint64_t looked_ms, pressed_ms; /* when the tmpfs was last looked at; when the system last said so */
+	uint64_t told_ms, seized_ms; /* when all were last told, and a round of seizing was begun; 0: never */
+};
+
 /* ---- callers and clients ---- */
+
+enum trim_stage { TRIM_SEIZE, TRIM_LOOK, TRIM_RETURN };
 
 struct trim {
 	struct job job;
-	uint32_t page; /* where the walk goes on; 0: it is over */
-	uint32_t client; /* whose spans are looked at; SHMI_NOBODY: no single one's */
+	enum trim_stage stage;
+	bool all; /* spans are taken from every client */
+	uint32_t client; /* from whom else; SHMI_NOBODY: nobody */
+	uint32_t page; /* where the look goes on */
+	uint64_t seized; /* the counter, before */
 	uint64_t bytes, serial;
 };
 
@@ -138,6 +161,7 @@ struct large {
 	bool active;
 	bool clean; /* its pages are zero */
 	bool wipe; /* they are another user's until they have been dropped: daemon/passing.h */
+	bool waited; /* for memory of clients that sleep, since it last got any */
 	uint32_t done; /* pages */
 	uint64_t serial;
 	struct shmi_run run;
@@ -172,6 +196,9 @@ struct client {
 	uint64_t failed; /* of these, refused */
 	uint64_t granted_pages;
 	uint64_t since_ms; /* when it attached, or was taken over */
+	uint64_t heard_ms; /* when it last asked for something */
+	uint32_t seize_round; /* of the last one in which it had its turn */
+	bool seize_now; /* though it may not sleep */
 	uint64_t redo; /* number of a request that an earlier daemon began and did not finish; 0: none */
 	struct large large;
 	struct reclaim reclaim;
@@ -207,6 +234,7 @@ struct core {
 	uint64_t recovery_us; /* what taking over the heap took; 0: it was made anew */
 	uint64_t requests;
 	struct histogram served, waited; /* refills: from arrival to answer, and as clients say that they waited */
+	struct account all; /* of the heap: what its clients hold and what is reserved for them, together */
 	struct users users;
 	struct client client[SHMI_MAX_CLIENTS];
 	struct jobs jobs;
@@ -216,6 +244,9 @@ struct core {
 	struct damage damage;
 	struct survey survey;
 	struct shmi_ledger ledger;
+	struct seizer seizer;
+	struct pressure pressure;
+	bool overpromised; /* more is guaranteed than there is: it has been said */
 	uint32_t waiting; /* clients whose scoped memory waits for the end of the lease */
 	uint32_t looked; /* the client whose lease was last looked at */
 	uint32_t looks; /* leases to look at, at once */
@@ -230,9 +261,6 @@ struct core {
 /* `heap` is open. Returns 0 or -ENOMEM. */
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits);
 void core_deinit(struct core *core);
-
-/* What clients and users may hold from now on; what they hold beyond it already stays theirs. */
-void core_set_limits(struct core *core, const struct limits *limits);
 
 /* The time, in milliseconds of any clock that does not go back; before each of the calls below. */
 void core_tick(struct core *core, uint64_t now_ms);

@@ -107,12 +107,6 @@ int damage_mend_ctl(struct heap *heap)
 	return 0;
 }
 
-static bool must_be_backed(const struct shmi_image *img, const struct shmi_walk *walk)
-{
-	return walk->word.state == SHMI_SPAN_FREE ||
-	       (shmi_state_in_use(walk->word.state) && !(shmi_span_at(img, walk->page)->flags & SHMI_SPAN_LAZY));
-}
-
 /* The next pages of data that must be backed and lie side by side, at most a turn's, from page damage->page on, of whose run the
  * first damage->done are done. May be empty before the end is reached. */
 static struct range data_range(const struct shmi_image *img, struct damage *damage)
@@ -125,7 +119,7 @@ static struct range data_range(const struct shmi_image *img, struct damage *dama
 			damage->page = shmi_image_published(img);
 			break;
 		}
-		bool due = must_be_backed(img, &walk);
+		bool due = shmi_span_is_backed(img, walk.page);
 		uint32_t done = walk.page.i == damage->page ? (uint32_t)damage->done : 0;
 
 		if (n && (!due || walk.page.i != first + n))

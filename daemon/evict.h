@@ -14,8 +14,8 @@
  * Processes that were forked from it are clients of their own, which this does not touch. Those that share its scoped memory keep
  * that as if it had died.
  *
- * Killed before the mark the daemon has evicted nobody; after it the next one does what is left. Doing it again does no harm. Its
- * counter is raised first, and may have one too many then.
+ * Killed before the mark the daemon has evicted nobody; after it the next one does what is left. Doing it again takes what has become
+ * free since, and does nothing else. Its counter is raised first, and may have one too many then.
  */
 #ifndef DAEMON_EVICT_H
 #define DAEMON_EVICT_H

@@ -36,8 +36,10 @@ static int page_commit(void *ctx, shmi_page first, shmi_npages pages)
 {
 	struct heap *heap = ctx;
 
-	if (heap->floor.back(heap->floor.ctx, HEAP_DATA, shmi_page_off(first).b, shmi_npages_bytes(pages)))
+	if (heap->floor.back(heap->floor.ctx, HEAP_DATA, shmi_page_off(first).b, shmi_npages_bytes(pages))) {
+		heap->starved = true;
 		return SHMI_E_NOMEM;
+	}
 	heap->last_commit = (struct shmi_run){.first = first, .pages = pages, .backed = true};
 	return 0;
 }
@@ -51,8 +53,10 @@ static int page_publish(void *ctx, shmi_page first, shmi_npages pages)
 
 		shmi_geometry_arena_part(&heap->img.geo, part, first.i, pages.n, &off, &len);
 		/* A part that was backed before the next one failed stays; it is needed for the next attempt. */
-		if (heap->floor.back(heap->floor.ctx, shmi_arena_part_in_ctl(part) ? HEAP_CTL : HEAP_META, off, len))
+		if (heap->floor.back(heap->floor.ctx, shmi_arena_part_in_ctl(part) ? HEAP_CTL : HEAP_META, off, len)) {
+			heap->starved = true;
 			return SHMI_E_NOMEM;
+		}
 	}
 	return 0;
 }
@@ -206,6 +210,7 @@ static bool release_idle(struct heap *heap, uint32_t pages)
 
 int heap_commit(struct heap *heap, shmi_page first, shmi_npages pages)
 {
+	heap->starved = false;
 	int error = shmi_pageheap_commit(&heap->img, &heap->page_floor, first, pages, pages);
 
 	/* The system is out of memory: what lies idle here is the next thing to use. */
@@ -281,6 +286,7 @@ static int try_alloc(
 
 int heap_alloc(struct heap *heap, shmi_npages pages, shmi_npages align, bool lazy, struct shmi_run *run, bool *clean)
 {
+	heap->starved = false;
 	int error = try_alloc(heap, pages, align, lazy, run, clean);
 
 	/* What a sweep finds may be of no use here: slots of another class. */

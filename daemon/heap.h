@@ -1,8 +1,8 @@
 /* A heap as the daemon has it: the image, the state object, and the floor that memory comes from.
  *
- * The floor is four functions over the heap's objects (daemon/objects.h makes them of fallocate, PUNCH_HOLE, pread and fstat; a
- * test can give a false one), so that all above it is a function over a memory image. The fourth only looks: it is how damage
- * by clients is found (daemon/damage.h).
+ * The floor is five functions over the heap's objects (daemon/objects.h makes them of fallocate, PUNCH_HOLE, pread and fstat; a
+ * test can give a false one), so that all above it is a function over a memory image. The last two only look: that is how damage
+ * by clients is found (daemon/damage.h), and how short memory is (daemon/pressure.h).
  *
  * Memory is backed before it is handed out, in steps of at most 2 MiB; when the system has none left, idle pages of the
  * heap itself are returned and the step is tried once more. Long runs are returned in steps as well (daemon/large.h).
@@ -27,6 +27,8 @@ struct heap_floor {
 	int (*snapshot)(void *ctx, enum heap_object object, uint64_t off, void *copy, uint64_t len);
 	/* How long an object is, and how many bytes of it are backed. */
 	void (*measure)(void *ctx, enum heap_object object, uint64_t *length, uint64_t *backed);
+	/* Bytes that the file system of the objects has, and has free; false if nobody can say. May be NULL. */
+	bool (*space)(void *ctx, uint64_t *all, uint64_t *free);
 };
 
 struct heap {
@@ -41,6 +43,7 @@ struct heap {
 	} stale; /* daemon/stale.h */
 	uint32_t now; /* tick: milliseconds */
 	bool fenced;
+	bool starved; /* the last time that there was no memory, it was the system that had none, and not the heap */
 	char name[64];
 };
 

@@ -128,10 +128,8 @@ static const char *name_in(const struct wire_msg *req)
 
 static struct heaps_entry *find(struct heaps *heaps, const char *name)
 {
-	if (!*name && heaps->n == 1)
-		return &heaps->entry[0];
 	for (uint32_t i = 0; i < heaps->n; i++)
-		if (!strcmp(heaps->entry[i].config->name, *name ? name : "default"))
+		if (!strcmp(heaps->entry[i].config->name, name))
 			return &heaps->entry[i];
 	return NULL;
 }
@@ -155,10 +153,12 @@ static struct core *pick(
 
 	if (!name || (!*name && caller->client))
 		return core;
+	if (!*name && req->kind != WIRE_ATTACH)
+		name = heaps->n == 1 ? heaps->entry[0].config->name : "default";
 	struct heaps_entry *entry = find(heaps, name);
 
 	if (!entry) {
-		fail(heaps, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", *name ? name : "default");
+		fail(heaps, WIRE_E_NO_HEAP, "there is no heap '%.60s' here", name);
 		return NULL;
 	}
 	if (req->kind == WIRE_ATTACH && !allows(heaps, entry, caller)) {

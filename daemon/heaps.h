@@ -40,7 +40,7 @@ void heaps_run(struct heaps *heaps, struct core **core, struct caller *caller, c
         struct answer *answer);
 
 /* Answers with an error in place of a request that cannot be read or is out of order. */
-void heaps_refuse(struct heaps *heaps, uint64_t serial, enum wire_error_code code, const char *text,
-        struct answer *answer);
+void heaps_refuse(
+        struct heaps *heaps, uint64_t serial, enum wire_error_code code, const char *text, struct answer *answer);
 
 #endif

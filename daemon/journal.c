@@ -5,6 +5,7 @@
 #include "daemon/clients.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
+#include "daemon/seizer.h"
 #include "shm/central.h"
 #include "shm/roots.h"
 
@@ -77,6 +78,8 @@ static void undo_span(struct core *core, const struct client *client, shmi_page 
 		shmi_central_accept(img, page, core->heap->now); /* a fresh one is empty: its pages are free */
 	else if (word.state == SHMI_SPAN_LARGE)
 		core_close_large(core, page);
+	else if (word.state == SHMI_SPAN_SEIZED)
+		seizer_close(core, page);
 }
 
 static void undo_thread(struct core *core, struct client *client, uint32_t thread)

@@ -2,9 +2,12 @@
 
 #include "daemon/clients.h"
 #include "daemon/journal.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/passing.h"
 #include "daemon/policy.h"
+#include "daemon/pressure.h"
+#include "daemon/seizer.h"
 
 static struct client *client_of(struct job *job)
 {
@@ -19,12 +22,9 @@ static bool is_legal(const struct core *core, const struct wire_large *want)
 	       want->attrs < SHMI_ATTRS;
 }
 
-static enum outcome no_memory(struct core *core, const struct client *client, uint32_t pages)
+static enum outcome no_memory(struct core *core, struct client *client, uint32_t pages)
 {
-	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-	log_event(LEVEL_WARN, LOG_MEMORY, log_bytes(core_about(core, client), shmi_npages_bytes((shmi_npages){pages})),
-	        "no memory for a block of %u pages for client %u (pid %d)", pages, client->id, client->peer.pid);
-	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a block of %u pages", pages);
+	return limits_refuse(core, client, limits_no_memory(core), pages);
 }
 
 static enum outcome hand_out(
@@ -52,7 +52,7 @@ static void undo(struct core *core, struct large *large)
 {
 	large->active = false;
 	charge_refund(&large->charge);
-	if (core->heap->fenced)
+	if (core->heap->fenced || !large->run.pages.n)
 		return;
 	core_drop_run(core, large->run);
 }
@@ -60,6 +60,39 @@ static void undo(struct core *core, struct large *large)
 static void finish(struct core *core, struct client *client)
 {
 	core_finish(core, client, client->caller, client->large.serial, false);
+}
+
+/* The system has no memory for it just now: true if it may have some once the sleepers have been gone through, which is begun. Once, until
+ * something has come of it. */
+static bool may_wait(struct core *core, struct large *large)
+{
+	if (large->waited || !core->heap->starved)
+		return false;
+	large->waited = true;
+	pressure_begin(core, large->want.pages - large->done);
+	return true;
+}
+
+/* Finds its run. Returns 0 or SHMI_E_NOMEM. */
+static int take_run(struct core *core, const struct client *client, struct large *large)
+{
+	const struct wire_large *want = &large->want;
+	int error = heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy,
+	        &large->run, &large->clean);
+
+	if (error) {
+		large->run = (struct shmi_run){0};
+		return error;
+	}
+	large->wipe = passing_foreign(core->heap, &large->run, client->peer.uid);
+	large->clean |= large->wipe;
+	return 0;
+}
+
+/* Nothing has to be done to its pages. */
+static bool is_done(const struct large *large)
+{
+	return !large->wipe && (large->run.backed || large->want.lazy);
 }
 
 /* Makes pages of the run what they are to be. */
@@ -72,11 +105,28 @@ static int prepare(struct heap *heap, const struct large *large, shmi_page first
 	return passing_wipe(heap, (struct shmi_run){.first = first, .pages = pages});
 }
 
+/* Prepares a part of it. False if there is no memory. */
+static bool prepare_some(struct core *core, struct large *large)
+{
+	uint32_t pages = large->run.pages.n - large->done;
+
+	if (is_done(large)) {
+		large->done = large->run.pages.n;
+		return true;
+	}
+	if (pages > POLICY_TURN_PAGES)
+		pages = POLICY_TURN_PAGES;
+	if (prepare(core->heap, large, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages}))
+		return false;
+	large->done += pages;
+	large->waited = false;
+	return true;
+}
+
 static bool step_large(struct core *core, struct job *job)
 {
 	struct client *client = client_of(job);
 	struct large *large = &client->large;
-	uint32_t pages = large->run.pages.n - large->done;
 
 	if (core->heap->fenced) {
 		large->active = false;
@@ -85,20 +135,21 @@ static bool step_large(struct core *core, struct job *job)
 		finish(core, client);
 		return true;
 	}
-	if (pages > POLICY_TURN_PAGES)
-		pages = POLICY_TURN_PAGES;
-	if (prepare(core->heap, large, (shmi_page){large->run.first.i + large->done}, (shmi_npages){pages})) {
+	if (large->waited && seizer_is_running(core))
+		return false;
+	if ((!large->run.pages.n && take_run(core, client, large)) || !prepare_some(core, large)) {
+		if (may_wait(core, large))
+			return false;
 		undo(core, large);
-		no_memory(core, client, large->run.pages.n);
+		no_memory(core, client, large->want.pages);
 		finish(core, client);
 		return true;
 	}
-	large->done += pages;
 	if (large->done < large->run.pages.n)
 		return false;
 	large->active = false;
 	charge_refund(&large->charge);
-	large->run.backed = !large->want.lazy;
+	large->run.backed = (large->run.backed && !large->wipe) || !large->want.lazy;
 	hand_out(core, client, &large->want, large->run, large->clean);
 	finish(core, client);
 	return true;
@@ -162,7 +213,6 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 {
 	const struct wire_large *want = &req->u.large;
 	struct client *client = caller->client;
-	struct shmi_run run;
 
 	if (!is_legal(core, want))
 		return core_fail(core, WIRE_E_INVALID, "a large block of %llu bytes in %u pages is not possible here",
@@ -174,24 +224,20 @@ enum outcome large_alloc(struct core *core, struct caller *caller, const struct 
 	        .want = *want,
 	        .job = {.step = step_large, .payer = &client->user->payer}};
 
-	if (charge_take(&large.charge, &client->account, want->pages)) {
-		shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-		log_event(LEVEL_WARN, LOG_LIMIT, log_bytes(core_about(core, client), want->bytes),
-		        "client %u (pid %d, uid %u) is at its limit", client->id, client->peer.pid, client->peer.uid);
-		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
-	}
-	if (heap_alloc(core->heap, (shmi_npages){want->pages}, (shmi_npages){want->align_pages}, want->lazy, &run,
-	            &large.clean)) {
+	if (want->pages > limits_share(core, client))
+		return limits_refuse(core, client, LIMITS_SHARE, want->pages);
+	if (charge_take(&large.charge, &client->account, want->pages))
+		return limits_refuse(core, client, limits_which(client), want->pages);
+	if (take_run(core, client, &large)) {
+		if (!may_wait(core, &large)) {
+			charge_refund(&large.charge);
+			pressure_begin(core, want->pages);
+			return no_memory(core, client, want->pages);
+		}
+	} else if (is_done(&large)) {
 		charge_refund(&large.charge);
-		return no_memory(core, client, want->pages);
+		return hand_out(core, client, want, large.run, large.clean);
 	}
-	large.wipe = passing_foreign(core->heap, &run, client->peer.uid);
-	large.clean |= large.wipe;
-	if (!large.wipe && (run.backed || want->lazy)) {
-		charge_refund(&large.charge);
-		return hand_out(core, client, want, run, large.clean);
-	}
-	large.run = run;
 	client->large = large;
 	core_queue(core, &client->large.job);
 	return OUTCOME_LATER;

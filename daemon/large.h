@@ -1,7 +1,8 @@
 /* Large blocks: a span of its own for each, backed in steps before it is handed out.
  *
  * A run that has memory already, is short, or is to be backed on touch, is answered at once. Else the session waits while a job
- * backs 2 MiB in every turn of the loop. If a step fails, or the client dies or gives the request up, what was backed is dropped
+ * backs 2 MiB in every turn of the loop. When the system has no memory left it waits until memory has been taken from clients that
+ * sleep (daemon/seizer.h), and tries again, as long as something comes of it. If a step fails, or the client dies or gives the request up, what was backed is dropped
  * again and the run goes back: nothing has happened.
  */
 #ifndef DAEMON_LARGE_H

@@ -136,7 +136,7 @@ static void name_passed(struct listener *l)
 int listener_init(struct listener *l, struct server *server, const struct config *config, char *why, size_t room)
 {
 	*l = (struct listener){.server = server};
-	int error = notify_socket(&l->sock, why, room);
+	int error = notify_sockets(&l->sock, &l->http, why, room);
 
 	if (error)
 		return error;

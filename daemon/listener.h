@@ -21,6 +21,7 @@ struct server;
 struct listener {
 	struct server *server;
 	int sock;
+	int http; /* passed for HTTP, and not taken yet; -1: none */
 	char path[109];
 	dev_t dev; /* of the socket file that we made; inode 0: none */
 	ino_t inode;

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define JOURNAL_SOCKET "/run/systemd/journal/socket" /* without it libsystemd drops entries and says nothing */
+
 #define SD_JOURNAL_SUPPRESS_LOCATION /* the place is the caller's */
 #include <systemd/sd-journal.h>
 
@@ -54,7 +56,7 @@ static bool is_journal(const char *stream)
 	if (!stream || fstat(out, &st))
 		return false;
 	snprintf(now, sizeof(now), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
-	return strcmp(now, stream) == 0;
+	return strcmp(now, stream) == 0 && access(JOURNAL_SOCKET, W_OK) == 0;
 }
 
 /* A peer's label must not make lines of its own. */

@@ -31,6 +31,7 @@ enum log_kind {
 	LOG_EVICTED, /* a client was evicted */
 	LOG_PRESSURE, /* memory has become short, or is not any more */
 	LOG_RECOVERED, /* an earlier daemon's heap was taken over */
+	LOG_HTTP, /* HTTP connections that are not taken */
 	LOG_KINDS
 };
 

@@ -27,8 +27,9 @@ bool notify_is_watched(void);
 uint32_t notify_alive_ms(void);
 void notify_alive(void);
 
-/* The listening socket that was passed: *sock is -1 if there is none. Returns 0, or -EINVAL with the reason in words if what was
- * passed cannot be used. To be called once: the environment that says so is removed. */
-int notify_socket(int *sock, char *why, size_t room);
+/* The listening sockets that were passed: *http is the one for HTTP, which has that name (FileDescriptorName=), *sock the other one;
+ * -1 if there is none. Returns 0, or -EINVAL with the reason in words if what was passed cannot be used. To be called once: the
+ * environment that says so is removed. */
+int notify_sockets(int *sock, int *http, char *why, size_t room);
 
 #endif

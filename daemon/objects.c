@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "daemon/guard.h"
@@ -130,9 +131,22 @@ static void measure(void *ctx, enum heap_object object, uint64_t *length, uint64
 	*backed = (uint64_t)st.st_blocks * 512;
 }
 
+static bool space(void *ctx, uint64_t *all, uint64_t *free)
+{
+	const struct objects *o = ctx;
+	struct statvfs st;
+
+	if (fstatvfs(o->fd[HEAP_DATA], &st) || !st.f_blocks) /* a tmpfs without a bound */
+		return false;
+	*all = (uint64_t)st.f_blocks * st.f_frsize;
+	*free = (uint64_t)st.f_bavail * st.f_frsize;
+	return true;
+}
+
 struct heap_floor objects_floor(struct objects *o)
 {
-	return (struct heap_floor){.ctx = o, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure};
+	return (struct heap_floor){
+	        .ctx = o, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure, .space = space};
 }
 
 struct heap_memory objects_memory(const struct objects *o)

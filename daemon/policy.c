@@ -40,6 +40,18 @@ uint32_t policy_looks(uint32_t looks, uint64_t took_ms)
 	return looks < POLICY_LEASE_LOOKS ? looks : POLICY_LEASE_LOOKS;
 }
 
+uint32_t policy_pressure(uint32_t was, uint64_t free, uint64_t all)
+{
+	if (free < all / 64 || (was == 2 && free < all / 32))
+		return 2;
+	return free < all / 16 || (was && free < all / 16 + all / 64);
+}
+
+bool policy_sleeps(uint64_t silent_ms)
+{
+	return silent_ms > POLICY_SLEEP_MS;
+}
+
 bool policy_stays_awake(uint64_t gap_us)
 {
 	return gap_us < POLICY_AWAKE_GAP_US;

@@ -60,6 +60,19 @@
 #define POLICY_LEASE_DETACHED_MS 1000
 #define POLICY_LEASE_LOOKS 256u
 
+/* A client that has asked for nothing for so long sleeps. */
+#define POLICY_SLEEP_MS 1000u
+
+/* How often somebody who is over a soft limit, and all while memory is very short, is told to trim; how often free spans are then taken
+ * from clients that sleep; how often the tmpfs is looked at; and how long a word from the system holds. */
+#define POLICY_TELL_MS 1000u
+#define POLICY_SEIZE_MS 1000u
+#define POLICY_TMPFS_MS 1000u
+#define POLICY_PRESSED_MS 10000u
+
+/* Runs of idle pages that are returned in one turn of the scavenger while memory is short, of 2 MiB at most together with the last. */
+#define POLICY_PRESSED_RUNS 8u
+
 /* A connection that has not said hello, and a peer that does not fetch its reply. */
 #define POLICY_HELLO_MS 5000
 #define POLICY_STUCK_MS 5000
@@ -76,6 +89,37 @@
 /* Thread records of one client: a quarter of all. */
 #define POLICY_THREADS_PER_CLIENT 1024u
 
+/* The HTTP listener: connections at once (a browser has up to six, a scraper one); bytes of a request's head (a browser's is below 1 KiB,
+ * its cookies of other ports of this host included perhaps 4 KiB); how long a request may take to come, a reply to be fetched, and a
+ * connection to be idle. Who is slower is not a browser. */
+#define POLICY_HTTP_CONNECTIONS 32u
+#define POLICY_HTTP_HEAD 8192
+#define POLICY_HTTP_REQUEST_MS 5000
+#define POLICY_HTTP_REPLY_MS 10000
+#define POLICY_HTTP_IDLE_MS 30000
+
+/* Descriptors that it leaves to clients when the table is nearly full. */
+#define POLICY_HTTP_RESERVE 64u
+
+/* How long a text is good for all who ask; and replies in one turn, and the pause after them: at most 1,000 replies a second at some
+ * 100 us each, whatever comes, and clients in between. */
+#define POLICY_HTTP_FRESH_MS 500
+#define POLICY_HTTP_REPLIES 4u
+#define POLICY_HTTP_PAUSE_MS 4
+
+/* Cells of a map, each 8 KiB or more of the heap: more than a screen has room for. */
+#define POLICY_HTTP_CELLS 8192u
+
+/* Pages before a window of the map in which the run is looked for that reaches into it: 256 MiB, a quarter of a millisecond. */
+#define POLICY_HTTP_BACK 32768u
+
+/* Bytes after which a text has another piece. */
+#define POLICY_HTTP_PIECE 32768u
+
+/* One step of writing a text: rows of JSON at 20 us each, cells of the map at 1 us each. */
+#define POLICY_HTTP_ROWS 16u
+#define POLICY_HTTP_CELLS_STEP 256u
+
 /* How many of `wanted` spans of `span_pages` pages to grant in a reply that has `spans` spans of `pages` pages already. */
 uint32_t policy_grants(uint32_t wanted, uint32_t span_pages, uint32_t spans, uint32_t pages);
 
@@ -90,6 +134,13 @@ bool policy_checks(uint32_t uid, uint32_t daemon_uid, uint64_t pages);
 
 /* How many leases to look at the next time, when `looks` took so long. */
 uint32_t policy_looks(uint32_t looks, uint64_t took_ms);
+
+/* How short memory is, 0, 1 or 2, with so many of all pages free, when it was `was` before: below a sixteenth, below a sixty-fourth. It
+ * has to rise a little beyond before it is called better. */
+uint32_t policy_pressure(uint32_t was, uint64_t free, uint64_t all);
+
+/* Whether a client sleeps that was last heard of so long ago. */
+bool policy_sleeps(uint64_t silent_ms);
 
 /* Whether to stay awake after a request that came `gap_us` after the one before. */
 bool policy_stays_awake(uint64_t gap_us);

@@ -112,7 +112,7 @@ static void span_row(const struct shmi_image *img, const struct shmi_walk *walk,
 	        .owner = walk->word.owner,
 	        .generation = walk->word.generation,
 	        .slots = shmi_span_at(img, walk->page)->slots};
-	if (shmi_state_in_use(walk->word.state) && shmi_sclass_is_small(walk->word.sclass))
+	if (shmi_state_has_blocks(walk->word.state) && shmi_sclass_is_small(walk->word.sclass))
 		row->slots_free = shmi_slots_count(
 		        shmi_bitmap_at(img, walk->page), &img->classes[shmi_sclass_size_class(walk->word.sclass)]);
 }

@@ -5,6 +5,7 @@
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/scavenger.h"
+#include "daemon/seizer.h"
 #include "shm/central.h"
 
 static struct client *client_of(struct job *job)
@@ -90,7 +91,9 @@ static void release_shared(struct core *core, shmi_page page, struct shmi_word w
 {
 	struct shmi_image *img = &core->heap->img;
 
-	if (word.state == SHMI_SPAN_LARGE)
+	if (word.state == SHMI_SPAN_SEIZED)
+		seizer_close(core, page);
+	else if (word.state == SHMI_SPAN_LARGE)
 		shmi_span_set_owner(img, page, SHMI_NOBODY);
 	else
 		shmi_central_accept(img, page, core->heap->now);
@@ -100,6 +103,10 @@ static void release_scoped(struct core *core, shmi_page page, struct shmi_word w
 {
 	struct shmi_image *img = &core->heap->img;
 
+	if (word.state == SHMI_SPAN_SEIZED) {
+		seizer_close(core, page);
+		return;
+	}
 	if (word.state == SHMI_SPAN_LARGE) {
 		core_free_large(core, page);
 		return;
@@ -116,7 +123,7 @@ static shmi_page resume_at(struct core *core, const struct client *client)
 	if (page.i && shmi_image_page_ok(img, page)) {
 		struct shmi_word word = shmi_span_word(img, page);
 
-		if ((word.state == SHMI_SPAN_OWNED || word.state == SHMI_SPAN_LARGE) && word.owner == client->id)
+		if (shmi_state_in_use(word.state) && word.owner == client->id)
 			return page;
 	}
 	return (shmi_page){shmi_owner_at(img, client->id)->spans.head};
@@ -133,7 +140,8 @@ static bool step_spans(struct core *core, struct client *client, bool scoped)
 		shmi_page next = {shmi_span_at(img, page)->next};
 
 		if (shmi_sclass_scoped(word.sclass) == scoped) {
-			client->reclaim.pages += shmi_span_at(img, page)->pages;
+			if (word.state != SHMI_SPAN_SEIZED) /* of which only the address space had been left */
+				client->reclaim.pages += shmi_span_at(img, page)->pages;
 			if (scoped)
 				release_scoped(core, page, word);
 			else

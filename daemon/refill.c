@@ -3,15 +3,17 @@
 #include "daemon/clients.h"
 #include "daemon/journal.h"
 #include "daemon/large.h"
-#include "daemon/log.h"
+#include "daemon/limits.h"
 #include "daemon/passing.h"
 #include "daemon/policy.h"
-#include "daemon/scavenger.h"
+#include "daemon/pressure.h"
+#include "daemon/seizer.h"
 #include "shm/central.h"
 #include "shm/slots.h"
 
 /* ---- spans that come back ---- */
 
+/* A span of blocks that is the client's, or was until it was seized. */
 static bool is_theirs(const struct core *core, const struct client *client, struct wire_span span)
 {
 	const struct shmi_image *img = &core->heap->img;
@@ -20,7 +22,8 @@ static bool is_theirs(const struct core *core, const struct client *client, stru
 		return false;
 	struct shmi_word word = shmi_span_word(img, (shmi_page){span.page});
 
-	return word.state == SHMI_SPAN_OWNED && word.owner == client->id && word.generation == span.generation;
+	return (word.state == SHMI_SPAN_OWNED || word.state == SHMI_SPAN_SEIZED) && word.owner == client->id &&
+	       word.generation == span.generation;
 }
 
 /* A scoped span with blocks in use stays its client's, quietly: the blocks' life ends with that client and no other. */
@@ -33,12 +36,27 @@ static bool must_stay(const struct core *core, shmi_page page)
 	return shmi_sclass_scoped(sclass) && shmi_slots_count(shmi_bitmap_at(img, page), class) != class->slots;
 }
 
+/* Whatever stands in the bitmap of a seized one: it is the daemon's. */
+static void take_back(struct core *core, shmi_page page)
+{
+	struct shmi_image *img = &core->heap->img;
+	uint32_t pages = shmi_span_at(img, page)->pages;
+
+	if (shmi_span_word(img, page).state == SHMI_SPAN_SEIZED) {
+		seizer_close(core, page); /* its pages count as given since they were seized */
+	} else if (must_stay(core, page)) {
+		return;
+	} else {
+		shmi_central_accept(img, page, core->heap->now);
+		clients_count_given(core, pages);
+	}
+	shmi_bump(&img->super->counters.spans_returned, 1);
+}
+
 /* True if all of them were the client's. Nothing is taken from a message in which one is not, unless it may have been taken
  * already, before we were killed (`redo`). */
 static bool take_returns(struct core *core, const struct client *client, const struct wire_refill *req, bool redo)
 {
-	struct shmi_image *img = &core->heap->img;
-
 	for (uint32_t i = 0; i < req->n_returns && !redo; i++)
 		if (!is_theirs(core, client, req->returns[i]))
 			return false;
@@ -50,13 +68,7 @@ static bool take_returns(struct core *core, const struct client *client, const s
 				continue;
 			return false; /* named twice */
 		}
-		if (must_stay(core, page))
-			continue;
-		uint32_t pages = shmi_span_at(img, page)->pages;
-
-		shmi_central_accept(img, page, core->heap->now);
-		shmi_bump(&img->super->counters.spans_returned, 1);
-		clients_count_given(core, pages);
+		take_back(core, page);
 	}
 	return true;
 }
@@ -109,35 +121,53 @@ static shmi_page from_pages(struct core *core, const struct client *client, shmi
 	return run.first;
 }
 
-/* Grants up to `spans` spans of the class. Returns 0, or why there were fewer. */
-static uint32_t grant(struct core *core, struct client *client, shmi_sclass sclass, uint32_t spans, uint32_t *pages)
+/* A span of the class for the client, which may have `share` fresh pages. Why there is none, in *why. */
+static shmi_page find_span(struct core *core, const struct client *client, shmi_sclass sclass, uint64_t *share,
+        bool *fresh, enum limits_why *why)
+{
+	uint32_t each = core->heap->img.classes[shmi_sclass_size_class(sclass)].pages;
+	shmi_page page = from_central(core, client, sclass, false);
+
+	if (page.i)
+		return page;
+	*why = LIMITS_SHARE;
+	if (*share >= each) {
+		page = from_pages(core, client, sclass, fresh);
+		if (!page.i && pressure_relieve(core, each))
+			page = from_pages(core, client, sclass, fresh);
+		*share -= each;
+		*why = limits_no_memory(core);
+	}
+	return page.i ? page : from_central(core, client, sclass, true); /* what is left has blocks of others in it */
+}
+
+/* Grants up to `spans` spans of the class. Why there were fewer. */
+static enum limits_why grant(
+        struct core *core, struct client *client, shmi_sclass sclass, uint32_t spans, uint32_t *pages)
 {
 	const struct shmi_image *img = &core->heap->img;
 	struct wire_refill_ok *ok = &core->reply.u.refill_ok;
 	uint32_t each = img->classes[shmi_sclass_size_class(sclass)].pages;
-	uint64_t room = account_room(&client->account) / each;
+	uint64_t room = account_room(&client->account) / each, share = limits_share(core, client);
 
 	spans = policy_grants(spans, each, ok->n_grants, *pages);
 	for (uint32_t i = 0; i < spans; i++) {
+		enum limits_why why;
 		bool fresh = false;
 
 		if (i >= room)
-			return WIRE_E_LIMIT;
-		shmi_page page = from_central(core, client, sclass, false);
+			return limits_which(client);
+		shmi_page page = find_span(core, client, sclass, &share, &fresh, &why);
 
 		if (!page.i)
-			page = from_pages(core, client, sclass, &fresh);
-		if (!page.i) /* what is left has blocks of others in it */
-			page = from_central(core, client, sclass, true);
-		if (!page.i)
-			return WIRE_E_NO_MEMORY;
+			return why;
 		ok->grants[ok->n_grants++] = (struct wire_grant){.page = page.i,
 		        .generation = shmi_span_word(img, page).generation,
 		        .sclass = sclass.c,
 		        .fresh = fresh};
 		*pages += each;
 	}
-	return 0;
+	return LIMITS_NONE;
 }
 
 static bool wants_ok(const struct wire_refill *req)
@@ -149,17 +179,9 @@ static bool wants_ok(const struct wire_refill *req)
 	return true;
 }
 
-static enum outcome nothing(struct core *core, const struct client *client, uint32_t why)
+static uint32_t pages_of(const struct core *core, uint32_t sclass)
 {
-	shmi_bump(&core->heap->img.super->counters.no_memory, 1);
-	if (why == WIRE_E_LIMIT) {
-		log_event(LEVEL_WARN, LOG_LIMIT, core_about(core, client), "client %u (pid %d, uid %u) is at its limit",
-		        client->id, client->peer.pid, client->peer.uid);
-		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
-	}
-	log_event(LEVEL_WARN, LOG_MEMORY, core_about(core, client), "no memory for a span for client %u (pid %d)",
-	        client->id, client->peer.pid);
-	return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a span");
+	return core->heap->img.classes[shmi_sclass_size_class((shmi_sclass){(uint16_t)sclass})].pages;
 }
 
 enum outcome refill_run(struct core *core, struct caller *caller, const struct wire_msg *req)
@@ -167,7 +189,8 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 	const struct wire_refill *refill = &req->u.refill;
 	struct client *client = caller->client;
 	struct shmi_counters *counters = &core->heap->img.super->counters;
-	uint32_t pages = 0, why = 0;
+	enum limits_why why = LIMITS_NONE;
+	uint32_t pages = 0;
 
 	core->reply.kind = WIRE_REFILL_OK;
 	core->reply.u.refill_ok.n_grants = 0;
@@ -194,7 +217,7 @@ enum outcome refill_run(struct core *core, struct caller *caller, const struct w
 	uint32_t granted = core->reply.u.refill_ok.n_grants;
 
 	if (refill->n_wants && !granted)
-		return nothing(core, client, why);
+		return limits_refuse(core, client, why, pages_of(core, refill->wants[0].sclass));
 	shmi_bump(&counters->refills, granted ? 1 : 0);
 	shmi_bump(&counters->spans_granted, granted);
 	clients_count_grant(core, client, pages);

@@ -18,7 +18,8 @@ static void log_faults(void)
 }
 
 /* Makes the value what it is in `fresh`, if it can. True if it has changed. */
-static bool change(struct config *config, struct config_heap *heap, struct config_heap *to, const struct setting *setting)
+static bool change(
+        struct config *config, struct config_heap *heap, struct config_heap *to, const struct setting *setting)
 {
 	struct setting_text old = setting_print(setting, config, heap), new = setting_print(setting, &fresh, to);
 	const char *of = heap ? "heap '" : "", *name = heap ? heap->name : "", *end = heap ? "': " : "";

@@ -95,7 +95,7 @@ static bool is_in_use(const struct shmi_image *img, uint64_t off)
 
 	if (!first.i || first.i > page.i) /* the middle of a large block is not in the page map */
 		return false;
-	return shmi_state_in_use(shmi_span_word(img, first).state) &&
+	return shmi_state_has_blocks(shmi_span_word(img, first).state) &&
 	       page.i - first.i < shmi_span_at(img, first)->pages;
 }
 
@@ -231,6 +231,7 @@ void requests_run(struct core *core, struct caller *caller, const struct wire_ms
 	if (caller->client) {
 		caller->client->requests++;
 		caller->client->user->requests++;
+		caller->client->heard_ms = core->now_ms;
 	}
 	if (client && is_old(core, client, req->serial, answer))
 		return;

@@ -2,9 +2,23 @@
 
 #include "daemon/damage.h"
 #include "daemon/policy.h"
+#include "daemon/pressure.h"
 #include "daemon/stale.h"
 #include "shm/central.h"
 #include "shm/walk.h"
+
+/* While memory is short: several runs, of whatever age. */
+static uint32_t release_now(struct core *core)
+{
+	uint32_t got = 0, most, now = 1;
+
+	for (uint32_t n = 0; n < POLICY_PRESSED_RUNS && got < POLICY_TURN_PAGES && now; n++) {
+		most = pressure_scavenges(core);
+		now = most ? heap_release(core->heap, 0, most) : 0;
+		got += now;
+	}
+	return got;
+}
 
 uint32_t scavenger_turn(struct core *core, uint32_t delay_ms)
 {
@@ -13,6 +27,9 @@ uint32_t scavenger_turn(struct core *core, uint32_t delay_ms)
 	damage_look(core);
 	if (core->heap->fenced)
 		return 0;
+	pressure_look(core);
+	if (core->pressure.level)
+		return release_now(core);
 	uint32_t most = policy_scavenge(shmi_load(&pages->free), shmi_load(&pages->owned) + shmi_load(&pages->central));
 
 	return most ? heap_release(core->heap, delay_ms, most) : 0;

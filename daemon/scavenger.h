@@ -1,7 +1,8 @@
 /* Idle memory goes back to the system.
  *
  * The scavenger has a turn every POLICY_SCAVENGE_MS and returns at most 2 MiB of free runs that have been idle for the delay
- * that the configuration says. A trim (daemon/trim.h) does the same without regard to age, in one job.
+ * that the configuration says; more, and younger ones, while memory is short (daemon/pressure.h). A trim (daemon/trim.h) does the same
+ * without regard to age, in one job.
  *
  * Before that a trim, and after each death a job of its own, looks at all central spans: those that have become empty
  * without a report (the reporter died, or never looked again) go to the page heap.

@@ -9,10 +9,13 @@
 #include "daemon/boots.h"
 #include "daemon/clients.h"
 #include "daemon/guard.h"
+#include "daemon/hugepages.h"
 #include "daemon/large.h"
+#include "daemon/limits.h"
 #include "daemon/log.h"
 #include "daemon/notify.h"
 #include "daemon/policy.h"
+#include "daemon/pressure.h"
 #include "daemon/reaper.h"
 #include "daemon/scavenger.h"
 #include "daemon/selfcheck.h"
@@ -137,6 +140,12 @@ static void on_scavenge(void *ctx)
 	        &s.served->scavenge, policy_scavenge_pause(s.pages, config->scavenge_rate, config->scavenge_delay_ms));
 }
 
+void served_pressed(struct served *served)
+{
+	pressure_system(&served->core);
+	timer_start(&served->scavenge, 0);
+}
+
 /* ---- opening ---- */
 
 /* What an adopted heap brings with it. */
@@ -167,6 +176,17 @@ static void open_leases(struct served *served)
 		        "outlive their process for those forked from it");
 }
 
+/* Tells clients, who map the data, whether to advise huge pages. */
+static void set_advice(struct served *served)
+{
+	char why[256];
+	bool huge = hugepages_advised(served->objects.fd[HEAP_DATA], served->config->huge, why, sizeof(why));
+
+	shmi_store(&served->heap.img.super->advice, huge ? SHMI_ADVICE_HUGE : 0);
+	if (*why)
+		log_line(LEVEL_WARN, "heap '%s': %s", served->heap.name, why);
+}
+
 /* Returns 0, or 1 after the reason has been logged. */
 static int open_core(struct served *served)
 {
@@ -192,6 +212,7 @@ static int open_core(struct served *served)
 	served->core.uid = geteuid();
 	served->core.connections = &served->server->fair;
 	open_leases(served);
+	set_advice(served);
 	served_tick(served);
 	if (!served->adopted)
 		return 0;
@@ -239,7 +260,8 @@ void served_set(struct served *served)
 {
 	const struct limits limits = config_limits(served->config);
 
-	core_set_limits(&served->core, &limits);
+	limits_apply(&served->core, &limits);
+	set_advice(served);
 	timer_start(&served->scavenge, POLICY_SCAVENGE_MS); /* it may have been waiting for long */
 }
 

@@ -44,6 +44,9 @@ void served_set(struct served *served);
 /* The core is about to have a step, or to hear of something. */
 void served_tick(struct served *served);
 
+/* The system is short of memory. */
+void served_pressed(struct served *served);
+
 /* Leases are to be looked at soon. */
 void served_look_soon(struct served *served);
 

@@ -12,6 +12,7 @@
 #include "daemon/boots.h"
 #include "daemon/guard.h"
 #include "daemon/notify.h"
+#include "daemon/pressure.h"
 #include "daemon/reload.h"
 
 #define STOP_MS 2000 /* the longest that a stop waits for jobs */
@@ -24,8 +25,10 @@ static struct served *open_from(struct server *server, uint32_t i)
 	return i < server->config->heaps ? &server->served[i] : NULL;
 }
 
-#define FOREACH_OPEN(s, server)                                                                                        \
-	for (struct served *s = open_from(server, 0); s; s = open_from(server, (uint32_t)(s - (server)->served) + 1))
+static struct served *open_after(struct server *server, const struct served *s)
+{
+	return open_from(server, (uint32_t)(s - server->served) + 1);
+}
 
 /* ---- time ---- */
 
@@ -33,8 +36,8 @@ void server_tick(struct server *server)
 {
 	uint64_t now = timer_now_ms();
 
-	FOREACH_OPEN(s, server)
-	core_tick(&s->core, now);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		core_tick(&s->core, now);
 	boots_working_on(NULL);
 }
 
@@ -42,8 +45,7 @@ void server_wake(struct server *server)
 {
 	bool jobs = false;
 
-	FOREACH_OPEN(s, server)
-	{
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s)) {
 		if (s->core.waiting)
 			served_look_soon(s);
 		jobs = jobs || core_has_jobs(&s->core);
@@ -68,6 +70,37 @@ static void on_turn(void *ctx)
 		break;
 	}
 	server_wake(server);
+}
+
+static void on_pressed(evutil_socket_t fd, short what, void *ctx)
+{
+	struct server *server = ctx;
+
+	(void)fd;
+	(void)what;
+	if (!psi_read(&server->psi)) {
+		event_free(server->pressed);
+		server->pressed = NULL;
+		return;
+	}
+	server_tick(server);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_pressed(s);
+	server_wake(server);
+}
+
+/* A daemon that cannot be told when the system is short of memory goes by what it sees itself. */
+static void watch_pressure(struct server *server)
+{
+	char why[256];
+
+	if (psi_open(&server->psi, why, sizeof(why))) {
+		log_line(LEVEL_DEBUG, "memory pressure is not watched: %s", why);
+		return;
+	}
+	server->pressed = event_new(server->base, server->psi.watch, EV_READ | EV_PERSIST, on_pressed, server);
+	if (!server->pressed || event_add(server->pressed, NULL))
+		log_line(LEVEL_WARN, "memory pressure is not watched: no memory");
 }
 
 /* A loop that hangs does not come by here, and is killed by the service manager. */
@@ -95,8 +128,8 @@ bool server_admits(struct server *server, uint32_t uid)
 
 void server_session_gone(struct server *server)
 {
-	FOREACH_OPEN(s, server)
-	served_look_soon(s);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_look_soon(s);
 	if (server->listener.acceptable)
 		listener_resume(&server->listener);
 }
@@ -148,11 +181,16 @@ static int open_loop(struct server *server)
 static void close_all(struct server *server)
 {
 	listener_deinit(&server->listener);
-	FOREACH_OPEN(s, server)
-	served_close(s);
+	http_free(server->http);
+	server->http = NULL;
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_close(s);
 	for (unsigned i = 0; i < SERVER_SIGNALS; i++)
 		if (server->signals[i])
 			event_free(server->signals[i]);
+	if (server->pressed)
+		event_free(server->pressed);
+	psi_close(&server->psi);
 	timer_deinit(&server->turn);
 	timer_deinit(&server->alive);
 	timer_deinit(&server->good);
@@ -194,7 +232,9 @@ static int open_socket(struct server *server)
 
 	if (error)
 		log_line(LEVEL_ERROR, "cannot start: %s", strerror(-error));
-	else if ((error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0)
+	else if ((error = listener_init(&server->listener, server, server->config, why, sizeof(why))) != 0 ||
+	         (error = http_new(&server->http, server, server->config, server->listener.http, why, sizeof(why))) !=
+	                 0)
 		log_line(LEVEL_ERROR, "%s", why);
 	return error ? 1 : 0;
 }
@@ -218,18 +258,32 @@ static int open_heaps(struct server *server)
 	return open_from(server, 0) ? 0 : 1;
 }
 
+static int start_http(struct server *server)
+{
+	int error = http_start(server->http);
+
+	if (!error)
+		return 0;
+	log_line(LEVEL_ERROR, "cannot serve HTTP: %s", strerror(-error));
+	boots_good();
+	return 1;
+}
+
 int server_start(struct server *server, struct config *config)
 {
-	*server = (struct server){.config = config, .listener.sock = -1, .lock.fd = -1};
+	server->config = config;
+	server->listener.sock = server->lock.fd = -1;
+	server->psi = (struct psi)PSI_NONE;
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
 	if (take_lock(server))
 		return 1;
-	if (open_socket(server) || open_heaps(server)) {
+	if (open_socket(server) || open_heaps(server) || start_http(server)) {
 		close_all(server);
 		return 1;
 	}
+	watch_pressure(server);
 	listener_start(&server->listener);
 	log_line(LEVEL_INFO, "shmallocd %s serves on %s", SHMALLOC_VERSION, server->listener.path);
 	return 0;
@@ -266,8 +320,8 @@ void server_status(const struct server *server)
 
 void server_run(struct server *server)
 {
-	FOREACH_OPEN(s, server)
-	served_start(s);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_start(s);
 	timer_start(&server->good, BOOTS_GOOD_MS);
 	if (notify_alive_ms())
 		timer_start(&server->alive, 0);
@@ -290,10 +344,12 @@ void server_stop(struct server *server)
 	uint64_t deadline = timer_now_ms() + STOP_MS;
 
 	listener_deinit(&server->listener);
+	http_free(server->http);
+	server->http = NULL;
 	while ((session = LIST_FIRST(&server->sessions)) != NULL)
 		session_event(session, EVENT_STOP);
-	FOREACH_OPEN(s, server)
-	served_finish(s, deadline);
+	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
+		served_finish(s, deadline);
 	for (uint32_t i = 0; i < server->config->heaps; i++)
 		if (server->served[i].open)
 			served_end(&server->served[i]);

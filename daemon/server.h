@@ -14,9 +14,11 @@
 #include "daemon/config.h"
 #include "daemon/fair.h"
 #include "daemon/heaps.h"
+#include "daemon/http.h"
 #include "daemon/listener.h"
 #include "daemon/lock.h"
 #include "daemon/policy.h"
+#include "daemon/psi.h"
 #include "daemon/served.h"
 #include "daemon/session.h"
 
@@ -30,17 +32,21 @@ struct server {
 	uint32_t next; /* of them: whose job has the next step */
 	struct heaps heaps; /* the same, as requests see them */
 	struct listener listener;
+	struct http *http; /* NULL: none */
 	struct session_list sessions;
 	struct fair fair; /* between the users of the sessions */
 	struct timer turn; /* steps of jobs */
 	struct timer alive; /* feeds the watchdog */
 	struct timer good; /* fires once, when the heaps have been served well for a while */
 	struct awake awake;
+	struct psi psi;
+	struct event *pressed; /* by the system; NULL: it says nothing */
 	struct event *signals[SERVER_SIGNALS];
 };
 
 /* Takes the lock and the socket and opens the heaps. Returns 0, or an exit status after the reason has been logged: also if no heap
- * could be opened. `config` stays the server's. */
+ * could be opened. `server` is zeroed, as static memory is: it has room for all heaps, and what is not used is not touched.
+ * `config` stays the server's. */
 int server_start(struct server *server, struct config *config);
 
 /* Serves until a signal says stop. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/address.h"
 #include "daemon/policy.h"
 
 /* ---- numbers with units ---- */
@@ -19,7 +20,8 @@ struct unit {
 };
 
 /* The first one is what a number without a unit counts. */
-static const struct unit sizes[] = {{"", 1}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}, {"TiB", 1ull << 40}};
+static const struct unit sizes[] = {
+        {"", 1}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}, {"TiB", 1ull << 40}};
 static const struct unit times[] = {{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}};
 
 static bool parse_number(const char *text, char **end, uint64_t *number)
@@ -40,8 +42,10 @@ static bool parse_units(const char *text, const struct unit *units, unsigned n, 
 		return false;
 	for (unsigned i = 0; i < n; i++)
 		if (!strcmp(unit, units[i].name) || (!*unit && !i)) {
+			if (number > UINT64_MAX / units[i].factor)
+				return false;
 			*value = number * units[i].factor;
-			return *value / units[i].factor == number;
+			return true;
 		}
 	return false;
 }
@@ -224,6 +228,44 @@ static void print_flag(const struct setting *s, const void *value, char *text, s
 	snprintf(text, room, "%s", *(const bool *)value ? "yes" : "no");
 }
 
+/* The command line says it without a value. */
+static bool parse_switch(const struct setting *s, const char *text, void *value, char *why, size_t room)
+{
+	bool yes = !*text || !strcmp(text, "yes");
+
+	(void)s;
+	if (!yes && strcmp(text, "no") != 0) {
+		snprintf(why, room, "'%.40s' is neither yes nor no", text);
+		return false;
+	}
+	*(bool *)value = yes;
+	return true;
+}
+
+#define HTTP_BYTES sizeof(((struct config *)0)->http)
+
+static bool parse_http(const struct setting *s, const char *text, void *value, char *why, size_t room)
+{
+	struct address address;
+	bool off = !strcmp(text, "off");
+
+	if (!off && *text == '/' && !parse_socket(s, text, value, why, room))
+		return false;
+	if (!off && !address_parse(text, &address)) {
+		snprintf(why, room, "'%.60s' is not 127.0.0.1:PORT, [::1]:PORT, a path that begins with '/', or off",
+		        text);
+		return false;
+	}
+	snprintf(value, HTTP_BYTES, "%s", off ? "" : text);
+	return true;
+}
+
+static void print_http(const struct setting *s, const void *value, char *text, size_t room)
+{
+	(void)s;
+	snprintf(text, room, "%s", *(const char *)value ? (const char *)value : "off");
+}
+
 /* ---- lists of users and groups ---- */
 
 static bool find_user(const char *name, uint32_t *id)
@@ -322,6 +364,8 @@ static const struct setting_kind kind_name = {parse_name, print_text, OBJECTS_NA
 static const struct setting_kind kind_socket = {parse_socket, print_text, SOCKET_BYTES};
 static const struct setting_kind kind_mode = {parse_mode, print_mode, sizeof(unsigned)};
 static const struct setting_kind kind_flag = {parse_flag, print_flag, sizeof(bool)};
+static const struct setting_kind kind_switch = {parse_switch, print_flag, sizeof(bool)};
+static const struct setting_kind kind_http = {parse_http, print_http, HTTP_BYTES};
 static const struct setting_kind kind_users = {parse_users, print_ids, sizeof(struct access_list)};
 static const struct setting_kind kind_groups = {parse_groups, print_ids, sizeof(struct access_list)};
 
@@ -349,12 +393,18 @@ const struct setting settings[] = {
                 .kind = &kind_name, .places = PLACES, DAEMON(instance)},
         {"log-level", "LEVEL", "error, warn, info or debug (info)", .kind = &kind_choice, .places = PLACES,
                 DAEMON(log_level), LIVE, .words = levels},
+        {"http", "ADDRESS", "serve statistics by HTTP on 127.0.0.1:PORT, [::1]:PORT or a Unix socket (off)",
+                .kind = &kind_http, .places = PLACES, DAEMON(http)},
+        {"http-mode", "MODE", "access rights of that socket, if it is a path (0660)", .kind = &kind_mode,
+                .places = PLACES, DAEMON(http_mode)},
+        {"http-remote", NULL, "let it be any address, under any name", .kind = &kind_switch, .places = PLACES,
+                DAEMON(http_remote)},
         {"size", "SIZE", "limit of the heap (4GiB); units KiB, MiB, GiB, TiB", .kind = &kind_size, .places = PLACES,
                 HEAP(size), .least = CONFIG_SIZE_MIN, .most = CONFIG_SIZE_MAX},
         {"backing", "KIND", "shm: POSIX shared memory; memfd: sealed memory files (shm)", .kind = &kind_choice,
                 .places = PLACES, HEAP(backing), .words = backings},
-        {"allowed-users", "LIST", "users who may attach, by name or number (all who can connect)",
-                .kind = &kind_users, .places = PLACES, HEAP(access.users), LIVE},
+        {"allowed-users", "LIST", "users who may attach, by name or number (all who can connect)", .kind = &kind_users,
+                .places = PLACES, HEAP(access.users), LIVE},
         {"allowed-groups", "LIST", "groups whose members may attach", .kind = &kind_groups, .places = PLACES,
                 HEAP(access.groups), LIVE},
         {"client-limit", "SIZE", "most that one process may hold (0: no limit)", BOUND, .places = PLACES,
@@ -365,8 +415,8 @@ const struct setting settings[] = {
                 HEAP(client.guaranteed), LIVE},
         {"user-limit", "SIZE", "most that one user's processes may hold (0: no limit)", BOUND, .places = PLACES,
                 HEAP(user.hard), LIVE},
-        {"user-soft-limit", "SIZE", "as client-soft-limit, for one user's processes (0: none)", BOUND,
-                .places = PLACES, HEAP(user.soft), LIVE},
+        {"user-soft-limit", "SIZE", "as client-soft-limit, for one user's processes (0: none)", BOUND, .places = PLACES,
+                HEAP(user.soft), LIVE},
         {"user-guarantee", "SIZE", "kept free of others for each user (0: nothing)", BOUND, .places = PLACES,
                 HEAP(user.guaranteed), LIVE},
         {"soft-limit", "SIZE", "what the heap holds beyond it, all are asked to give back (0: none)", BOUND,
@@ -375,8 +425,8 @@ const struct setting settings[] = {
                 .kind = &kind_duration, .places = PLACES, HEAP(scavenge_delay_ms), LIVE, .most = 86400000},
         {"scavenge-rate", "SIZE", "most that goes back in a second (100MiB)", .kind = &kind_size, .places = PLACES,
                 HEAP(scavenge_rate), LIVE, .least = CONFIG_RATE_MIN, .most = CONFIG_SIZE_MAX},
-        {"huge-pages", "ADVICE", "never, advise, always or within_size (never)", .kind = &kind_choice,
-                .places = PLACES, HEAP(huge), LIVE, .words = advices},
+        {"huge-pages", "ADVICE", "never, advise, always or within_size (never)", .kind = &kind_choice, .places = PLACES,
+                HEAP(huge), LIVE, .words = advices},
         {"reset", NULL, "drop the heap that an earlier daemon of this instance left", .kind = &kind_flag,
                 .places = PLACE_COMMAND, HEAP(reset)},
 };
@@ -448,7 +498,8 @@ void setting_set(const struct setting *setting, struct config *config, struct co
 
 /* ---- faults ---- */
 
-static void print_place(const struct config *config, struct config_origin origin, const char *name, char *text, size_t room)
+static void print_place(
+        const struct config *config, struct config_origin origin, const char *name, char *text, size_t room)
 {
 	const char *colon = name ? ": " : "";
 

@@ -100,6 +100,7 @@ static void fill_stats(const struct core *core, struct snapshot *s)
 	stats->uptime_ms = core->now_ms - core->started_ms;
 	stats->damaged = core->heap->fenced;
 	stats->soft_limit = bytes_of(core->limits.heap_soft);
+	stats->pressure = core->pressure.level;
 	stats->sessions = core->connections ? core->connections->connections : 0;
 	stats->recovery_us = core->recovery_us;
 	stats->swallowed = log_swallowed();
@@ -118,6 +119,7 @@ static void fill_client(const struct core *core, const struct client *client, st
 	        .pid = (uint32_t)client->peer.pid,
 	        .uid = client->peer.uid,
 	        .detached = !client->caller,
+	        .evicted = client->evicted,
 	        .spans = h->spans,
 	        .bytes = h->bytes,
 	        .live = h->live,
@@ -126,8 +128,8 @@ static void fill_client(const struct core *core, const struct client *client, st
 	        .tail = h->tail,
 	        .written_off = h->written_off,
 	        .limit = bytes_of(client->account.limit),
-	        .soft_limit = bytes_of(core->limits.client.soft),
-	        .guaranteed = bytes_of(core->limits.client.guaranteed),
+	        .soft_limit = bytes_of(client->account.soft),
+	        .guaranteed = bytes_of(client->account.guaranteed),
 	        .requests = client->requests,
 	        .granted = bytes_of(client->granted_pages),
 	        .failed = client->failed,
@@ -181,11 +183,11 @@ static struct wire_user_row *user_row(struct snapshot *s, uint32_t uid)
 	return &s->users[s->n_users++];
 }
 
-static void add_user(const struct core *core, const struct user *user, struct wire_user_row *row)
+static void add_user(const struct user *user, struct wire_user_row *row)
 {
 	row->limit = bytes_of(user->account.limit);
-	row->soft_limit = bytes_of(core->limits.user.soft);
-	row->guaranteed = bytes_of(core->limits.user.guaranteed);
+	row->soft_limit = bytes_of(user->account.soft);
+	row->guaranteed = bytes_of(user->account.guaranteed);
 	row->requests = user->requests;
 	row->failed = user->failed;
 }
@@ -203,7 +205,7 @@ static bool fill_users(const struct core *core, struct snapshot *s)
 		return false;
 	for (uint32_t i = 0; i < ACCOUNT_USERS; i++)
 		if (core->users.user[i].refs)
-			add_user(core, &core->users.user[i], user_row(s, core->users.user[i].uid));
+			add_user(&core->users.user[i], user_row(s, core->users.user[i].uid));
 	for (uint32_t i = 0; i < places; i++) {
 		const struct fair_user *user = &core->connections->user[i];
 

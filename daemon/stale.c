@@ -41,7 +41,9 @@ bool stale_step(struct heap *heap, uint32_t most)
 
 		if (reaches(img, run.i, page))
 			n = run.i + shmi_span_at(img, run)->pages - page;
-		if (shmi_span_word(img, run).state == SHMI_SPAN_RETURNED) {
+		uint32_t state = shmi_span_word(img, run).state;
+
+		if (state == SHMI_SPAN_RETURNED || state == SHMI_SPAN_SEIZED) {
 			n = n < most ? n : most;
 			if (heap_decommit(heap, (shmi_page){page}, (shmi_npages){n}))
 				return false;

@@ -1,4 +1,4 @@
-/* Stale pages: free ones that may still have the memory, and the bytes, that an earlier daemon's clients left there.
+/* Stale pages: free or seized ones that may still have the memory, and the bytes, that an earlier daemon's clients left there.
  *
  * After a restart nothing tells which free pages are backed, so adoption enters all of them as returned. To drop what is there
  * takes about 0.3 ms for each 2 MiB, so it is not done before the heap serves but by a job, step by step, in the order of

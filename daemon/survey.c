@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "daemon/guard.h"
 #include "daemon/policy.h"
 #include "shm/threadrec.h"
 #include "shm/walk.h"
@@ -11,17 +10,10 @@
 /* What looking at one of these costs, in words read. */
 #define COST_RECORD 16u
 #define COST_MAGAZINE 4u
+#define COST_ENTRY 2u
 #define COST_SPAN 8u
 
 /* ---- the ledger ---- */
-
-static int open_ledger(void *ctx)
-{
-	struct core *core = ctx;
-
-	shmi_ledger_open(&core->ledger, &core->heap->img, core->survey.counted);
-	return 0;
-}
 
 int survey_open(struct core *core)
 {
@@ -34,8 +26,7 @@ int survey_open(struct core *core)
 		survey->counted = NULL;
 		return -ENOMEM;
 	}
-	if (guard_run(open_ledger, core) == GUARD_E_BUS)
-		core_fence(core);
+	shmi_ledger_open(&core->ledger, &core->heap->img, survey->counted);
 	return 0;
 }
 
@@ -52,6 +43,11 @@ void survey_close(struct core *core)
 }
 
 /* ---- thread records ---- */
+
+static uint32_t take_off(uint32_t left, uint32_t cost)
+{
+	return left > cost ? left - cost : 0;
+}
 
 static uint32_t see_spill(const struct shmi_image *img, const struct shmi_threadrec *rec)
 {
@@ -87,14 +83,9 @@ static bool see_magazine(struct survey *survey, const struct shmi_image *img, st
 
 	if (top > cap)
 		top = cap;
-	for (; survey->entry < top && *left; survey->entry++, --*left)
+	for (; survey->entry < top && *left; survey->entry++, *left = take_off(*left, COST_ENTRY))
 		shmi_ledger_see(img, sclass, shmi_load(&mag->entry[survey->entry]));
 	return survey->entry >= top;
-}
-
-static uint32_t take_off(uint32_t left, uint32_t cost)
-{
-	return left > cost ? left - cost : 0;
 }
 
 /* The record's magazines from survey->sclass on. True at the end of them. */

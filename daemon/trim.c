@@ -3,6 +3,7 @@
 #include "daemon/clients.h"
 #include "daemon/policy.h"
 #include "daemon/scavenger.h"
+#include "daemon/seizer.h"
 
 static struct caller *caller_of(struct job *job)
 {
@@ -15,6 +16,45 @@ static bool finish(struct core *core, struct caller *caller)
 	return true;
 }
 
+/* ---- the job ---- */
+
+static bool is_wanted(const struct trim *trim, const struct client *client)
+{
+	return (trim->all || client->id == trim->client) &&
+	       (client->state == CLIENT_ATTACHED || client->state == CLIENT_DETACHED);
+}
+
+/* Whether the seizer has yet to go through somebody's spans; who has ended meanwhile is not waited for. */
+static bool is_seizing(const struct core *core, const struct trim *trim)
+{
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		if (core->client[i].seize_now && is_wanted(trim, &core->client[i]))
+			return true;
+	return false;
+}
+
+static uint64_t seized(const struct core *core)
+{
+	return shmi_load(&core->heap->img.super->counters.seized_pages);
+}
+
+static void count(struct trim *trim, uint64_t pages)
+{
+	trim->bytes += pages << SHMI_PAGE_SHIFT;
+}
+
+static bool step_return(struct core *core, struct caller *caller)
+{
+	uint32_t pages = heap_release(core->heap, 0, POLICY_TURN_PAGES);
+
+	count(&caller->trim, pages);
+	if (pages)
+		return false;
+	core->reply.kind = WIRE_TRIM_OK;
+	core->reply.u.trim_ok.bytes = caller->trim.bytes;
+	return finish(core, caller);
+}
+
 static bool step_trim(struct core *core, struct job *job)
 {
 	struct caller *caller = caller_of(job);
@@ -24,29 +64,31 @@ static bool step_trim(struct core *core, struct job *job)
 		core_fail(core, WIRE_E_DAMAGED, "the heap is damaged");
 		return finish(core, caller);
 	}
-	if (trim->page) {
-		if (scavenger_look_on(core, &trim->page))
-			trim->page = 0;
-		return false;
+	if (trim->stage == TRIM_RETURN)
+		return step_return(core, caller);
+	if (trim->stage == TRIM_SEIZE && !is_seizing(core, trim)) {
+		count(trim, seized(core) - trim->seized);
+		trim->stage = TRIM_LOOK;
+	} else if (trim->stage == TRIM_LOOK && scavenger_look_on(core, &trim->page)) {
+		trim->stage = TRIM_RETURN;
 	}
-	uint32_t now = heap_release(core->heap, 0, POLICY_TURN_PAGES);
-
-	trim->bytes += shmi_npages_bytes((shmi_npages){now});
-	if (now)
-		return false;
-	core->reply.kind = WIRE_TRIM_OK;
-	core->reply.u.trim_ok.bytes = trim->bytes;
-	return finish(core, caller);
+	return false;
 }
 
 enum outcome trim_begin(struct core *core, struct caller *caller, const struct trim *trim)
 {
 	caller->trim = *trim;
 	caller->trim.page = 1;
+	caller->trim.seized = seized(core);
 	caller->trim.job.step = step_trim;
+	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
+		if (is_wanted(trim, &core->client[i]))
+			seizer_client(core, &core->client[i]);
 	core_queue(core, &caller->trim.job);
 	return OUTCOME_LATER;
 }
+
+/* ---- the request ---- */
 
 static void tell(struct core *core, const struct client *client)
 {
@@ -61,7 +103,7 @@ static void tell(struct core *core, const struct client *client)
 enum outcome trim_run(struct core *core, struct caller *caller, const struct wire_msg *req)
 {
 	const struct wire_trim *want = &req->u.trim;
-	struct trim trim = {.client = SHMI_NOBODY, .serial = req->serial};
+	struct trim trim = {.all = want->all && !want->one, .client = SHMI_NOBODY, .serial = req->serial};
 
 	if (core_refuses(core, caller, want->heap))
 		return OUTCOME_ANSWERED;
@@ -73,7 +115,7 @@ enum outcome trim_run(struct core *core, struct caller *caller, const struct wir
 		trim.client = client->id;
 		tell(core, client);
 	}
-	for (uint32_t i = 0; want->all && !want->one && i < SHMI_MAX_CLIENTS; i++)
+	for (uint32_t i = 0; trim.all && i < SHMI_MAX_CLIENTS; i++)
 		tell(core, &core->client[i]);
 	return trim_begin(core, caller, &trim);
 }

@@ -7,6 +7,18 @@
 
 /* ---- looking ---- */
 
+static bool state_ok(uint32_t state, bool large, bool nobody)
+{
+	switch (state) {
+	case SHMI_SPAN_QUARANTINE:
+		return nobody;
+	case SHMI_SPAN_SEIZED:
+		return !large && !nobody;
+	default:
+		return state == (large ? SHMI_SPAN_LARGE : nobody ? SHMI_SPAN_CENTRAL : SHMI_SPAN_OWNED);
+	}
+}
+
 /* State, class, owner and length of a span go together. */
 static bool record_ok(const struct shmi_image *img, const struct shmi_span *span, struct shmi_word word)
 {
@@ -16,10 +28,7 @@ static bool record_ok(const struct shmi_image *img, const struct shmi_span *span
 		return false;
 	if (!large && !shmi_sclass_is_small(word.sclass))
 		return false;
-	if (word.state == SHMI_SPAN_QUARANTINE ? !nobody
-	                                       : word.state != (large           ? SHMI_SPAN_LARGE
-	                                                               : nobody ? SHMI_SPAN_CENTRAL
-	                                                                        : SHMI_SPAN_OWNED))
+	if (!state_ok(word.state, large, nobody))
 		return false;
 	if (large)
 		return span->pages && span->slots == 1 && !(span->flags & ~SHMI_SPAN_LAZY) && !span->written_off &&
@@ -101,7 +110,7 @@ static bool spans_ok(const struct shmi_image *img, shmi_page *where)
 		struct shmi_word word = shmi_span_word(img, *where);
 
 		pages = 1;
-		if (word.state > SHMI_SPAN_QUARANTINE)
+		if (word.state > SHMI_SPAN_SEIZED)
 			return false;
 		if (!shmi_state_in_use(word.state))
 			continue;
@@ -136,7 +145,7 @@ static void mend_counters(struct shmi_image *img)
 	uint64_t held = 0, large = 0, written_off = 0, quarantined = 0;
 	uint32_t pages = 1;
 
-	for (shmi_a64 *c = &counters->refills; c <= &counters->mended_pages; c++)
+	for (shmi_a64 *c = &counters->refills; c <= &counters->pressures; c++)
 		if (shmi_load(c) >> 62) /* nobody has counted so far */
 			shmi_store(c, 0);
 	for (uint32_t i = 1; i < shmi_image_published(img); i += pages) {
@@ -144,7 +153,7 @@ static void mend_counters(struct shmi_image *img)
 		struct shmi_word word = shmi_span_word(img, (shmi_page){i});
 
 		pages = shmi_state_in_use(word.state) ? span->pages : 1;
-		held += word.state == SHMI_SPAN_OWNED;
+		held += word.state == SHMI_SPAN_OWNED || word.state == SHMI_SPAN_SEIZED;
 		large += word.state == SHMI_SPAN_LARGE;
 		quarantined += word.state == SHMI_SPAN_QUARANTINE ? pages : 0;
 		written_off += shmi_state_in_use(word.state) ? span->written_off : 0;
@@ -177,7 +186,7 @@ static void forget_derived(struct shmi_image *img)
 	memset(shmi_central_at(img, (shmi_sclass){0}), 0, SHMI_SPAN_CLASSES * sizeof(struct shmi_central_lists));
 	for (uint32_t c = 0; c < SHMI_MAX_CLIENTS; c++) {
 		shmi_owner_at(img, c)->spans = (struct shmi_list){0};
-		shmi_owner_at(img, c)->pages = 0;
+		shmi_owner_at(img, c)->pages = shmi_owner_at(img, c)->seized_pages = 0;
 	}
 	shmi_store(&pages->owned, 0);
 	shmi_store(&pages->central, 0);
@@ -185,6 +194,7 @@ static void forget_derived(struct shmi_image *img)
 	shmi_store(&pages->returned, 0);
 	shmi_store(&pages->lazy, 0);
 	shmi_store(&pages->moving, 0);
+	shmi_store(&pages->seized, 0);
 	shmi_store(&pages->unpublished, img->geo.limit_pages - published + (published ? 1 : 0));
 }
 
@@ -210,6 +220,8 @@ static void adopt_span(struct shmi_image *img, shmi_page page)
 		shmi_store(&img->super->generations, word.generation);
 	mend_written_off(img, span, word);
 	shmi_span_relink(img, page);
+	if (word.state == SHMI_SPAN_SEIZED) /* the daemon may have died before it said so */
+		shmi_bump(&shmi_owner_at(img, word.owner)->seizures, 1);
 	if (word.state != SHMI_SPAN_CENTRAL)
 		return;
 	struct shmi_central_lists *lists = shmi_central_at(img, word.sclass);

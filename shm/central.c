@@ -31,15 +31,16 @@ static void file(struct shmi_image *img, shmi_page page, uint16_t which)
 	shmi_list_push(img, which == SHMI_LIST_FREE ? &lists->free : &lists->full, page);
 }
 
-/* A written-off slot that is free again was put by whoever took it after the put in doubt: so that put had happened, and
- * all its slots lead normal lives. */
+/* A written-off slot that is free again was put by somebody who had it: it leads a normal life. The others may, too, but for those of a
+ * word that a killed daemon had in hand (shm/seize.h) that does not follow. */
 static void resolve_written_off(struct shmi_image *img, struct shmi_span *span, shmi_page page)
 {
-	if (!(shmi_load_acquire(&shmi_bitmap_at(img, page)[span->written_off_word]) & span->written_off_bits))
-		return;
-	uint32_t n = (uint32_t)__builtin_popcountll(span->written_off_bits);
+	uint64_t free = shmi_load_acquire(&shmi_bitmap_at(img, page)[span->written_off_word]) & span->written_off_bits;
+	uint32_t n = (uint32_t)__builtin_popcountll(free);
 
-	span->written_off_bits = 0;
+	if (!free)
+		return;
+	span->written_off_bits &= ~free;
 	shmi_then(); /* the count last: whoever finds what our death left must not count them down again */
 	span->written_off = (uint16_t)(span->written_off - n);
 }

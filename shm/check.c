@@ -62,6 +62,7 @@ static const struct invariant invariants[] = {
         {10, false, true, shmi_check_entries,
                 "Every entry of a magazine is the start of a slot, in a span in use of the magazine's class."},
         {24, false, true, shmi_check_scoped, "No magazine holds a block of another client's scoped span."},
+        {25, false, true, shmi_check_seized, "A seized span has no free slot, and nobody has cached one of it."},
         {12, false, true, shmi_check_not_free, "No cached slot is free in its bitmap."},
         {11, false, true, shmi_check_one_cache, "No slot is cached twice."},
         {21, false, true, shmi_check_big,

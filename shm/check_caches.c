@@ -159,7 +159,7 @@ static void each_place(struct shmi_checker *c, bool spills, place_fn fn, void *a
 	}
 }
 
-/* ---- I10, I24, I12 ---- */
+/* ---- I10, I25, I24, I12 ---- */
 
 static void check_entry(struct shmi_checker *c, const struct place *p, void *arg)
 {
@@ -181,6 +181,23 @@ static void check_entry(struct shmi_checker *c, const struct place *p, void *arg
 void shmi_check_entries(struct shmi_checker *c)
 {
 	each_place(c, false, check_entry, NULL);
+}
+
+static void check_seized(struct shmi_checker *c, const struct place *p, void *arg)
+{
+	uint32_t span, slot;
+	struct shmi_word word;
+
+	(void)arg;
+	if (!find_slot(c, p->off, &span, &slot, &word) || word.state != SHMI_SPAN_SEIZED)
+		return;
+	if (place_holds(c, p) && shmi_span_word(c->img, (shmi_page){span}).state == SHMI_SPAN_SEIZED)
+		shmi_found(c, span, p->off, "thread %u has cached %lx, of a seized span", p->thread, p->off);
+}
+
+void shmi_check_seized_entries(struct shmi_checker *c)
+{
+	each_place(c, false, check_seized, NULL);
 }
 
 static void check_scoped(struct shmi_checker *c, const struct place *p, void *arg)

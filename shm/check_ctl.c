@@ -45,6 +45,24 @@ void shmi_check_bitmaps(struct shmi_checker *c)
 	}
 }
 
+/* A set bit, in a bitmap that the daemon emptied: somebody has freed what was no block any more. */
+void shmi_check_seized(struct shmi_checker *c)
+{
+	struct shmi_walk walk = shmi_walk_start(c->img);
+
+	while (shmi_walk_next(c->img, &walk)) {
+		if (walk.word.state != SHMI_SPAN_SEIZED)
+			continue;
+		const struct shmi_class *class = shmi_checker_class(c, walk.word.sclass.c);
+		uint32_t free = shmi_slots_count(shmi_bitmap_at(c->img, walk.page), class);
+
+		if (free)
+			shmi_found(
+			        c, walk.page.i, 0, "the seized span at page %u has %u free slots", walk.page.i, free);
+	}
+	shmi_check_seized_entries(c);
+}
+
 /* ---- fill levels ---- */
 
 static void check_record_tops(struct shmi_checker *c, uint32_t thread, uint32_t parts)

@@ -60,6 +60,21 @@ static bool owned_by(const struct shmi_checker *c, uint32_t page, uint32_t clien
 	return shmi_state_in_use(word.state) && word.owner == client;
 }
 
+/* The list is sound. */
+static void check_pages(struct shmi_checker *c, const struct shmi_owner *owner, uint32_t client)
+{
+	uint64_t pages[2] = {0}; /* seized ones apart */
+
+	for (uint32_t page = owner->spans.head; page; page = shmi_span_at(c->img, (shmi_page){page})->next)
+		pages[shmi_span_word(c->img, (shmi_page){page}).state == SHMI_SPAN_SEIZED] +=
+		        shmi_span_at(c->img, (shmi_page){page})->pages;
+	if (pages[0] != owner->pages)
+		shmi_found(c, 0, client, "client %u holds %lu pages and counts %u", client, pages[0], owner->pages);
+	if (pages[1] != owner->seized_pages)
+		shmi_found(c, 0, (uint64_t)1 << 32 | client, "%lu pages of client %u are seized and it counts %u",
+		        pages[1], client, owner->seized_pages);
+}
+
 void shmi_check_owners(struct shmi_checker *c)
 {
 	uint64_t listed = 0, before = c->count;
@@ -67,14 +82,8 @@ void shmi_check_owners(struct shmi_checker *c)
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++) {
 		const struct shmi_owner *owner = shmi_owner_at(c->img, i);
 		uint32_t n = walk_list(c, &owner->spans, "owner's", owned_by, i);
-		uint64_t pages = 0;
-
-		for (uint32_t page = owner->spans.head, k = n; k; k--) {
-			pages += shmi_span_at(c->img, (shmi_page){page})->pages;
-			page = shmi_span_at(c->img, (shmi_page){page})->next;
-		}
-		if (n == owner->spans.count && pages != owner->pages)
-			shmi_found(c, 0, i, "client %u holds %lu pages and counts %u", i, pages, owner->pages);
+		if (n == owner->spans.count)
+			check_pages(c, owner, i);
 		listed += n;
 	}
 	if (c->count == before)

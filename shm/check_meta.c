@@ -53,7 +53,7 @@ void shmi_check_tiling(struct shmi_checker *c)
 	while (page < c->published) {
 		uint32_t state = state_at(c, page), pages = shmi_span_at(c->img, (shmi_page){page})->pages;
 
-		if (state == SHMI_SPAN_NONE || state > SHMI_SPAN_QUARANTINE) {
+		if (state == SHMI_SPAN_NONE || state > SHMI_SPAN_SEIZED) {
 			shmi_found(c, page, state, "state %u where a run has to begin", state);
 			return;
 		}
@@ -77,6 +77,7 @@ static bool owner_legal(const struct shmi_checker *c, const struct shmi_word *wo
 
 	switch (word->state) {
 	case SHMI_SPAN_OWNED:
+	case SHMI_SPAN_SEIZED:
 		return client;
 	case SHMI_SPAN_LARGE:
 		return client || word->owner == SHMI_NOBODY;
@@ -212,6 +213,8 @@ static uint64_t *count_for(uint64_t *counts, const struct shmi_checker *c, const
 		return &counts[3];
 	case SHMI_SPAN_MOVING:
 		return &counts[5];
+	case SHMI_SPAN_SEIZED:
+		return &counts[7];
 	default:
 		if (shmi_span_at(c->img, walk->page)->flags & SHMI_SPAN_LAZY)
 			return &counts[4];
@@ -221,18 +224,19 @@ static uint64_t *count_for(uint64_t *counts, const struct shmi_checker *c, const
 
 void shmi_check_counts(struct shmi_checker *c)
 {
-	static const char *const names[] = {"owned", "central", "free", "returned", "lazy", "moving", "unpublished"};
+	static const char *const names[] = {
+	        "owned", "central", "free", "returned", "lazy", "moving", "unpublished", "seized"};
 	struct shmi_walk walk = shmi_walk_start(c->img);
 	const struct shmi_page_counts *pages = &c->img->super->pages;
-	uint64_t counts[7] = {0};
-	const uint64_t have[7] = {shmi_load(&pages->owned), shmi_load(&pages->central), shmi_load(&pages->free),
+	uint64_t counts[8] = {0};
+	const uint64_t have[8] = {shmi_load(&pages->owned), shmi_load(&pages->central), shmi_load(&pages->free),
 	        shmi_load(&pages->returned), shmi_load(&pages->lazy), shmi_load(&pages->moving),
-	        shmi_load(&pages->unpublished)};
+	        shmi_load(&pages->unpublished), shmi_load(&pages->seized)};
 
 	while (shmi_walk_next(c->img, &walk))
 		*count_for(counts, c, &walk) += walk.pages.n;
 	counts[6] = c->img->geo.limit_pages - c->published + (c->published ? 1 : 0); /* page 0 is in no run */
-	for (uint32_t i = 0; i < 7; i++)
+	for (uint32_t i = 0; i < 8; i++)
 		if (have[i] != counts[i])
 			shmi_found(c, 0, have[i], "%s: %lu pages are counted and %lu are there", names[i], have[i],
 			        counts[i]);

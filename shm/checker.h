@@ -94,5 +94,6 @@ void shmi_check_big(struct shmi_checker *c);
 void shmi_check_roots(struct shmi_checker *c);
 void shmi_check_counters(struct shmi_checker *c);
 void shmi_check_scoped(struct shmi_checker *c);
+void shmi_check_seized(struct shmi_checker *c);
 
 #endif

@@ -26,7 +26,7 @@ __attribute__((format(printf, 2, 3))) static void say(struct dump *d, const char
 const char *shmi_state_name(uint32_t state)
 {
 	static const char *const names[] = {
-	        "NONE", "FREE", "RETURNED", "MOVING", "CENTRAL", "OWNED", "LARGE", "QUARANTINE"};
+	        "NONE", "FREE", "RETURNED", "MOVING", "CENTRAL", "OWNED", "LARGE", "QUARANTINE", "SEIZED"};
 
 	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "state?";
 }
@@ -39,17 +39,22 @@ static void dump_super(struct dump *d)
 	say(d, "heap %s: %u pages of %u bytes, %u published, base %lx, id %lx, generation %u%s", super->heap_name,
 	        d->img->geo.limit_pages, super->page_size, shmi_image_published(d->img), super->base, super->heap_id,
 	        shmi_load(&super->generation), shmi_load(&super->dirty) ? ", dirty" : "");
-	say(d, "pages: owned %lu, central %lu, free %lu, returned %lu, lazy %lu, moving %lu, unpublished %lu",
+	say(d,
+	        "pages: owned %lu, central %lu, free %lu, returned %lu, lazy %lu, moving %lu, seized %lu, unpublished "
+	        "%lu",
 	        shmi_load(&pages->owned), shmi_load(&pages->central), shmi_load(&pages->free),
 	        shmi_load(&pages->returned), shmi_load(&pages->lazy), shmi_load(&pages->moving),
-	        shmi_load(&pages->unpublished));
+	        shmi_load(&pages->seized), shmi_load(&pages->unpublished));
 }
 
 static void dump_counters(struct dump *d)
 {
 	static const char *const names[] = {"refills", "spans_granted", "spans_returned", "spans_reported",
 	        "large_granted", "large_freed", "no_memory", "committed_pages", "scavenged_pages", "deaths",
-	        "reclaimed_pages", "slots_written_off", "quarantined_pages", "peak_backed_pages"};
+	        "reclaimed_pages", "slots_written_off", "quarantined_pages", "peak_backed_pages", "bad_words",
+	        "mended_pages", "granted_pages", "given_pages", "remote_freed", "over_client", "over_user",
+	        "over_share", "heap_full", "system_full", "trims", "seized_pages", "evictions", "recoveries",
+	        "pressures"};
 	const shmi_a64 *counters = (const shmi_a64 *)&d->img->super->counters;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

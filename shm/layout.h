@@ -112,6 +112,8 @@ struct shmi_page_counts {
 	shmi_a64 seized; /* spans taken from clients that have not heard of it yet; not backed */
 };
 
+#define SHMI_ADVICE_HUGE 1u /* advise huge pages */
+
 /* The first bytes of meta. */
 struct shmi_super {
 	uint64_t magic; /* SHMI_META_MAGIC; stored last when the heap is made */
@@ -123,7 +125,7 @@ struct shmi_super {
 	uint64_t created_ns; /* CLOCK_REALTIME */
 	char heap_name[64];
 	struct shmi_geometry geometry;
-	uint32_t unused0;
+	shmi_a32 advice; /* [W daemon; R any] SHMI_ADVICE_...: what clients should do when they map the data */
 	shmi_a32 generation; /* [W daemon] bumped at each adoption */
 	_Alignas(64) shmi_a32 published_pages; /* [W daemon; R any; acquire P3] pages whose arena metadata is there */
 	shmi_a32 generations; /* [W daemon] last span generation given out */
@@ -338,6 +340,18 @@ struct shmi_write_off {
 	uint64_t counter; /* slots_written_off */
 };
 
+/* A span that is being taken from a holder who sleeps (shm/seize.h). `step` is stored before each change of the bitmap. [W daemon; R
+ * daemon] */
+struct shmi_seizing {
+	shmi_a32
+	        step; /* 0: none. w + 1: all slots of the words below w are the daemon's, and those of word w are in doubt */
+	uint32_t span, generation;
+	uint32_t written_off; /* with SHMI_SEIZING_DOUBT: what the span's record is to say ... */
+	uint64_t counter; /* ... and slots_written_off */
+};
+
+#define SHMI_SEIZING_DOUBT 0x80000000u /* step: the slots of that word are being written off */
+
 struct shmi_state {
 	uint64_t magic;
 	uint64_t layout_hash;
@@ -345,7 +359,8 @@ struct shmi_state {
 	shmi_a32 boots; /* starts since the last clean stop */
 	uint32_t unused[9];
 	struct shmi_write_off write_off;
-	uint8_t unused1[4096 - 64 - 40];
+	struct shmi_seizing seizing;
+	uint8_t unused1[4096 - 64 - sizeof(struct shmi_write_off) - sizeof(struct shmi_seizing)];
 	struct shmi_client_state clients[SHMI_MAX_CLIENTS];
 };
 
@@ -368,6 +383,7 @@ _Static_assert(offsetof(struct shmi_threadrec, intent) == 64, "intent");
 _Static_assert(offsetof(struct shmi_threadrec, spill_top) == 128, "spill");
 _Static_assert(offsetof(struct shmi_threadrec, big) % 64 == 0, "big magazine");
 _Static_assert(sizeof(struct shmi_client_state) == 8192, "client state");
+_Static_assert(offsetof(struct shmi_state, clients) == 4096, "client table");
 _Static_assert(SHMI_SPAN_CLASSES < 4096, "twelve bits of the state word");
 _Static_assert(sizeof(shmi_a64) == 8 && sizeof(shmi_a32) == 4 && sizeof(shmi_a16) == 2, "atomics are plain words");
 

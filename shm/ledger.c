@@ -94,8 +94,6 @@ void shmi_ledger_change(const struct shmi_image *img, shmi_page page, struct shm
 
 	if (is_counted(from))
 		add(img, page, from, -(uint64_t)1);
-	if (is_counted(from) && !is_counted(to))
-		*counted = (struct shmi_counted){0};
 	if (!is_counted(to))
 		return;
 	if (!is_counted(from)) /* all slots of a span of blocks are free when it opens */
@@ -182,12 +180,9 @@ void shmi_ledger_open(struct shmi_ledger *ledger, struct shmi_image *img, struct
 	memset(ledger, 0, sizeof(*ledger));
 	ledger->counted = counted;
 	img->ledger = ledger;
-	while (shmi_walk_next(img, &walk)) {
-		if (!is_counted(walk.word))
-			continue;
-		add(img, walk.page, walk.word, 1);
-		shmi_ledger_count(img, walk.page);
-	}
+	while (shmi_walk_next(img, &walk))
+		if (is_counted(walk.word))
+			add(img, walk.page, walk.word, 1);
 }
 
 struct shmi_holding shmi_ledger_sum(const struct shmi_ledger *ledger)

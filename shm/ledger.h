@@ -49,7 +49,8 @@ struct shmi_ledger {
 	struct shmi_stock stock[SHMI_SPAN_CLASSES];
 };
 
-/* Begins to keep the ledger of the image, over zeroed memory for its pages: counts all spans once, in one go. */
+/* Begins to keep the ledger of the image, over zeroed memory for its pages. All spans are entered in one go, from meta alone: their
+ * slots are all taken for live until the first round. */
 void shmi_ledger_open(struct shmi_ledger *ledger, struct shmi_image *img, struct shmi_counted *counted);
 
 /* For shmi_span_set: the word of the record at `page` was `from`, and is `to` now. */

@@ -1,7 +1,8 @@
 /* The slot bitmap of a span: a set bit is a free slot.
  *
  * Only the span's holder, one thread, clears bits; anybody sets them. So the holder may read a word and then clear what it
- * saw set: nobody else can have taken it. All changes are one atomic and/or on one word; there is nothing to wait for.
+ * saw set: nobody else can have taken it, but for the daemon, which may take all slots of a span from a holder that sleeps
+ * (shm/seize.h). All changes are one atomic operation on one word, whose result says what was got; there is nothing to wait for.
  *
  * Bits beyond the last slot are never set by us; a reader masks them (the other side may write anything), and the daemon
  * takes them for a sign of damage (shm/central.h).
@@ -38,10 +39,19 @@ static inline uint64_t shmi_slots_beyond(shmi_a64 *bitmap, const struct shmi_cla
 	return beyond;
 }
 
-/* Takes `bits`, which the holder has seen set. Returns those that really were set: all, unless somebody wrote wildly. */
+/* Takes `bits`, which the holder has seen set. Returns those that really were set: all, unless the daemon was faster, or somebody
+ * wrote wildly. */
 static inline uint64_t shmi_slots_take(shmi_a64 *bitmap, uint32_t word, uint64_t bits)
 {
 	return shmi_fetch_and(&bitmap[word], ~bits) & bits;
+}
+
+/* Takes all slots of the word if all are free, and none else; for who is not the holder. */
+static inline bool shmi_slots_take_all(shmi_a64 *bitmap, const struct shmi_class *class, uint32_t word)
+{
+	uint64_t all = shmi_slots_mask(class, word);
+
+	return shmi_exchange_if(&bitmap[word], &all, 0);
 }
 
 /* Puts `bits` back. Returns those that were set already: double frees. */

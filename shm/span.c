@@ -20,6 +20,8 @@ static shmi_a64 *count_of(struct shmi_image *img, struct shmi_word word, uint32_
 		return &pages->returned;
 	case SHMI_SPAN_MOVING:
 		return &pages->moving;
+	case SHMI_SPAN_SEIZED:
+		return &pages->seized;
 	case SHMI_SPAN_CENTRAL:
 	case SHMI_SPAN_OWNED:
 	case SHMI_SPAN_LARGE:
@@ -94,24 +96,30 @@ void shmi_list_remove(struct shmi_image *img, struct shmi_list *list, shmi_page 
 	list->count--;
 }
 
-static void join_owner(struct shmi_image *img, shmi_page page, uint32_t client)
+/* Where the owner's pages are counted that are in spans of this state. */
+static uint32_t *owner_pages(struct shmi_owner *owner, uint32_t state)
 {
-	if (client == SHMI_NOBODY)
-		return;
-	struct shmi_owner *owner = shmi_owner_at(img, client);
-
-	shmi_list_push(img, &owner->spans, page);
-	owner->pages += shmi_span_at(img, page)->pages;
+	return state == SHMI_SPAN_SEIZED ? &owner->seized_pages : &owner->pages;
 }
 
-static void leave_owner(struct shmi_image *img, shmi_page page, uint32_t client)
+static void join_owner(struct shmi_image *img, shmi_page page, struct shmi_word word)
 {
-	if (client == SHMI_NOBODY)
+	if (word.owner == SHMI_NOBODY)
 		return;
-	struct shmi_owner *owner = shmi_owner_at(img, client);
+	struct shmi_owner *owner = shmi_owner_at(img, word.owner);
+
+	shmi_list_push(img, &owner->spans, page);
+	*owner_pages(owner, word.state) += shmi_span_at(img, page)->pages;
+}
+
+static void leave_owner(struct shmi_image *img, shmi_page page, struct shmi_word word)
+{
+	if (word.owner == SHMI_NOBODY)
+		return;
+	struct shmi_owner *owner = shmi_owner_at(img, word.owner);
 
 	shmi_list_remove(img, &owner->spans, page);
-	owner->pages -= shmi_span_at(img, page)->pages;
+	*owner_pages(owner, word.state) -= shmi_span_at(img, page)->pages;
 }
 
 /* ---- open and close ---- */
@@ -151,7 +159,7 @@ uint32_t shmi_span_open(struct shmi_image *img, struct shmi_run run, shmi_sclass
 	                .sclass = sclass,
 	                .owner = owner,
 	                .generation = generation});
-	join_owner(img, run.first, owner);
+	join_owner(img, run.first, shmi_span_word(img, run.first));
 	return generation;
 }
 
@@ -167,7 +175,7 @@ uint32_t shmi_span_open_large(
 	shmi_span_set(img, run.first,
 	        (struct shmi_word){
 	                .state = SHMI_SPAN_LARGE, .sclass = sclass, .owner = owner, .generation = generation});
-	join_owner(img, run.first, owner);
+	join_owner(img, run.first, shmi_span_word(img, run.first));
 	return generation;
 }
 
@@ -175,9 +183,9 @@ struct shmi_run shmi_span_close(struct shmi_image *img, shmi_page page)
 {
 	struct shmi_span *span = shmi_span_at(img, page);
 	struct shmi_word word = shmi_span_word(img, page);
-	struct shmi_run run = {.first = page, .pages = {span->pages}, .backed = !(span->flags & SHMI_SPAN_LAZY)};
+	struct shmi_run run = {.first = page, .pages = {span->pages}, .backed = shmi_span_is_backed(img, page)};
 
-	leave_owner(img, page, word.owner);
+	leave_owner(img, page, word);
 	shmi_span_set(img, page, (struct shmi_word){.state = SHMI_SPAN_MOVING, .owner = SHMI_NOBODY});
 	shmi_then(); /* a span in use is described in full, whenever we die */
 	uint32_t user = span->last_user;
@@ -197,12 +205,22 @@ void shmi_span_set_owner(struct shmi_image *img, shmi_page page, uint32_t owner)
 {
 	struct shmi_word word = shmi_span_word(img, page);
 
-	leave_owner(img, page, word.owner);
+	leave_owner(img, page, word);
 	word.owner = owner;
 	if (word.state != SHMI_SPAN_LARGE)
 		word.state = owner == SHMI_NOBODY ? SHMI_SPAN_CENTRAL : SHMI_SPAN_OWNED;
 	shmi_span_set(img, page, word);
-	join_owner(img, page, owner);
+	join_owner(img, page, word);
+}
+
+void shmi_span_seize(struct shmi_image *img, shmi_page page)
+{
+	struct shmi_word word = shmi_span_word(img, page);
+
+	leave_owner(img, page, word);
+	word.state = SHMI_SPAN_SEIZED;
+	shmi_span_set(img, page, word);
+	join_owner(img, page, word);
 }
 
 void shmi_span_relink(struct shmi_image *img, shmi_page page)
@@ -214,14 +232,14 @@ void shmi_span_relink(struct shmi_image *img, shmi_page page)
 	span->list = 0;
 	shmi_bump(count_of(img, word, span->flags), span->pages);
 	note_peak(img);
-	join_owner(img, page, word.owner);
+	join_owner(img, page, word);
 }
 
 void shmi_span_quarantine(struct shmi_image *img, shmi_page page)
 {
 	struct shmi_word word = shmi_span_word(img, page);
 
-	leave_owner(img, page, word.owner);
+	leave_owner(img, page, word);
 	word.owner = SHMI_NOBODY;
 	word.state = SHMI_SPAN_QUARANTINE;
 	shmi_span_set(img, page, word);

@@ -1,6 +1,7 @@
 /* Span records: the state word, and the changes of state that a span goes through.
  *
  *	free run --open--> OWNED or CENTRAL or LARGE --set_owner--> OWNED <-> CENTRAL --close--> free run
+ *	OWNED --seize--> SEIZED --close--> free run
  *	(LARGE keeps its state and changes its owner; QUARANTINE is the end)
  *
  * The state word of a span in use is the only truth about its pages. shmi_span_open fills the record, the page classes, the
@@ -11,11 +12,11 @@
  * the class, so that a pointer into its middle is seen to be none; the page map knows its first and its last page.
  *
  * Page counts by state (super->pages) are kept by shmi_span_set, through which every state word goes. A span in use counts
- * as owned if it has an owner, else as central (large ones of nobody and quarantined ones included), but for lazy ones, which
- * are counted apart. Written-off slots do not change the count: their span does not move. Only the pages of new arenas come
+ * as owned if it has an owner, else as central (large ones of nobody and quarantined ones included), but for lazy ones and
+ * seized ones, which are counted apart. Written-off slots do not change the count: their span does not move. Only the pages of new arenas come
  * in elsewhere (shm/arena.c), and a MOVING run may be cut or joined with another without a change of any count.
  *
- * A record is linked into one list at most: its owner's (OWNED, LARGE), a central list (CENTRAL, by whoever made it so), or
+ * A record is linked into one list at most: its owner's (OWNED, LARGE, SEIZED), a central list (CENTRAL, by whoever made it so), or
  * one of the page heap (FREE, RETURNED).
  *
  * Called by the daemon only, but for the readers at the top. Invariants: I1 to I5 of README.md.
@@ -54,7 +55,22 @@ static inline struct shmi_word shmi_span_word(const struct shmi_image *img, shmi
 
 static inline bool shmi_state_in_use(uint32_t state)
 {
-	return state >= SHMI_SPAN_CENTRAL && state <= SHMI_SPAN_QUARANTINE;
+	return state >= SHMI_SPAN_CENTRAL && state <= SHMI_SPAN_SEIZED;
+}
+
+/* There may be blocks in it, or room for some: all but those that were seized. */
+static inline bool shmi_state_has_blocks(uint32_t state)
+{
+	return shmi_state_in_use(state) && state != SHMI_SPAN_SEIZED;
+}
+
+/* Whether the run that begins at `page` has memory behind all of its pages. */
+static inline bool shmi_span_is_backed(const struct shmi_image *img, shmi_page page)
+{
+	uint32_t state = shmi_span_word(img, page).state;
+
+	return state == SHMI_SPAN_FREE ||
+	       (shmi_state_has_blocks(state) && !(shmi_span_at(img, page)->flags & SHMI_SPAN_LAZY));
 }
 
 /* A run of pages off the page heap's lists. */
@@ -89,13 +105,16 @@ uint32_t shmi_span_open_large(
         struct shmi_image *img, struct shmi_run run, uint32_t attrs, uint32_t owner, uint64_t bytes, bool lazy);
 
 /* Ends a span in use: its pages are one run in state MOVING, for shmi_pageheap_put. It must be in no central list. The run of
- * a lazy span is said to be unbacked; some of its pages may have been touched, so the caller punches it out first. The run's record
- * says whose bytes may be in it; of a span of which that was not noted, that they are of several users. */
+ * a lazy or seized span is said to be unbacked; some of its pages may have been touched, so the caller punches it out first. The run's
+ * record says whose bytes may be in it; of a span of which that was not noted, that they are of several users. */
 struct shmi_run shmi_span_close(struct shmi_image *img, shmi_page page);
 
 /* Moves a span to another owner or to nobody, with state OWNED, CENTRAL or, for a large block, LARGE. It must be in no
  * central list. */
 void shmi_span_set_owner(struct shmi_image *img, shmi_page page, uint32_t owner);
+
+/* All slots of a span of blocks that a client owns are the daemon's: it is SEIZED, and its pages are not the owner's any more. */
+void shmi_span_seize(struct shmi_image *img, shmi_page page);
 
 /* Enters a span in use that is there already, and that no count and no list knows of: in its count and its owner's list.
  * Its word and all that describes its blocks stay as they are. For shmi_adopt. */

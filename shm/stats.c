@@ -71,7 +71,7 @@ static void add_span(const struct shmi_image *img, struct tally *t, const struct
 		t->quarantined += shmi_npages_bytes(walk->pages);
 		return;
 	}
-	if (!shmi_state_in_use(walk->word.state) || (!small && !shmi_sclass_is_large(walk->word.sclass)))
+	if (!shmi_state_has_blocks(walk->word.state) || (!small && !shmi_sclass_is_large(walk->word.sclass)))
 		return;
 	if (small)
 		add_blocks(img, t, walk);
@@ -135,7 +135,7 @@ static void add_spill(const struct shmi_image *img, struct tally *t, const struc
 		word = shmi_span_word(img, (shmi_page){g.span});
 		const struct shmi_class *class = &img->classes[shmi_sclass_size_class(sclass)];
 
-		if (!shmi_state_in_use(word.state) || word.sclass.c != g.sclass || g.word >= class->words)
+		if (!shmi_state_has_blocks(word.state) || word.sclass.c != g.sclass || g.word >= class->words)
 			continue;
 		g.bits &= shmi_slots_mask(class, g.word) &
 		          ~shmi_slots_peek(shmi_bitmap_at(img, (shmi_page){g.span}), class, g.word);
@@ -225,6 +225,7 @@ static void fill_pages(const struct shmi_image *img, struct shmi_heap_stats *sta
 	stats->returned = pages_bytes(shmi_load(&pages->returned));
 	stats->lazy = pages_bytes(shmi_load(&pages->lazy));
 	stats->moving = pages_bytes(shmi_load(&pages->moving));
+	stats->seized = pages_bytes(shmi_load(&pages->seized));
 	stats->peak_backed = pages_bytes(shmi_load(&img->super->counters.peak_backed_pages));
 }
 

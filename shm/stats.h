@@ -12,6 +12,7 @@ struct shmi_heap_stats {
 	uint64_t limit, published;
 	uint64_t owned, central, free, backed; /* backed = owned + central + free, exactly */
 	uint64_t returned, lazy, moving, peak_backed;
+	uint64_t seized; /* spans taken from clients that have not heard of it yet: address space */
 	uint64_t live; /* allocated blocks: in no bitmap and in no magazine, plus large blocks not cached */
 	uint64_t live_blocks; /* how many */
 	uint64_t cached; /* in magazines, spills and big caches */

@@ -40,7 +40,7 @@ static inline bool shmi_walk_next(const struct shmi_image *img, struct shmi_walk
 
 		walk->page.i = walk->next;
 		walk->word = shmi_span_word(img, walk->page);
-		if (walk->word.state == SHMI_SPAN_NONE || walk->word.state > SHMI_SPAN_QUARANTINE || !pages ||
+		if (walk->word.state == SHMI_SPAN_NONE || walk->word.state > SHMI_SPAN_SEIZED || !pages ||
 		        pages > walk->end - walk->next)
 			continue;
 		walk->pages.n = pages;

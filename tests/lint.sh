@@ -30,7 +30,7 @@ grep -nE '#include <(errno|stdio|time|unistd|pthread|sys/)' $(sources 'shm/*.c' 
 grep -nE '\b(__)?atomic_(load|store|fetch|exchange|compare)' $(sources 'shm/*.c' 'shm/*.h' 'client/*.c' 'client/*.h' 'daemon/*.c') |
 	grep -v '^shm/atomic.h' | complain 'atomic operations that shm/atomic.h does not name'
 grep -l 'pb-c.h"' $(sources '*.c' '*.h') | grep -v '^proto/codec.c$' | complain 'the generated header outside proto/codec.c'
-grep -nE '#include <event' $(sources '*.c' '*.h') | grep -vE '^(daemon/(server|listener|session|timer)|tests/)' |
+grep -nE '#include <event' $(sources '*.c' '*.h') | grep -vE '^(daemon/(server|served|listener|session|timer|http\.c)|tests/)' |
 	complain 'libevent outside the files of the loop'
 
 # What writes without a bound, asks a shell, or makes a name that somebody else can guess.
@@ -86,13 +86,15 @@ options() { # of a help or a page on standard input
 	grep -oE '(^|[[ ])--?[A-Za-z][A-Za-z-]*' | tr -d '[ ' | grep -vE '^-[A-Za-z].' | sort -u
 }
 page() { mandoc -T ascii -O width=200 "$1" | sed 's/.\x08//g'; }
-own() { grep -vE 'systemctl|systemd-sysusers|systemd-tmpfiles|# shmallocctl'; } # what the page says of other programs is theirs
+own() { grep -vE 'systemctl|systemd-sysusers|systemd-tmpfiles|# shmallocctl|shmallocctl --format|curl |ssh '; } # what the page says of other programs is theirs
 
-for page in daemon/shmallocd.8 client/libshmalloc.3 client/ctl/shmallocctl.1; do
+for page in daemon/shmallocd.8 daemon/shmallocd.conf.5 client/libshmalloc.3 client/ctl/shmallocctl.1; do
 	mandoc -T lint -W warning "$page" 2>&1 | complain "$page"
 done
 differ "$("$BUILD/shmallocd" --help | options)" "$(page daemon/shmallocd.8 | own | options)" |
 	complain 'daemon/shmallocd.8'
+differ "$("$BUILD/shmallocd" --config /dev/null --print-config | sed -nE 's/^([a-z-]+) = .*/\1/p')" "$(sed -nE 's/^\.It Cm ([a-z-]+) No = .*/\1/p' daemon/shmallocd.conf.5)" |
+	complain 'settings in daemon/shmallocd.conf.5'
 commands=$("$BUILD/shmallocctl" --help | awk '/^Commands:/ {on = 1; next} /^$/ {on = 0} on {print $1}')
 differ "$commands" "$(sed -n 's/^\.It Cm \([a-z]*\).*/\1/p' client/ctl/shmallocctl.1)" |
 	complain 'commands in client/ctl/shmallocctl.1'

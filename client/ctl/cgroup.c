@@ -23,7 +23,7 @@ const char *ctl_cgroup_parse(char *text)
 
 		if (path)
 			systemd = path + strlen(":name=systemd:");
-		else if (strncmp(line, "0::/", 5) == 0 && !systemd)
+		else if (strcmp(line, "0::/") == 0 && !systemd)
 			systemd = line + 3;
 	}
 	return systemd;

@@ -11,7 +11,7 @@
 #define FORMATS "text|json"
 
 static const struct ctl_command *const commands[] = {&ctl_stats, &ctl_clients, &ctl_users, &ctl_classes, &ctl_spans,
-        &ctl_roots, &ctl_check, &ctl_trim, &ctl_evict, &ctl_dump, &ctl_heapmap, &ctl_top};
+        &ctl_roots, &ctl_heaps, &ctl_check, &ctl_trim, &ctl_evict, &ctl_dump, &ctl_heapmap, &ctl_top};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -41,7 +41,7 @@ static const struct {
         {"output", "FILE", 'o', CTL_OPT_OUTPUT, "write there, not to the standard output"},
         {"interval", "SECONDS", 'd', CTL_OPT_TOP, "time between two looks: 0.1 to 3600; default 1"},
         {"reverse", NULL, 'r', CTL_OPT_TOP, "the other way round"},
-        {"once", NULL, '1', CTL_OPT_TOP, "print one look as text, and end"},
+        {"once", NULL, 'O', CTL_OPT_TOP, "print one look as text, and end"},
         {"frames", "NUMBER", 'n', CTL_OPT_TOP, "print so many looks as text, and end"},
         {"help", NULL, 'h', 0, "this text; with a command, about that command"},
         {"version", NULL, 'V', 0, "the program's version"},
@@ -171,7 +171,7 @@ static int set_option(struct ctl *ctl, int letter, const char *arg)
 	case 'r':
 		ctl->reverse = true;
 		break;
-	case '1':
+	case 'O':
 		ctl->frames = "1";
 		break;
 	case 'n':

@@ -76,8 +76,8 @@ struct ctl_command {
 #define CTL_OPT_OUTPUT 512u
 #define CTL_OPT_TOP 1024u
 
-extern const struct ctl_command ctl_stats, ctl_clients, ctl_users, ctl_classes, ctl_spans, ctl_roots, ctl_check,
-        ctl_trim, ctl_evict, ctl_dump, ctl_heapmap, ctl_top;
+extern const struct ctl_command ctl_stats, ctl_clients, ctl_users, ctl_classes, ctl_spans, ctl_roots, ctl_heaps,
+        ctl_check, ctl_trim, ctl_evict, ctl_dump, ctl_heapmap, ctl_top;
 
 /* The program, with its streams. Returns the exit status. */
 int ctl_main(int argc, char **argv, FILE *out, FILE *err);

@@ -183,7 +183,7 @@ static void measure(struct drawing *d)
 static void draw_label(const struct drawing *d, uint32_t line)
 {
 	static const char *const units[] = {"K", "M", "G", "T"};
-	double n = (double)((uint64_t)line * d->width * d->pages * (REPORT_PAGE_BYTES / 1024));
+	double n = (double)line * d->width * d->pages * (REPORT_PAGE_BYTES / 1024.0);
 	unsigned unit = 0;
 	char offset[24];
 
@@ -196,7 +196,7 @@ static void draw_label(const struct drawing *d, uint32_t line)
 static void draw_lines(struct drawing *d)
 {
 	unsigned step = d->paper->ink == CTL_LETTERS ? 1 : 2;
-	struct report_cell cells[2][COLUMNS_MOST];
+	struct report_cell cells[2][COLUMNS_MOST] = {{{0}}};
 
 	for (uint32_t line = 0; line < d->lines; line += step) {
 		draw_label(d, line);

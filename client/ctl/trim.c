@@ -34,10 +34,11 @@ static int run(struct ctl *ctl)
 const struct ctl_command ctl_trim = {.name = "trim",
         .args = "[CLIENT]",
         .summary = "return the heap's idle memory to the system",
-        .help = "For root and the daemon's user. With a CLIENT, an ID that 'shmallocctl clients' shows, or with --all, "
-                "that\n"
-                "client or every one is told to give back what it can spare as well: it does when it next needs the\n"
-                "daemon. Nobody waits for that, so what comes back then is not in the number of bytes that is printed.",
+        .help = "For root and the daemon's user. With a CLIENT, an ID that 'shmallocctl clients' shows, or with "
+                "--all,\n"
+                "the wholly free spans of that client or of every one are taken as well, and it is told to give back\n"
+                "what else it can spare: it does when it next needs the daemon. Nobody waits for that, so what comes\n"
+                "back then is not in the number of bytes that is printed.",
         .options = CTL_OPT_ALL,
         .max_args = 1,
         .run = run};

@@ -70,7 +70,7 @@ static json_t *histograms(const struct wire_stats *stats)
 
 /* ---- rows ---- */
 
-static json_t *class_row(const struct wire_class_row *row)
+json_t *report_json_class(const struct wire_class_row *row)
 {
 	char name[REPORT_TEXT];
 	json_t *json = json_object();
@@ -82,7 +82,7 @@ static json_t *class_row(const struct wire_class_row *row)
 	return add_figures(json, REPORT_CLASS, row);
 }
 
-static json_t *client_row(const struct wire_client_row *row)
+json_t *report_json_client(const struct wire_client_row *row)
 {
 	json_t *json = json_object();
 
@@ -93,7 +93,7 @@ static json_t *client_row(const struct wire_client_row *row)
 	return add_figures(json, REPORT_CLIENT, row);
 }
 
-static json_t *user_row(const struct wire_user_row *row)
+json_t *report_json_user(const struct wire_user_row *row)
 {
 	json_t *json = json_object();
 
@@ -136,9 +136,9 @@ json_t *report_json(const struct report *report)
 	json_object_set_new(json, "stats", add_figures(json_object(), REPORT_HEAP, &report->stats));
 	json_object_set_new(json, "counters", add_figures(json_object(), REPORT_COUNTER, &report->stats));
 	json_object_set_new(json, "histograms", histograms(&report->stats));
-	ROWS(json, report, classes, class_row);
-	ROWS(json, report, clients, client_row);
-	ROWS(json, report, users, user_row);
+	ROWS(json, report, classes, report_json_class);
+	ROWS(json, report, clients, report_json_client);
+	ROWS(json, report, users, report_json_user);
 	ROWS(json, report, heaps, heap_row);
 	return json;
 }

@@ -29,6 +29,7 @@ static uint64_t idle(const void *row)
 
 /* ---- the table ---- */
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): strings that are joined, and initialisers */
 #define WIDE(struct_, field) .wide = sizeof(((struct struct_ *)0)->field) == 8, .at = offsetof(struct struct_, field)
 #define OF(part_, struct_, field, unit_, key_, name_, label_, help_)                                                   \
 	{                                                                                                              \
@@ -59,6 +60,8 @@ static uint64_t idle(const void *row)
 		.part = REPORT_USER, .unit = REPORT_NUMBER, .counter = true, WIDE(wire_user_row, field_), .key = key_, \
 		.label = label_, .name = "shmalloc_user_" name_ "_total", .help = help_                                \
 	}
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* clang-format off */
 static const struct report_metric metrics[] = {

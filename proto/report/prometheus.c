@@ -216,21 +216,37 @@ static void print_histogram(FILE *out, const struct report_histogram *h, const s
 	fprintf(out, "%s_count{%s} %" PRIu64 "\n", h->name, labels, count);
 }
 
-int report_prometheus(const struct report *reports, size_t n, FILE *out)
+size_t report_families(void)
+{
+	size_t n_metrics;
+
+	(void)report_metrics(&n_metrics);
+	return n_metrics + REPORT_HISTOGRAMS;
+}
+
+int report_prometheus_family(const struct report *reports, size_t n, size_t family, FILE *out)
 {
 	size_t n_metrics;
 	const struct report_metric *metric = report_metrics(&n_metrics);
 
-	for (size_t i = 0; i < n_metrics; i++) {
-		int error = print_family(out, &metric[i], reports, n);
+	if (family < n_metrics)
+		return print_family(out, &metric[family], reports, n);
+	const struct report_histogram *h = &report_histograms[family - n_metrics];
+
+	if (n)
+		print_head(out, h->name, "histogram", h->help);
+	for (size_t i = 0; i < n; i++)
+		print_histogram(out, h, &reports[i]);
+	return 0;
+}
+
+int report_prometheus(const struct report *reports, size_t n, FILE *out)
+{
+	for (size_t i = 0; i < report_families(); i++) {
+		int error = report_prometheus_family(reports, n, i, out);
 
 		if (error)
 			return error;
-	}
-	for (uint32_t h = 0; h < REPORT_HISTOGRAMS && n; h++) {
-		print_head(out, report_histograms[h].name, "histogram", report_histograms[h].help);
-		for (size_t i = 0; i < n; i++)
-			print_histogram(out, &report_histograms[h], &reports[i]);
 	}
 	return ferror(out) ? -EIO : 0;
 }

@@ -45,9 +45,18 @@ struct report {
 /* NULL without memory. The caller decrefs it. */
 json_t *report_json(const struct report *report);
 
+/* One row of `classes`, `clients` and `users` in it. */
+json_t *report_json_class(const struct wire_class_row *row);
+json_t *report_json_client(const struct wire_client_row *row);
+json_t *report_json_user(const struct wire_user_row *row);
+
 /* `n` heaps in one exposition: each family once, with HELP and TYPE, and then its samples. Returns 0, or -EIO if `out` has an
  * error, or -ENOMEM. */
 int report_prometheus(const struct report *reports, size_t n, FILE *out);
+
+/* The same one family at a time, for a writer who may not take long: `family` is below report_families(). Returns likewise. */
+size_t report_families(void);
+int report_prometheus_family(const struct report *reports, size_t n, size_t family, FILE *out);
 
 /* ---- the table ---- */
 

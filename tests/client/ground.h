@@ -64,8 +64,14 @@ static inline void deliver(struct ground *g, struct shmi_tcache *tc)
 static inline void take_back_all(struct ground *g, struct shmi_tc_ask *ask)
 {
 	for (uint32_t i = 0; i < ask->n_returns; i++) {
-		cr_assert_eq(shmi_span_word(&g->t->img, (shmi_page){ask->returns[i].page}).owner, CLIENT);
-		shmi_central_accept(&g->t->img, (shmi_page){ask->returns[i].page}, 0);
+		struct shmi_word word = shmi_span_word(&g->t->img, (shmi_page){ask->returns[i].page});
+
+		cr_assert_eq(word.owner, CLIENT);
+		if (word.state == SHMI_SPAN_SEIZED)
+			shmi_pageheap_put(
+			        &g->t->img, shmi_span_close(&g->t->img, (shmi_page){ask->returns[i].page}), 0);
+		else
+			shmi_central_accept(&g->t->img, (shmi_page){ask->returns[i].page}, 0);
 	}
 	for (uint32_t i = 0; i < ask->n_reports; i++)
 		shmi_central_report(&g->t->img, (shmi_page){ask->reports[i]}, 0);

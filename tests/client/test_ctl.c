@@ -87,7 +87,7 @@ Test(ctl, no_command_shows_the_help)
 Test(ctl, help_and_version)
 {
 	static const char *const names[] = {
-	        "stats", "clients", "users", "classes", "spans", "roots", "check", "trim", "evict", "dump"};
+	        "stats", "clients", "users", "classes", "spans", "roots", "heaps", "check", "trim", "evict", "dump"};
 	struct ctl_output o = ctl_run("--help", NULL), one;
 
 	cr_assert_eq(o.status, CTL_OK);

@@ -328,9 +328,11 @@ Test(top, help_names_the_keys)
 
 /* ---- looks ---- */
 
+enum how { FINE, CIRCLE, WRONG_KIND, REFUSE, MUTE };
+
 struct play {
 	unsigned looks;
-	enum { FINE, CIRCLE, WRONG_KIND, REFUSE, MUTE } how;
+	enum how how;
 };
 
 /* 200 clients in two pages. */
@@ -419,7 +421,7 @@ Test(top, looks_from_a_daemon_that_goes_and_comes)
 Test(top, answers_that_make_no_sense)
 {
 	static const struct {
-		int how;
+		enum how how;
 		const char *why;
 	} cases[] = {{CIRCLE, "its answers have no end"}, {WRONG_KIND, "its answer is to another question"},
 	        {REFUSE, "it refuses: there is no heap\\x1b here"}, {MUTE, "it has not answered for 5 s"}};

@@ -55,7 +55,7 @@ Test(account, users)
 	static struct users users;
 	struct user *a = users_get(&users, 1000), *b = users_get(&users, 1001);
 
-	users.limit = 9;
+	users.limit.hard = 9;
 	cr_assert_neq(a, b);
 	cr_assert_eq(users_get(&users, 1000), a);
 	users_put(a);

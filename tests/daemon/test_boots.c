@@ -301,3 +301,97 @@ Test(boots, set_aside_heaps_are_bounded)
 	cr_expect(is_aside(f, 5));
 	end(f);
 }
+
+/* ---- several heaps ---- */
+
+struct other {
+	struct config_heap config;
+	struct objects objects;
+	struct heap heap;
+};
+
+static uint32_t count_of(struct objects *o)
+{
+	shmi_a32 boots;
+	int fd = open(objects_path(o, "state").text, O_RDONLY | O_CLOEXEC);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(pread(fd, &boots, sizeof(boots), offsetof(struct shmi_state, boots)), (ssize_t)sizeof(boots));
+	close(fd);
+	return shmi_load(&boots);
+}
+
+/* Opens heap h, then heap i, and dies: on the way to i, or while it works on i, on h, or on none that is known. */
+enum death { OPENING_I, WORKING_ON_I, WORKING_ON_H, WORKING_ON_NONE, SERVING };
+
+static void live_with_two(struct fixture *f, struct other *i, enum death death)
+{
+	bool adopted;
+	pid_t child = fork();
+	int status;
+
+	if (!child) {
+		prctl(PR_SET_DUMPABLE, 0);
+		signal(SIGSEGV, SIG_DFL);
+		if (store_take(&f->objects, &f->heap, f->instance, &f->config, &adopted))
+			_exit(1);
+		boots_opened(f->heap.state);
+		if (store_take(&i->objects, &i->heap, f->instance, &i->config, &adopted))
+			_exit(1);
+		if (death == OPENING_I)
+			raise(SIGKILL);
+		boots_opened(i->heap.state);
+		boots_ready();
+		boots_working_on(death == WORKING_ON_I ? i->heap.state : death == WORKING_ON_H ? f->heap.state : NULL);
+		raise(death == SERVING ? SIGKILL : SIGSEGV);
+	}
+	cr_assert_eq(waitpid(child, &status, 0), child);
+	cr_assert(WIFSIGNALED(status), "it could not be opened: %s", said(f));
+}
+
+Test(boots, each_heap_has_its_own_count)
+{
+	static const struct {
+		enum death death;
+		uint32_t h, i;
+	} lives[] = {{SERVING, 0, 0}, {OPENING_I, 0, 1}, {OPENING_I, 0, 2}, {SERVING, 0, 0}, {WORKING_ON_I, 0, 1},
+	        {WORKING_ON_H, 1, 0}, {WORKING_ON_NONE, 2, 1}, {SERVING, 0, 0}};
+	struct fixture *f = begin();
+	static struct other i;
+
+	i.config = f->config;
+	snprintf(i.config.name, sizeof(i.config.name), "i");
+	objects_init(&i.objects, f->instance, "i");
+	for (size_t n = 0; n < sizeof(lives) / sizeof(lives[0]); n++) {
+		live_with_two(f, &i, lives[n].death);
+		cr_expect_eq(count_of(&f->objects), lives[n].h, "life %zu: %u", n, count_of(&f->objects));
+		cr_expect_eq(count_of(&i.objects), lives[n].i, "life %zu: %u", n, count_of(&i.objects));
+	}
+	objects_unlink(&i.objects);
+	end(f);
+}
+
+/* One that is refused has no count, and the other goes on having one. */
+Test(boots, a_refused_heap_beside_another)
+{
+	struct fixture *f = begin();
+	static struct other i;
+	bool adopted;
+
+	i.config = f->config;
+	snprintf(i.config.name, sizeof(i.config.name), "i");
+	cr_assert_eq(store_take(&f->objects, &f->heap, f->instance, &f->config, &adopted), 0);
+	cr_assert_eq(store_take(&i.objects, &i.heap, f->instance, &i.config, &adopted), 0);
+	boots_refused(f->heap.state);
+	cr_expect_eq(count(f), 0);
+	cr_expect_eq(count_of(&i.objects), 1);
+	boots_ready();
+	cr_expect_eq(count_of(&i.objects), 0);
+	boots_crashed();
+	cr_expect_eq(count_of(&i.objects), 1);
+	cr_expect_eq(count(f), 0);
+	boots_good();
+	objects_close(&i.objects);
+	objects_unlink(&i.objects);
+	end(f);
+}

@@ -139,8 +139,7 @@ static bool all_backed(struct test_core *t)
 	struct shmi_walk walk = shmi_walk_start(&t->heap.img);
 
 	while (shmi_walk_next(&t->heap.img, &walk)) {
-		bool lazy = shmi_span_at(&t->heap.img, walk.page)->flags & SHMI_SPAN_LAZY;
-		bool due = walk.word.state == SHMI_SPAN_FREE || (shmi_state_in_use(walk.word.state) && !lazy);
+		bool due = shmi_span_is_backed(&t->heap.img, walk.page);
 
 		for (uint32_t i = 0; i < walk.pages.n; i++)
 			if ((t->backed[walk.page.i + i] != 0) != due)

@@ -6,6 +6,9 @@
  * stores), and some of the recoveries from those. */
 #include "tests/daemon/history.h"
 
+#include "daemon/policy.h"
+#include "daemon/seizer.h"
+
 /* ---- refill ---- */
 
 static void fresh_pages(struct deaths *d)
@@ -161,6 +164,33 @@ static void refill_for_a_block(struct deaths *d)
 	frees_for(d, &r->freed, page);
 }
 DEATHS(refill_for_a_large_block, .prepare = refill_for_a_block)
+
+/* ---- seizures ---- */
+
+static void sleepers(struct deaths *d)
+{
+	history(d);
+	span(d, &d->other, SHARED(30));
+	core_tick(&d->t->core, d->t->core.now_ms + POLICY_SLEEP_MS + 1);
+}
+
+/* Both clients' wholly free spans. A seizure that is cut short need not be done again, and may write slots off, so it is no deed for the
+ * judge here: tests/interleave kills the daemon in the middle of one. */
+static void seize(struct deaths *d)
+{
+	seizer_start(&d->t->core, UINT64_MAX);
+	while (core_turn(&d->t->core))
+		;
+}
+static void returns_seized(struct deaths *d)
+{
+	sleepers(d);
+	seize(d);
+	struct wire_refill *r = refill(d);
+
+	r->returns[r->n_returns++] = named(d, own_empty);
+}
+DEATHS(returns_of_a_seized_span, .prepare = returns_seized)
 
 /* ---- roots ---- */
 

@@ -14,6 +14,7 @@
 #include "daemon/log.h"
 #include "daemon/reaper.h"
 #include "tests/lib/child.h"
+#include "shm/slots.h"
 #include "tests/lib/core.h"
 
 #define SHARED64 (4 * SHMI_ATTRS)
@@ -23,6 +24,14 @@ static struct test_core *t;
 static struct dialogue *root, *victim, *other;
 static uint32_t id;
 static struct peer process; /* the victim's */
+
+/* Spans that cannot be taken from it: a block of each is in use. */
+static void grant_and_use(struct dialogue *d, uint32_t sclass, uint32_t spans)
+{
+	cr_assert_eq(test_core_refill(t, d, sclass, spans), spans);
+	for (uint32_t i = 0; i < spans; i++)
+		shmi_slots_take(shmi_bitmap_at(&t->heap.img, (shmi_page){t->reply.u.refill_ok.grants[i].page}), 0, 1);
+}
 
 static void start(void)
 {
@@ -36,8 +45,8 @@ static void start(void)
 	id = test_core_client(victim);
 	t->leased[id] = true;
 	process = victim->caller.client->peer;
-	cr_assert_eq(test_core_refill(t, victim, SHARED64, 2), 2);
-	cr_assert_eq(test_core_refill(t, victim, SCOPED64, 1), 1);
+	grant_and_use(victim, SHARED64, 2);
+	grant_and_use(victim, SCOPED64, 1);
 }
 
 static void end(void)
@@ -165,6 +174,40 @@ Test(evict, nothing_is_granted_any_more, .init = start, .fini = end)
 	cr_expect_eq(test_core_refill(t, other, SHARED64, 1), 1, "nobody else notices");
 	test_core_hang_up(t, victim);
 	cr_expect_eq(attach(process, true), WIRE_E_EVICTED);
+}
+
+/* It would not give them back any more. */
+Test(evict, wholly_free_spans_are_taken_at_once, .init = start, .fini = end)
+{
+	uint32_t before = held();
+
+	cr_assert_eq(test_core_refill(t, victim, SHARED64, 20), 20);
+	uint64_t idle = shmi_load(&t->heap.img.super->pages.free);
+
+	evict();
+	cr_expect_eq(t->reply.u.trim_ok.bytes, (20 + idle) << SHMI_PAGE_SHIFT);
+	cr_expect_eq(held(), before);
+	cr_expect_eq(counter(&COUNTERS->seized_pages), 20);
+	t->leased[id] = false;
+	core_client_died(&t->core, id);
+	test_core_run(t);
+	cr_expect_eq(shmi_load(&t->heap.img.super->pages.seized), 0, "the address space comes back at its end");
+	cr_expect_eq(t->core.client[id].state, CLIENT_FREE);
+}
+
+/* Its program goes on and frees: the next eviction takes what has become free since. */
+Test(evict, again_takes_what_has_become_free, .init = start, .fini = end)
+{
+	grant_and_use(victim, SHARED64, 1);
+	uint32_t page = t->reply.u.refill_ok.grants[0].page;
+
+	evict();
+	uint32_t before = held();
+
+	shmi_slots_put(shmi_bitmap_at(&t->heap.img, (shmi_page){page}), 0, 1);
+	evict();
+	cr_expect_eq(held(), before - 1);
+	cr_expect_eq(t->reply.u.trim_ok.bytes, SHMI_PAGE_SIZE);
 }
 
 Test(evict, others_may_attach, .init = start, .fini = end)
@@ -393,6 +436,34 @@ Test(trim, tells_whom_it_names, .init = start, .fini = end)
 	evict();
 	cr_expect_eq(trim(root, (struct wire_trim){.all = true}), 0);
 	cr_expect_eq(counter(&COUNTERS->trims), 4, "who is evicted could not tell the daemon of what it gives back");
+}
+
+Test(trim, takes_from_whom_it_names, .init = start, .fini = end)
+{
+	cr_assert_eq(test_core_refill(t, victim, SHARED64, 5), 5);
+	cr_assert_eq(test_core_refill(t, other, SHARED64, 7), 7);
+	uint64_t idle = shmi_load(&t->heap.img.super->pages.free);
+
+	cr_expect_eq(trim(root, (struct wire_trim){.one = true, .client = id}), 0);
+	cr_expect_eq(counter(&COUNTERS->seized_pages), 5);
+	cr_expect_eq(t->reply.u.trim_ok.bytes, (5 + idle) << SHMI_PAGE_SHIFT);
+	cr_expect_eq(trim(root, (struct wire_trim){0}), 0);
+	cr_expect_eq(counter(&COUNTERS->seized_pages), 5);
+	cr_expect_eq(trim(root, (struct wire_trim){.all = true}), 0);
+	cr_expect_eq(counter(&COUNTERS->seized_pages), 12);
+	cr_expect_eq(t->reply.u.trim_ok.bytes, 7u << SHMI_PAGE_SHIFT);
+}
+
+/* Nobody waits for who is not there any more. */
+Test(trim, of_one_that_dies_meanwhile, .init = start, .fini = end)
+{
+	t->req = (struct wire_msg){.kind = WIRE_TRIM, .serial = ++t->serial, .u.trim = {.one = true, .client = id}};
+	cr_assert_eq(test_core_send(t, root), WIRE_NONE);
+	t->leased[id] = false;
+	test_core_kill(t, victim);
+	test_core_run(t);
+	cr_expect_eq(t->answered, root);
+	cr_expect_eq(t->reply.kind, WIRE_TRIM_OK);
 }
 
 Test(trim, errors, .init = start, .fini = end)

@@ -270,6 +270,16 @@ Test(log, many_users_share_what_is_left)
 	cr_expect_eq(let_through(LOG_PROTOCOL, 20001, 2 * LOG_BURST, 50), LOG_BURST, "quiet users make place");
 }
 
+/* A second less than LOG_BURST later no place is anybody else's yet. */
+Test(log, a_place_is_kept_while_it_says_something)
+{
+	for (uint32_t uid = 0; uid < LOG_USERS; uid++)
+		let_through(LOG_PROTOCOL, uid, 1, 50);
+	cr_expect_eq(let_through(LOG_PROTOCOL, 1000, 1, 50), LOG_BURST);
+	cr_expect_eq(let_through(LOG_PROTOCOL, 2000, LOG_BURST, 50), LOG_BURST - 1);
+	cr_expect_eq(let_through(LOG_PROTOCOL, 5, LOG_BURST, 50), LOG_BURST - 1);
+}
+
 Test(log, what_is_left_out_is_counted)
 {
 	uint64_t before = log_swallowed();

@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -91,4 +92,33 @@ Test(peer, a_zombie_is_dead)
 	cr_assert_eq(peer_reopen(child, st.st_ino, &pidfd), PEER_E_GONE);
 	waitpid(child, NULL, 0);
 	close(first);
+}
+
+/* Those that it had when it connected. */
+Test(peer, groups)
+{
+	static const gid_t ours[] = {3, 5000, 4294967293u};
+	static gid_t many[PEER_GROUPS_MAX + 1];
+	static struct peer_groups groups;
+	int pair[2];
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	cr_assert_eq(setgroups(3, ours), 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	cr_assert_eq(setgroups(0, NULL), 0);
+	peer_groups_of_socket(pair[0], &groups);
+	cr_assert_eq(groups.n, 3);
+	for (int i = 0; i < 3; i++)
+		cr_expect_eq(groups.id[i], ours[i]);
+	for (uint32_t n = PEER_GROUPS_MAX; n <= PEER_GROUPS_MAX + 1; n++) {
+		for (uint32_t i = 0; i < n; i++)
+			many[i] = 10000 + i;
+		cr_assert_eq(setgroups(n, many), 0);
+		cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+		peer_groups_of_socket(pair[0], &groups);
+		cr_expect_eq(groups.n, n == PEER_GROUPS_MAX ? n : 0, "%u", groups.n);
+	}
+	peer_groups_of_socket(-1, &groups);
+	cr_expect_eq(groups.n, 0);
 }

@@ -413,7 +413,7 @@ Test(requests, limits)
 	uint32_t each = heap_record_pages(&t->heap, 0);
 
 	t->core.limits.client.hard = 40 + each;
-	t->core.users.limit = 60 + 2 * each;
+	t->core.users.limit.hard = 60 + 2 * each;
 	struct dialogue *a = test_core_attach(t, 1000), *b = test_core_attach(t, 1000), *c = test_core_attach(t, 1001);
 
 	cr_assert_eq(test_core_refill(t, a, NOSCAN16, 100), 40, "of the client");

@@ -148,6 +148,7 @@ Test(survey, who_leaves_is_not_answered)
 	cr_assert_eq(query_only(t, a, WIRE_Q_STATS), WIRE_NONE);
 	cr_assert_eq(query_only(t, b, WIRE_Q_STATS), WIRE_NONE);
 	test_core_hang_up(t, a);
+	cr_assert_eq(TAILQ_FIRST(&t->core.survey.waiting), &b->caller.asking.wait);
 	t->answered = NULL;
 	test_core_run(t);
 	cr_assert_eq(t->answered, b);
@@ -204,6 +205,36 @@ Test(survey, rows_of_one_moment)
 	cr_assert_eq(query(t, a, WIRE_Q_CLIENTS, moment), WIRE_ERROR);
 	cr_assert_eq(t->reply.u.error.code, WIRE_E_NOT_FOUND);
 	test_core_free(t);
+}
+
+/* More rows than a message has room for. */
+Test(survey, rows_come_in_pages)
+{
+	struct test_core *t = test_core_new(8192);
+	struct dialogue *a = test_core_attach(t, 1000);
+	struct session_counts *counts = calloc(1, sizeof(*counts));
+	uint32_t rows = 0, pages = 0;
+	uint64_t cursor = 0;
+
+	cr_assert_not_null(counts);
+	for (uint32_t i = 0; i < 2 * WIRE_ROWS + 7; i++) {
+		counts->user[i].uid = 5000 + i;
+		counts->user[i].count = 1;
+	}
+	counts->count = counts->users = 2 * WIRE_ROWS + 7;
+	t->core.sessions = counts;
+	do {
+		cr_assert_eq(query(t, a, WIRE_Q_USERS, cursor), WIRE_USERS);
+		for (uint32_t i = 0; i < t->reply.u.users.n_rows; i++, rows++)
+			cr_assert_eq(t->reply.u.users.rows[i].uid, rows ? 4999 + rows : 1000);
+		counts->users = 0; /* later pages are of the moment of the first */
+		cursor = t->reply.u.users.next;
+		pages++;
+	} while (cursor);
+	cr_assert_eq(pages, 3);
+	cr_assert_eq(rows, 2 * WIRE_ROWS + 8);
+	test_core_free(t);
+	free(counts);
 }
 
 Test(survey, users_are_the_sums_of_their_clients)
@@ -304,7 +335,7 @@ Test(survey, after_a_restart)
 
 	span_with(t, a, 5);
 	test_core_restart(t);
-	cr_assert_eq(shmi_ledger_sum(&t->core.ledger).live, 5 * 64, "before anybody asks");
+	cr_assert_eq(shmi_ledger_sum(&t->core.ledger).bytes, SHMI_PAGE_SIZE, "before anybody asks");
 	a = test_core_attach(t, 1001);
 	cr_assert_eq(query(t, a, WIRE_Q_STATS, 0), WIRE_STATS);
 	cr_assert_eq(t->reply.u.stats.live, 5 * 64);

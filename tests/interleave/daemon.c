@@ -5,6 +5,7 @@
 
 #include "shm/adopt.h"
 #include "shm/central.h"
+#include "shm/seize.h"
 
 #define RECLAIM_BUDGET 40u /* so that a record takes two turns */
 
@@ -42,7 +43,13 @@ static bool is_theirs(uint32_t client, const struct shmi_tc_span *span)
 {
 	struct shmi_word word = shmi_span_word(&parts.img, (shmi_page){span->page});
 
-	return word.state == SHMI_SPAN_OWNED && word.owner == client && word.generation == span->generation;
+	return (word.state == SHMI_SPAN_OWNED || word.state == SHMI_SPAN_SEIZED) && word.owner == client &&
+	       word.generation == span->generation;
+}
+
+static void close_seized(shmi_page page)
+{
+	shmi_pageheap_put(&parts.img, shmi_span_close(&parts.img, page), 0);
 }
 
 static shmi_page grant_one(uint32_t client, shmi_sclass wanted)
@@ -61,10 +68,18 @@ static shmi_page grant_one(uint32_t client, shmi_sclass wanted)
 static void serve_refill(uint32_t client, struct mail *m)
 {
 	for (uint32_t i = 0; i < m->n_returns; i++) {
-		if (!is_theirs(client, &m->give_back[i]))
+		if (!is_theirs(client, &m->give_back[i])) {
+			if (world.dead >> client & 1) /* it went with all else that the client had */
+				continue;
 			explore_fail(
 			        "page %u was given back by client %u and is not its", m->give_back[i].page, client);
-		shmi_central_accept(&parts.img, (shmi_page){m->give_back[i].page}, 0);
+		}
+		shmi_page page = {m->give_back[i].page};
+
+		if (shmi_span_word(&parts.img, page).state == SHMI_SPAN_SEIZED)
+			close_seized(page);
+		else
+			shmi_central_accept(&parts.img, page, 0);
 	}
 	for (uint32_t i = 0; i < m->n_reports; i++)
 		shmi_central_report(&parts.img, (shmi_page){m->report[i]}, 0);
@@ -167,6 +182,10 @@ static bool step_spans(uint32_t client, bool scoped)
 		page.i = shmi_span_at(&parts.img, page)->next;
 	if (!page.i)
 		return true;
+	if (shmi_span_word(&parts.img, page).state == SHMI_SPAN_SEIZED) {
+		close_seized(page);
+		return false;
+	}
 	if (!scoped) {
 		shmi_central_accept(&parts.img, page, 0);
 		return false;
@@ -210,10 +229,30 @@ static void step_look(void)
 	parts.daemon.look_page = 0;
 }
 
+/* Page 1 is wholly free, as far as a look can tell, and its client lives. */
+static bool may_seize(void)
+{
+	struct shmi_word word = shmi_word_unpack(explore_peek(&shmi_span_at(&parts.img, (shmi_page){1})->word, 8));
+
+	return world.seizes_left && word.state == SHMI_SPAN_OWNED && !((world.dead | world.leaving) >> word.owner & 1);
+}
+
+/* What daemon/seizer.c does with a span. */
+static void step_seize(void)
+{
+	shmi_page page = {1};
+
+	world.in_reclaim = true;
+	world.seizes_left--;
+	if (shmi_seize(&parts.img, page, &parts.seizing))
+		shmi_bump(&shmi_owner_at(&parts.img, shmi_span_word(&parts.img, page).owner)->seizures, 1);
+}
+
 uint32_t daemon_events(void)
 {
 	uint32_t bits = parts.daemon.look_page ? 1u << EVENT_LOOK : 0, ends = world.dead | world.leaving;
 
+	bits |= may_seize() ? 1u << EVENT_SEIZE : 0;
 	for (uint32_t a = 1; a < parts.scenario->actors; a++) {
 		uint32_t c = parts.scenario->client[a];
 
@@ -241,6 +280,7 @@ void daemon_run(void)
 		if (shmi_adopt(&parts.img, 0, NULL, NULL, &where))
 			explore_fail("the heap cannot be adopted: page %u", where.i);
 		shmi_reclaim_redo(&parts.img, &parts.write_off);
+		(void)shmi_seize_settle(&parts.img, &parts.seizing);
 		world.adopts = false;
 		parts.daemon.look_page = 1;
 	}
@@ -252,6 +292,8 @@ void daemon_run(void)
 			daemon_serve(event);
 		else if (event == EVENT_LOOK)
 			step_look();
+		else if (event == EVENT_SEIZE)
+			step_seize();
 		else
 			step_job(event - EVENT_JOB);
 	}

@@ -17,6 +17,7 @@ void hook_store(volatile void *at, unsigned size, uint64_t value);
 uint64_t hook_or(volatile void *at, unsigned size, uint64_t value);
 uint64_t hook_and(volatile void *at, unsigned size, uint64_t value);
 uint64_t hook_add(volatile void *at, unsigned size, uint64_t value);
+bool hook_swap(volatile void *at, unsigned size, uint64_t *expected, uint64_t value); /* of 8 bytes */
 void hook_fence(void);
 
 /* The type of the word without its _Atomic. */
@@ -29,6 +30,7 @@ void hook_fence(void);
 #define shmi_fetch_or(p, v) HOOK_AS(p, hook_or((p), sizeof(*(p)), (uint64_t)(v)))
 #define shmi_fetch_and(p, v) HOOK_AS(p, hook_and((p), sizeof(*(p)), (uint64_t)(v)))
 #define shmi_fetch_add(p, v) HOOK_AS(p, hook_add((p), sizeof(*(p)), (uint64_t)(v)))
+#define shmi_exchange_if(p, expected, v) hook_swap((p), sizeof(*(p)), (uint64_t *)(expected), (uint64_t)(v))
 #define shmi_bump(p, by) shmi_store((p), shmi_load(p) + (by))
 #define shmi_fence() hook_fence()
 #define shmi_then() atomic_signal_fence(memory_order_seq_cst)

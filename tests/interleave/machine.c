@@ -185,14 +185,23 @@ void hook_store(volatile void *at, unsigned size, uint64_t value)
 	after(at);
 }
 
-enum rmw { RMW_OR, RMW_AND, RMW_ADD };
+enum rmw { RMW_OR, RMW_AND, RMW_ADD, RMW_SWAP };
 
-static uint64_t changed(enum rmw op, uint64_t old, uint64_t value)
+static uint64_t changed(enum rmw op, uint64_t old, uint64_t value, uint64_t expected)
 {
-	return op == RMW_OR ? old | value : op == RMW_AND ? old & value : old + value;
+	switch (op) {
+	case RMW_OR:
+		return old | value;
+	case RMW_AND:
+		return old & value;
+	case RMW_ADD:
+		return old + value;
+	default:
+		return old == expected ? value : old;
+	}
 }
 
-static uint64_t modify(volatile void *at, unsigned size, uint64_t value, enum rmw op)
+static uint64_t modify(volatile void *at, unsigned size, uint64_t value, enum rmw op, uint64_t expected)
 {
 	enum touch touch = machine_active ? machine_explore->touch((uint64_t)(uintptr_t)at, false) : TOUCH_PRIVATE;
 	struct actor *a = &explore_actor[self];
@@ -204,9 +213,9 @@ static uint64_t modify(volatile void *at, unsigned size, uint64_t value, enum rm
 	uint64_t old = touch == TOUCH_SHARED ? see(a, at, size) : explore_peek(at, size);
 
 	if (touch == TOUCH_SHARED && machine_explore->model == EXPLORE_WEAK)
-		later(a, at, size, changed(op, old, value), true);
+		later(a, at, size, changed(op, old, value, expected), true);
 	else
-		poke(at, size, changed(op, old, value));
+		poke(at, size, changed(op, old, value, expected));
 	if (touch != TOUCH_PRIVATE)
 		after(at);
 	return old;
@@ -214,17 +223,25 @@ static uint64_t modify(volatile void *at, unsigned size, uint64_t value, enum rm
 
 uint64_t hook_or(volatile void *at, unsigned size, uint64_t value)
 {
-	return modify(at, size, value, RMW_OR);
+	return modify(at, size, value, RMW_OR, 0);
 }
 
 uint64_t hook_and(volatile void *at, unsigned size, uint64_t value)
 {
-	return modify(at, size, value, RMW_AND);
+	return modify(at, size, value, RMW_AND, 0);
 }
 
 uint64_t hook_add(volatile void *at, unsigned size, uint64_t value)
 {
-	return modify(at, size, value, RMW_ADD);
+	return modify(at, size, value, RMW_ADD, 0);
+}
+
+bool hook_swap(volatile void *at, unsigned size, uint64_t *expected, uint64_t value)
+{
+	uint64_t want = *expected, old = modify(at, size, value, RMW_SWAP, want);
+
+	*expected = old;
+	return old == want;
 }
 
 void hook_fence(void)

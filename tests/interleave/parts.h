@@ -6,8 +6,10 @@
 
 #define MAGAZINE_BYTES (8 + 8 * 6u) /* of a magazine: what the scenarios use of it */
 #define RECORD_HEAD 256u /* of the head of a record */
-#define EVENT_JOB 8u /* choices of the daemon: mail of actor n; the job of client n; a look */
+#define EVENT_JOB                                                                                                      \
+	8u /* choices of the daemon: mail of actor n; the job of client n; a look; taking page 1 from who sleeps */
 #define EVENT_LOOK 16u
+#define EVENT_SEIZE 17u
 
 /* What the daemon alone has, and loses. */
 struct daemon_world {
@@ -25,6 +27,7 @@ struct parts {
 	struct shmi_threadrec *copy; /* the daemon's, of a dead thread's record */
 	struct daemon_world daemon;
 	struct shmi_write_off write_off; /* what the state object has of it */
+	struct shmi_seizing seizing; /* likewise */
 	struct shmi_tcache *caches; /* by actor */
 	struct shmi_tc_env envs[CLIENTS];
 	struct shmi_held held[CLIENTS][PAGES];

@@ -56,6 +56,7 @@ static void new_thread(uint32_t a)
 	        .base = 1ull << 45,
 	        .held = parts.held[c],
 	        .own_scoped = &parts.own_scoped[c],
+	        .owner = shmi_owner_at(&parts.img, c),
 	        .ops = &parts_ops};
 	shmi_owner_at(&parts.img, c)->in_use = 1;
 	slot->client = (uint16_t)c;
@@ -75,11 +76,11 @@ static void open_first(void)
 
 	(void)daemon_take_page(&run);
 	shmi_span_open(&parts.img, run, parts.sclass, parts.scenario->client[1]);
-	for (uint32_t slot = 0; slot < parts.class->slots; slot++)
+	for (uint32_t slot = 0; slot < parts.class->slots && !parts.scenario->spare; slot++)
 		if (parts_slot(slot) == TRACKED)
 			(void)shmi_fetch_and(&shmi_bitmap_at(&parts.img, run.first)[slot / 64], ~(1ull << slot % 64));
 	shmi_tcache_grant(&parts.caches[1], run.first.i, shmi_span_word(&parts.img, run.first).generation, parts.sclass,
-	        parts.class->slots == parts_tracked());
+	        parts.scenario->spare || parts.class->slots == parts_tracked());
 }
 
 #define REGION(at, owner) explore_region(&(at), sizeof(at), owner, true)
@@ -137,6 +138,7 @@ static void regions(void)
 	REGION(world, NO_CLIENT);
 	REGION(parts.daemon, NO_CLIENT);
 	REGION(parts.write_off, NO_CLIENT);
+	REGION(parts.seizing, NO_CLIENT);
 	REGION(parts.scoped_death, NO_CLIENT);
 	explore_region(parts.copy, RECORD_HEAD, NO_CLIENT, true);
 	explore_region(shmi_magazine_at(&parts.img, parts.copy, parts.sclass), MAGAZINE_BYTES, NO_CLIENT, true);
@@ -172,6 +174,7 @@ void world_run(const struct scenario *s, struct explore_result *result)
 	s->prepare();
 	world.kills_left = s->kills;
 	world.daemon_kills_left = s->daemon_kills;
+	world.seizes_left = s->seizes;
 	world.may_die = s->may_die;
 	explore_actor[DAEMON].client = NO_CLIENT;
 	for (uint32_t a = 1; a < s->actors; a++)

@@ -60,6 +60,22 @@ static void three_of_two_words(void)
 	rest_with_putter();
 }
 
+/* All slots of page 1 are free. */
+static void all_free(void)
+{
+	spread((const uint32_t[]){HOLDER, HOLDER, HOLDER, HOLDER}, 4);
+	for (uint32_t i = 0; i < 4; i++) {
+		world_free(world.block[i]);
+		world.block[i] = 0;
+	}
+	world_flush();
+}
+
+/* Nothing has been taken from page 1 yet. */
+static void untouched(void)
+{
+}
+
 /* Nobody holds page 1; blocks 0 and 1 are the putters', the others stay out for ever. */
 static void central_full(void)
 {
@@ -155,6 +171,17 @@ static void nothing(void)
 static void trim(void)
 {
 	world_trim();
+}
+
+/* Keeps what it gets, and hears at its next slow path what has been taken from it. */
+static void take_keep_trim(void)
+{
+	uint64_t a = world_malloc(), b = world_malloc();
+
+	(void)a;
+	world_free(b);
+	world_trim();
+	(void)world_malloc();
 }
 
 static void take_four(void)
@@ -379,7 +406,83 @@ static const struct scenario scenarios[] = {
                 .may_die = HOLDER_DIES,
                 .prepare = one_each,
                 .body = {NULL, take_one, put_one, put_one, take_two}},
+        {.name = "seize-take",
+                .what = "the daemon takes the span from its holder, who takes and puts; the daemon dies",
+                .model = EXPLORE_WEAK,
+                FOUR,
+                .actors = 2,
+                .client = {NO_CLIENT, 0},
+                .pages = 1,
+                .seizes = 2,
+                .daemon_kills = 2,
+                .prepare = all_free,
+                .body = {NULL, take_keep_trim}},
+        {.name = "seize-dies",
+                .what = "the same, and the holder dies",
+                .model = EXPLORE_SC,
+                FOUR,
+                .actors = 2,
+                .client = {NO_CLIENT, 0},
+                .pages = 1,
+                .seizes = 2,
+                .daemon_kills = 1,
+                .kills = 1,
+                .may_die = HOLDER_DIES,
+                .prepare = all_free,
+                .body = {NULL, take_keep_trim}},
+        {.name = "seize-put",
+                .what = "the daemon takes the span while another puts the last block of it, and the holder takes",
+                .model = EXPLORE_WEAK,
+                FOUR,
+                THREE,
+                .pages = 1,
+                .seizes = 2,
+                .daemon_kills = 1,
+                .prepare = one_out,
+                .body = {NULL, take_two, put_one}},
+        {.name = "seize-put-dies",
+                .what = "the same, and the putter dies",
+                .model = EXPLORE_SC,
+                FOUR,
+                THREE,
+                .pages = 1,
+                .seizes = 2,
+                .daemon_kills = 1,
+                .kills = 1,
+                .may_die = PUTTER_DIES,
+                .prepare = one_out,
+                .body = {NULL, take_two, put_one}},
+        {.name = "seize-words",
+                .what = "the daemon takes a span of two words while the holder takes from the one or the other; it "
+                        "dies",
+                .model = EXPLORE_SC,
+                .size = 112,
+                .track = {0, 1, 2, 3, 64, 65, 66, 67},
+                .limit = 4,
+                .actors = 2,
+                .client = {NO_CLIENT, 0},
+                .pages = 1,
+                .spare = true,
+                .seizes = 2,
+                .daemon_kills = 1,
+                .prepare = untouched,
+                .body = {NULL, take_four}},
         /* larger ones */
+        {.name = "seize-words-weak",
+                .what = "the same, and it dies twice",
+                .model = EXPLORE_WEAK,
+                .size = 112,
+                .track = {0, 1, 2, 3, 64, 65, 66, 67},
+                .limit = 4,
+                .actors = 2,
+                .client = {NO_CLIENT, 0},
+                .pages = 1,
+                .spare = true,
+                .soak = true,
+                .seizes = 2,
+                .daemon_kills = 2,
+                .prepare = untouched,
+                .body = {NULL, take_four}},
         {.name = "hand-over-weak",
                 .what = "the holder or a putter dies, two put, the next holder takes",
                 .model = EXPLORE_WEAK,

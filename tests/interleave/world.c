@@ -280,6 +280,16 @@ static void note_doubt(uint32_t thread)
 	}
 }
 
+/* Slots of the word that the daemon was taking, or putting back. */
+static void note_seizing(void)
+{
+	uint32_t step = (uint32_t)explore_peek(&parts.seizing.step, 4) & ~SHMI_SEIZING_DOUBT;
+
+	for (uint32_t i = 0; step && i < parts_tracked(); i++)
+		if (parts.scenario->track[i] / 64u == step - 1)
+			world.doubt[parts.seizing.span] |= (uint8_t)(1u << i);
+}
+
 static void daemon_killed(void)
 {
 	memset(&parts.daemon, 0, sizeof(parts.daemon));
@@ -289,6 +299,7 @@ static void daemon_killed(void)
 	world.in_reclaim = true;
 	world.adopts = true;
 	parts.scoped_death = false;
+	note_seizing();
 	for (uint32_t a = 1; a < parts.scenario->actors; a++)
 		if (!parts_alive(parts.scenario->client[a]))
 			note_doubt(a);
@@ -326,12 +337,17 @@ static enum touch touch(uint64_t at, bool load)
 		return d % SHMI_BITMAP_BYTES_PER_PAGE / 8 < parts.class->words ? TOUCH_SHARED : TOUCH_PRIVATE;
 	if (in_range(at, parts.meta + parts.img.geo.spans, PAGES * sizeof(struct shmi_span), &d))
 		return explore_self() == DAEMON && load ? TOUCH_PRIVATE : TOUCH_SHARED;
+	if (in_range(at, parts.meta + parts.img.geo.owners, CLIENTS * sizeof(struct shmi_owner), &d))
+		return parts.scenario->seizes && d % sizeof(struct shmi_owner) == offsetof(struct shmi_owner, seizures)
+		               ? TOUCH_SHARED
+		               : TOUCH_PRIVATE;
 	if (load)
 		return TOUCH_PRIVATE;
 	if (in_range(at, parts.meta + parts.img.geo.page_class, PAGES * 2, &d) ||
 	        in_range(at, parts.meta + parts.img.geo.page_span, PAGES * 4, &d) ||
 	        in_range(at, &parts.img.super->counters.slots_written_off, 8, &d) ||
-	        in_range(at, &parts.write_off, sizeof(parts.write_off), &d))
+	        in_range(at, &parts.write_off, sizeof(parts.write_off), &d) ||
+	        in_range(at, &parts.seizing, sizeof(parts.seizing), &d))
 		return TOUCH_RECORD;
 	return TOUCH_PRIVATE;
 }

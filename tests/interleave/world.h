@@ -7,7 +7,7 @@
  *
  * What must hold after every step: no block that somebody has is free in its bitmap, or in a magazine of a living thread; no slot
  * is free and in a living thread's magazine. When a span is closed: nobody has anything of it. When a block is allocated: nobody
- * has it. When all have come to rest: every slot is in exactly one place, lost slots are at most one for each killed thread, written-off ones
+ * has it. Of a seized span nobody has or caches anything, and no slot is free. When all have come to rest: every slot is in exactly one place, lost slots are at most one for each killed thread, written-off ones
  * at most what the intents of killed threads named; central spans with free slots are on the list of those or reported (P2), wholly free
  * ones are gone; lists and counts agree; dead threads' records are given up.
  */
@@ -51,7 +51,7 @@ struct world {
 	uint8_t has[PAGES][TRACKED]; /* actor + 1 that has the block; NOBODY; IMMORTAL */
 	uint8_t doubt[PAGES]; /* slots that standing puts of killed threads named, as bits of the tracked ones */
 	uint8_t killed_threads; /* each may lose a block */
-	uint8_t kills_left, daemon_kills_left;
+	uint8_t kills_left, daemon_kills_left, seizes_left;
 	uint8_t may_die; /* clients, as bits */
 	uint8_t leaving, dead, gone; /* clients, as bits */
 	bool in_reclaim; /* the daemon is at what it may be killed at */
@@ -71,6 +71,8 @@ struct scenario {
 	uint32_t pages; /* free pages besides the first */
 	uint32_t limit; /* of magazines */
 	uint8_t kills, daemon_kills, may_die;
+	uint8_t seizes; /* times that the daemon tries to take page 1 from its holder, whenever it likes */
+	bool spare; /* slots that the book does not know are free, and nobody comes by them */
 	bool wide, soak;
 	bool blind; /* the daemon does not look at all central spans when a client has gone: P2 alone must do */
 	bool turns; /* the reclaim of a record takes several turns of the daemon's loop */

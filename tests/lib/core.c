@@ -88,6 +88,15 @@ static void measure(void *ctx, enum heap_object object, uint64_t *length, uint64
 	*length = shmi_npages_bytes((shmi_npages){geo->limit_pages}) - t->cut[object];
 }
 
+static bool space(void *ctx, uint64_t *all, uint64_t *free)
+{
+	const struct test_core *t = ctx;
+
+	*all = t->space_all;
+	*free = t->space_free;
+	return t->space_all != 0;
+}
+
 /* ---- hooks ---- */
 
 static void keep_reply(struct test_core *t, struct dialogue *d, const struct move *move)
@@ -203,7 +212,7 @@ struct test_core *test_core_new(uint32_t limit)
 {
 	struct test_core *t = new_core();
 	const struct heap_floor floor = {
-	        .ctx = t, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure};
+	        .ctx = t, .back = back, .unback = unback, .snapshot = snapshot, .measure = measure, .space = space};
 	struct shmi_geometry geo;
 
 	shmi_geometry_init(&geo, limit);
@@ -421,9 +430,7 @@ static const char *wrong(struct test_core *t, bool ctl)
 	struct shmi_violation found;
 
 	while (shmi_walk_next(&img, &walk)) {
-		bool must = walk.word.state == SHMI_SPAN_FREE ||
-		            (shmi_state_in_use(walk.word.state) &&
-		                    !(shmi_span_at(&img, walk.page)->flags & SHMI_SPAN_LAZY));
+		bool must = shmi_span_is_backed(&img, walk.page);
 
 		for (uint32_t i = 0; must && i < walk.pages.n; i++)
 			if (!t->backed[walk.page.i + i]) {

@@ -28,6 +28,7 @@ struct test_core {
 	enum heap_object fail_object; /* only calls for this one count */
 	uint64_t cut[HEAP_OBJECTS]; /* bytes that a client has cut off */
 	uint64_t ctl_backed; /* what the floor says of ctl: UINT64_MAX, or what a test sets and back() adds to */
+	uint64_t space_all, space_free; /* of the file system; 0: nobody can say */
 	uint64_t dropped; /* pages of data in all calls of unback() */
 	uint32_t longest; /* pages of data in one call of back() or unback() */
 	struct dialogue *dialogue[TEST_CORE_DIALOGUES];

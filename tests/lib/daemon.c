@@ -106,6 +106,9 @@ static int spawn(struct test_daemon *d, const struct test_daemon_options *option
 		unsetenv("WATCHDOG_USEC");
 		unsetenv("LISTEN_FDS");
 		setenv("SHMALLOCD_CONFIG", "/dev/null", 0); /* not what this machine's daemon has */
+		/* What else runs on this machine must not make a daemon of a test think that memory is short. */
+		setenv("MEMORY_PRESSURE_WATCH",
+		        getenv("TEST_PRESSURE_WATCH") ? getenv("TEST_PRESSURE_WATCH") : "/dev/null", 1);
 		if (notify)
 			setenv("NOTIFY_SOCKET", notify, 1);
 		become_daemon(d, options);

@@ -36,9 +36,7 @@ static const char *judge_meta(struct havoc *h)
 	if (shmi_check(&img, &env, 1, &found, 1))
 		return wrong(h, "I%u, page %u: %s", found.invariant, found.page, found.text);
 	while (shmi_walk_next(&img, &walk)) {
-		bool lazy = shmi_span_at(&img, walk.page)->flags & SHMI_SPAN_LAZY;
-
-		if (walk.word.state != SHMI_SPAN_FREE && (!shmi_state_in_use(walk.word.state) || lazy))
+		if (!shmi_span_is_backed(&img, walk.page))
 			continue;
 		for (uint32_t i = 0; i < walk.pages.n; i++)
 			if (!h->backed[walk.page.i + i])

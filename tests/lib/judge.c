@@ -66,11 +66,8 @@ static void judge_backing(struct deaths *d)
 	struct shmi_walk walk = shmi_walk_start(img);
 
 	while (shmi_walk_next(img, &walk)) {
-		bool must =
-		        walk.word.state == SHMI_SPAN_FREE ||
-		        (shmi_state_in_use(walk.word.state) && !(shmi_span_at(img, walk.page)->flags & SHMI_SPAN_LAZY));
-
-		if (must && !backed(d, HEAP_DATA, shmi_page_off(walk.page).b, shmi_npages_bytes(walk.pages)))
+		if (shmi_span_is_backed(img, walk.page) &&
+		        !backed(d, HEAP_DATA, shmi_page_off(walk.page).b, shmi_npages_bytes(walk.pages)))
 			deaths_violation(d, "page %u is in use and not backed", walk.page.i);
 	}
 	for (uint32_t part = 0; part < SHMI_ARENA_PARTS; part++) {

@@ -172,6 +172,39 @@ Test(report, no_number_of_a_message_is_left_out)
 	EXPECT_ALL(REPORT_USER, wire_user_row, 0);
 }
 
+/* The man page lists each figure with its key and what it means, and none besides. */
+static char *read_page(void)
+{
+	static char page[1 << 18];
+	FILE *file = fopen("client/ctl/shmallocctl.1", "r");
+
+	cr_assert_not_null(file, "run me from the project's root");
+	page[fread(page, 1, sizeof(page) - 1, file)] = 0;
+	fclose(file);
+	return page;
+}
+
+Test(report, the_man_page_has_them_all)
+{
+	size_t n;
+	const struct report_metric *m = report_metrics(&n);
+	char *page = read_page(), item[1024];
+	uint32_t items = REPORT_HISTOGRAMS;
+
+	for (size_t i = 0; i < n; i++) {
+		snprintf(item, sizeof(item), ".It Va %s , %s\n%s\n", m[i].name, m[i].key, m[i].help);
+		cr_expect_not_null(strstr(page, item), "missing:\n%s", item);
+		items++;
+	}
+	for (uint32_t h = 0; h < REPORT_HISTOGRAMS; h++) {
+		const struct report_histogram *histogram = &report_histograms[h];
+
+		snprintf(item, sizeof(item), ".It Va %s , %s\n%s\n", histogram->name, histogram->key, histogram->help);
+		cr_expect_not_null(strstr(page, item), "missing:\n%s", item);
+	}
+	cr_expect_eq(count(page, ".It Va shmalloc_"), items);
+}
+
 /* ---- JSON and Prometheus say the same ---- */
 
 static json_t *json_row(json_t *json, enum report_part part)

@@ -281,7 +281,9 @@ DAMAGE(central_with_owner, central, word.owner = 1)
 DAMAGE(quarantine_with_owner, blocks, word.state = SHMI_SPAN_QUARANTINE)
 DAMAGE(large_as_owned, large, word.state = SHMI_SPAN_OWNED)
 DAMAGE(blocks_as_large, blocks, word.state = SHMI_SPAN_LARGE)
-DAMAGE(unknown_state, blocks, word.state = 8)
+DAMAGE(unknown_state, blocks, word.state = 9)
+DAMAGE(seized_from_nobody, blocks, word.state = SHMI_SPAN_SEIZED; word.owner = SHMI_NOBODY)
+DAMAGE(large_as_seized, large, word.state = SHMI_SPAN_SEIZED)
 DAMAGE(no_class, blocks, word.sclass.c = 0)
 DAMAGE(class_out_of_range, blocks, word.sclass.c = SHMI_SPAN_CLASSES)
 DAMAGE(other_attributes, blocks, word.sclass.c ^= SHMI_SCOPED)
@@ -318,10 +320,10 @@ static uint32_t blame_published(const struct shmi_image *img, const struct victi
 static const struct damage damages[] = {ROW(too_long), ROW(too_short), ROW(no_pages), ROW(beyond_the_heap),
         ROW(wrapping), ROW(large_too_short), ROW(slots), ROW(large_slots), ROW(large_bytes), ROW(large_flags),
         ROW(blocks_flags), ROW(written_off), ROW(owner_out_of_range), ROW(owned_by_nobody), ROW(central_with_owner),
-        ROW(quarantine_with_owner), ROW(large_as_owned), ROW(blocks_as_large), ROW(unknown_state), ROW(no_class),
-        ROW(class_out_of_range), ROW(other_attributes), ROW(page_class), ROW(large_inner_class), ROW(page_map),
-        ROW(large_page_map_end), ROW(overlap), ROW(span_from_nowhere),
-        {"odd_published", inflict_odd_published, blame_published},
+        ROW(quarantine_with_owner), ROW(large_as_owned), ROW(blocks_as_large), ROW(unknown_state),
+        ROW(seized_from_nobody), ROW(large_as_seized), ROW(no_class), ROW(class_out_of_range), ROW(other_attributes),
+        ROW(page_class), ROW(large_inner_class), ROW(page_map), ROW(large_page_map_end), ROW(overlap),
+        ROW(span_from_nowhere), {"odd_published", inflict_odd_published, blame_published},
         {"published_beyond_limit", inflict_published_beyond_limit, blame_published}};
 
 static struct victims make_victims(struct test_image *t)

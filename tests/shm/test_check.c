@@ -7,6 +7,7 @@
 
 #include "shm/central.h"
 #include "shm/roots.h"
+#include "shm/seize.h"
 #include "tests/lib/lived.h"
 
 TestSuite(check, .timeout = 120);
@@ -798,6 +799,51 @@ BREACH(24, scoped_block_of_another)
 	lived_push(lived_magazine(h, 0, 256, SHMI_SCOPED), shmi_page_off(page).b);
 }
 
+static shmi_page seized(struct lived *h, uint32_t attrs)
+{
+	struct shmi_seizing note = {0};
+	shmi_page page = test_image_span(h->t, 512, attrs, 1);
+
+	cr_assert(shmi_seize(&h->t->img, page, &note));
+	expect_nothing(h);
+	return page;
+}
+
+BREACH(25, freed_into_a_seized_span)
+{
+	shmi_slots_put(shmi_bitmap_at(&h->t->img, seized(h, 0)), 0, 4);
+}
+
+BREACH(25, cached_of_a_seized_span)
+{
+	lived_push(lived_magazine(h, 0, 512, SHMI_SCOPED), slot_off(seized(h, SHMI_SCOPED), 512, 2));
+}
+
+BREACH(2, seized_from_nobody)
+{
+	shmi_page page = seized(h, 0);
+	struct shmi_word word = shmi_span_word(&h->t->img, page);
+
+	shmi_list_remove(&h->t->img, &shmi_owner_at(&h->t->img, 1)->spans, page);
+	shmi_owner_at(&h->t->img, 1)->seized_pages = 0;
+	word.owner = SHMI_NOBODY;
+	set_word(h, page, word);
+}
+
+BREACH(5, seized_pages_are_counted_wrong)
+{
+	seized(h, 0);
+	shmi_owner_at(&h->t->img, 1)->seized_pages++;
+}
+
+BREACH(9, seized_pages_are_counted_as_owned)
+{
+	uint32_t pages = shmi_span_at(&h->t->img, seized(h, 0))->pages;
+
+	shmi_bump(&h->t->img.super->pages.seized, -(uint64_t)pages);
+	shmi_bump(&h->t->img.super->pages.owned, pages);
+}
+
 BREACH(12, cached_and_free)
 {
 	lived_push(lived_magazine(h, 0, 64, 0), slot_off(h->held, 64, 100));
@@ -929,11 +975,11 @@ Test(check, readme_has_the_sentences)
 	cr_assert_not_null(file);
 	readme[fread(readme, 1, sizeof(readme) - 1, file)] = 0;
 	fclose(file);
-	for (uint32_t i = 1; i <= 24; i++) {
+	for (uint32_t i = 1; i <= 25; i++) {
 		cr_assert_not_null(shmi_check_sentence(i), "I%u", i);
 		snprintf(line, sizeof(line), "- **I%u** %s\n", i, shmi_check_sentence(i));
 		cr_assert_not_null(strstr(readme, line), "README.md lacks: %s", line);
 	}
 	cr_assert_not_null(shmi_check_sentence(0));
-	cr_assert_null(shmi_check_sentence(25));
+	cr_assert_null(shmi_check_sentence(26));
 }

@@ -105,7 +105,8 @@ Test(dump, state_names)
 {
 	cr_assert_str_eq(shmi_state_name(SHMI_SPAN_NONE), "NONE");
 	cr_assert_str_eq(shmi_state_name(SHMI_SPAN_QUARANTINE), "QUARANTINE");
-	cr_assert_str_eq(shmi_state_name(8), "state?");
+	cr_assert_str_eq(shmi_state_name(SHMI_SPAN_SEIZED), "SEIZED");
+	cr_assert_str_eq(shmi_state_name(9), "state?");
 }
 
 Test(dump, text)

@@ -140,5 +140,11 @@ Test(layout, state)
 	AT(shmi_write_off, bits, 16);
 	AT(shmi_write_off, counter, 32);
 	AT(shmi_state, write_off, 64);
+	SIZE(struct shmi_seizing, 24);
+	AT(shmi_seizing, span, 4);
+	AT(shmi_seizing, generation, 8);
+	AT(shmi_seizing, written_off, 12);
+	AT(shmi_seizing, counter, 16);
+	AT(shmi_state, seizing, 104);
 	AT(shmi_state, clients, 4096);
 }

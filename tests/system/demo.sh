@@ -33,7 +33,7 @@ ctl() {
 }
 
 number() { # of the statistics
-	ctl --format json stats | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\([0-9]*\) *$/\1/p"
+	ctl --format json stats | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\([0-9]*\) *$/\1/p" | head -n 1
 }
 
 wait_for_daemon() {

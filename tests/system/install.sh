@@ -27,6 +27,16 @@ for f in shmallocctl shmallocd; do # where bash looks for the program of that na
 	grep -q "^complete .* $f\$" "$root/share/bash-completion/completions/$f" || { echo "no completion of $f"; exit 1; }
 done
 
+# The example says what is built in.
+sed -E 's/^#([a-z])/\1/' "$root/share/doc/shmalloc/shmallocd.conf.example" >"$dir/conf"
+[ "$("$root/sbin/shmallocd" --config "$dir/conf" --check-config)" = "$dir/conf: good" ]
+settings() { "$root/sbin/shmallocd" --config "$1" --print-config | sed '/^#/d'; }
+diff <(settings /dev/null) <(settings "$dir/conf")
+while read -r name; do
+	grep -q "^#$name = *" "$root/share/doc/shmalloc/shmallocd.conf.example" || { echo "no $name in the example"; exit 1; }
+done < <(settings /dev/null | sed -n '/^\[heap/,$s/ = .*//p')
+[ -s "$root/share/man/man5/shmallocd.conf.5" ]
+
 export SHMALLOC_SOCKET=$dir/sock LD_LIBRARY_PATH=$root/lib
 "$root/sbin/shmallocd" --socket "$SHMALLOC_SOCKET" --instance "install-test-$$" --size 64MiB 2>"$dir/log" &
 daemon=$!

@@ -27,6 +27,14 @@ expect() { # WHAT COMMAND...: what it says must hold WHAT
 	tail -n 5 <<<"$got"
 	return 1
 }
+logged() { # WHAT: the journal has it, at once or soon
+	for ((i = 0; i < 100; i++)); do
+		! grep -qF -- "$1" <<<"$(journal)" || return 0
+		sleep 0.05
+	done
+	echo "the journal does not say '$1'"
+	return 1
+}
 is() { # PROPERTY VALUE: of the service, at once or soon
 	for ((i = 0; i < 100; i++)); do
 		[ "$(systemctl show -P "$1" shmallocd.service)" != "$2" ] || return 0
@@ -115,6 +123,35 @@ across verify root1
 clean
 alive
 
+step 'a second heap, and a reload'
+mkdir -p /etc/shmalloc
+printf '%s\n' '[heap default]' '[heap team]' 'allowed-users = root' >/etc/shmalloc/shmallocd.conf
+expect '/etc/shmalloc/shmallocd.conf: good' runuser -u shmalloc -- shmallocd --check-config
+systemctl reload shmallocd.service
+logged "heap 'team' is new: takes effect at the next start"
+is ActiveState active
+systemctl restart shmallocd.service
+is StatusText "serving heaps 'default', 'team' on /run/shmalloc/shmalloc.sock"
+across verify root1
+expect 'yes' "${as[@]}" --groups shmalloc sh -c 'shmallocctl heaps | grep ^default'
+expect 'no' "${as[@]}" --groups shmalloc sh -c 'shmallocctl heaps | grep ^team'
+! "${as[@]}" --groups shmalloc env SHMALLOC_HEAP=team across verify root1 || false
+logged "may not attach to heap 'team'"
+sed -i 's/^allowed-users.*/allowed-users = nobody/' /etc/shmalloc/shmallocd.conf
+systemctl reload shmallocd.service
+logged "heap 'team': allowed-users = $(id -u nobody); it was 0"
+expect 'yes' "${as[@]}" --groups shmalloc sh -c 'shmallocctl heaps | grep ^team'
+echo 'nonsense' >>/etc/shmalloc/shmallocd.conf
+systemctl reload shmallocd.service
+logged 'shmallocd.conf:4: this is neither a [section] nor NAME = VALUE'
+is ActiveState active
+rm /etc/shmalloc/shmallocd.conf
+systemctl restart shmallocd.service
+is StatusText 'serving heap '\''default'\'' on /run/shmalloc/shmalloc.sock'
+across verify root1
+clean
+alive
+
 step 'stop and start'
 systemctl stop shmallocd.socket shmallocd.service
 is ActiveState inactive
@@ -185,6 +222,22 @@ holds root3
 across kills 5
 release
 clean
+
+step 'the journal has fields'
+hold gone
+holds gone
+shmallocctl evict "$(shmallocctl clients | awk -v pid="${pids[0]}" '$2 == pid { print $1 }')" --kill
+wait "${pids[0]}" && false || true
+journalctl --sync
+for id in 1136a67a78c946fb93cd64bb0e6af7c7 4302031f12e9474f92711d1ef4bbe5cc; do # evicted, ended
+	entry() { journalctl -q --no-pager -o json -u shmallocd.service MESSAGE_ID=$id | tail -n 1; }
+	for field in "SHMALLOC_PID\":\"${pids[0]}" 'SHMALLOC_CLIENT":"' 'SHMALLOC_UID":"0"' 'SHMALLOC_HEAP":"default"' \
+		'SHMALLOC_BYTES":"' 'SYSLOG_IDENTIFIER":"shmallocd"' 'CODE_FUNC":"' '_TRANSPORT":"journal"'; do
+		expect "$field" entry
+	done
+done
+expect '"PRIORITY":"6"' entry
+pids=()
 
 step 'the unit as systemd sees it'
 for setting in RemoveIPC=no DynamicUser=no PrivateUsers=no MemoryMax=infinity Restart=always; do

@@ -27,6 +27,7 @@ struct service {
 	char notify_name[64];
 	int pass[2]; /* descriptors to pass; -1 */
 	int n_pass;
+	const char *names; /* of these, with colons between; NULL: not told */
 	const char *watchdog_usec;
 	const char *option;
 };
@@ -58,15 +59,17 @@ static void become_service(const struct service *s)
 
 	dup2(log, STDERR_FILENO);
 	for (int i = 0; i < s->n_pass; i++)
-		dup2(s->pass[i], 10 + i); /* not on top of each other */
+		dup2(s->pass[i], 100 + i); /* not on top of each other */
 	for (int i = 0; i < s->n_pass; i++)
-		dup2(10 + i, 3 + i);
+		dup2(100 + i, 3 + i);
 	setenv("NOTIFY_SOCKET", s->notify_name, 1);
 	snprintf(number, sizeof(number), "%d", (int)getpid());
 	setenv("LISTEN_PID", number, 1);
 	snprintf(number, sizeof(number), "%d", s->n_pass);
 	if (s->n_pass)
 		setenv("LISTEN_FDS", number, 1);
+	if (s->names)
+		setenv("LISTEN_FDNAMES", s->names, 1);
 	if (s->watchdog_usec)
 		setenv("WATCHDOG_USEC", s->watchdog_usec, 1);
 	execv(argv[0], (char *const *)(uintptr_t)argv);
@@ -285,9 +288,9 @@ Test(service, passed_socket)
 Test(service, passed_what_is_no_use)
 {
 	static const char *const why[] = {"not a listening Unix socket", "not a listening Unix socket",
-	        "not a listening Unix socket", "passed 2 descriptors"};
+	        "not a listening Unix socket", "passed 2 descriptors", "'http' that the service manager passed is not"};
 
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 5; i++) {
 		struct service *s = begin();
 		char log[4096];
 
@@ -298,6 +301,8 @@ Test(service, passed_what_is_no_use)
 			s->pass[0] = bound(s->d.socket, SOCK_SEQPACKET, false);
 		else if (i == 2)
 			s->pass[0] = memfd_create("no socket", MFD_CLOEXEC);
+		else if (i == 4)
+			s->pass[0] = bound(s->d.socket, SOCK_SEQPACKET, true), s->names = "http";
 		else
 			s->pass[0] = bound(s->d.socket, SOCK_SEQPACKET, true), s->pass[1] = dup(s->pass[0]),
 			s->n_pass = 2;
@@ -305,6 +310,48 @@ Test(service, passed_what_is_no_use)
 		cr_expect_eq(ended(s, log, sizeof(log)), 1);
 		cr_expect_not_null(strstr(log, why[i]), "%d: %s", i, log);
 		cr_expect_eq(test_daemon_objects(&s->d), 0, "it made a heap");
+		end(s);
+	}
+}
+
+/* Whether HTTP is served there. */
+static bool serves_http(const char *path)
+{
+	static const char request[] = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char said[64] = "";
+	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	bool good = !connect(sock, (struct sockaddr *)&address, sizeof(address)) &&
+	            send(sock, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0 &&
+	            recv(sock, said, sizeof(said) - 1, 0) > 0;
+
+	close(sock);
+	return good && strstr(said, " 200 ");
+}
+
+/* The socket for HTTP is told by its name, in whatever order they come, and outlives each daemon as well. */
+Test(service, passed_for_http)
+{
+	static const char *const names[] = {"shmallocd.socket:http", "http:unknown", "http"};
+
+	for (int i = 0; i < 3; i++) {
+		struct service *s = begin();
+		char path[96];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "%.80s/http", s->d.dir);
+		s->names = names[i];
+		s->n_pass = i == 2 ? 1 : 2;
+		s->pass[i == 0] = bound(path, SOCK_STREAM, true);
+		if (i < 2)
+			s->pass[i != 0] = bound(s->d.socket, SOCK_SEQPACKET, true);
+		start_ready(s);
+		cr_expect(serves_http(path), "%s", names[i]);
+		cr_expect(connects(s->d.socket), "%s", names[i]);
+		cr_expect_eq(test_daemon_stop(&s->d), 0);
+		cr_expect_eq(stat(path, &st), 0, "it was removed");
 		end(s);
 	}
 }

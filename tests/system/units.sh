@@ -16,6 +16,7 @@ PrivateUsers no
 MemoryMax infinity'
 # SETTING VALUE of the service, of the user's service, of the sockets
 system_rules='Type notify
+ExecReload /bin/kill -HUP $MAINPID
 Restart always
 RestartSec 0
 StartLimitIntervalSec 0
@@ -55,6 +56,7 @@ SystemCallArchitectures native'
 filter='@system-service
 ~@privileged @resources @setuid @keyring @chown'
 user_rules='Type notify
+ExecReload /bin/kill -HUP $MAINPID
 Restart always
 RestartSec 0
 StartLimitIntervalSec 0
@@ -73,6 +75,14 @@ MemoryDenyWriteExecute yes
 SystemCallArchitectures native'
 socket_rules='TriggerLimitIntervalSec 0
 RemoveOnStop yes'
+
+# Of the socket for HTTP: on the loopback, named, for the service, and not enabled with it.
+http_rules='TriggerLimitIntervalSec 0
+RemoveOnStop yes
+ListenStream 127.0.0.1:9779
+FileDescriptorName http
+Service shmallocd.service
+WantedBy sockets.target'
 
 declare -A said=() # setting -> its values, one a line
 read_unit() { # UNIT
@@ -103,8 +113,10 @@ objections() { # UNIT: prints what is wrong with it
 		must <<<"$user_rules"
 		grep -E '^(Private|Protect|ReadOnly|ReadWrite|Inaccessible|TemporaryFileSystem|Bind|Root|DynamicUser)' "$1" | sed 's/$/ implies PrivateUsers=/'
 		;;
+	*-http.socket) must <<<"$http_rules" ;;
 	*) must <<<"$socket_rules" ;;
 	esac
+	grep -E '^(Also|Wants|Requires|Sockets)=.*-http' "$1" | sed 's/$/ enables what is to be asked for/' || true
 	case $1 in *.service) [ "${said[SystemCallFilter]-}" = "$filter" ] || echo 'SystemCallFilter is another' ;; esac
 	# /dev/shm must be the machine's, and the socket's directory is not the service's to remove.
 	grep -E '^(TemporaryFileSystem|InaccessiblePaths|RuntimeDirectory|PrivateTmp=disconnected|MemorySwapMax|LimitAS|LimitFSIZE)' "$1" | sed 's/$/ does harm/' || true
@@ -115,7 +127,7 @@ objections() { # UNIT: prints what is wrong with it
 }
 fail() { printf '%s\n' "$@"; exit 1; }
 
-for unit in system/shmallocd.service system/shmallocd.socket user/shmallocd.service user/shmallocd.socket; do
+for unit in system/shmallocd.service system/shmallocd.socket system/shmallocd-http.socket user/shmallocd.service user/shmallocd.socket; do
 	found=$(objections "$units/$unit")
 	[ -z "$found" ] || fail "$unit:" "$found"
 done
@@ -143,6 +155,9 @@ done <<<"$explicit"
 while read -r name value; do break_it system/shmallocd.service "s/^$name=.*/$name=5555/"; done <<<"$system_rules"
 while read -r name value; do break_it user/shmallocd.service "s/^$name=.*/$name=5555/"; done <<<"$user_rules"
 while read -r name value; do break_it system/shmallocd.socket "s/^$name=.*/$name=5555/"; done <<<"$socket_rules"
+while read -r name value; do break_it system/shmallocd-http.socket "s/^$name=.*/$name=5555/"; done <<<"$http_rules"
+break_it system/shmallocd-http.socket 's/^ListenStream=.*/&\nListenStream=0.0.0.0:9779/'
+break_it system/shmallocd.service 's/^Also=.*/& shmallocd-http.socket/'
 break_it user/shmallocd.service 's/^NoNewPrivileges=.*/&\nPrivateTmp=yes/'
 break_it system/shmallocd.service 's/^UMask=.*/&\nRuntimeDirectory=shmalloc/'
 break_it system/shmallocd.service 's/^UMask=.*/&\nExecStartPre=+\/bin\/true/'
@@ -155,7 +170,7 @@ echo "units: $broken broken units, each objected to"
 
 command -v systemd-analyze >/dev/null || { echo 'skipped: no systemd-analyze, so nothing of what it says'; exit 0; }
 for where in system user; do
-	said=$(XDG_RUNTIME_DIR=$dir systemd-analyze --"$where" verify --man=no "$units/$where"/shmallocd.{service,socket} 2>&1) || fail "$where: verify: $said"
+	said=$(XDG_RUNTIME_DIR=$dir systemd-analyze --"$where" verify --man=no "$units/$where"/shmallocd*.{service,socket} 2>&1) || fail "$where: verify: $said"
 	! grep shmalloc <<<"$said" || fail "$where: verify complains"
 done
 

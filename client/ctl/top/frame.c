@@ -1,7 +1,6 @@
 #include "client/ctl/top/frame.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "client/ctl/show.h"
 
@@ -168,7 +167,8 @@ uint32_t top_columns(uint32_t width, const struct top_column *chosen[TOP_COLUMNS
 			break;
 		used -= (uint32_t)abs(chosen[out]->width) + 1;
 		n--;
-		memmove(&chosen[out], &chosen[out + 1], (n - out) * sizeof(chosen[0]));
+		for (uint32_t i = out; i < n; i++)
+			chosen[i] = chosen[i + 1];
 	}
 	return n;
 }
