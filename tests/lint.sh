@@ -43,7 +43,7 @@ find_banned $(sources 'shm/*.[ch]' 'proto/*.[ch]' 'daemon/*.[ch]' 'client/*.[ch]
 	complain 'a function that is not used here'
 
 # The daemon never maps data: one function of it maps objects, and passes that one over. (lease.c tries a lock on a file of its own.)
-grep -nE '\bmmap(64)?\(' $(sources 'daemon/*.c') | grep -vE '^daemon/(objects|lease)\.c:' | complain 'the daemon maps memory outside daemon/objects.c'
+grep -nE '\bmmap(64)?\(' $(sources 'daemon/*.c') | grep -vE '^daemon/(objects|lease)\.c:|MAP_ANONYMOUS' | complain 'the daemon maps memory outside daemon/objects.c'
 grep -nE '\bmmap(64)?\(' daemon/lease.c | grep -v PROT_NONE | complain 'daemon/lease.c maps what can be read'
 [ "$(grep -cE '\bmmap(64)?\(' daemon/objects.c)" = "$(grep -B3 -E '\bmmap(64)?\(' daemon/objects.c | grep -c 'if (i == HEAP_DATA)$')" ] ||
 	complain 'the daemon maps data' <<<daemon/objects.c
