@@ -98,13 +98,19 @@ static size_t made(unsigned char *bytes, size_t room)
 		s.reply.u.clients.n_rows = input_byte(&s.in) % 6;
 		s.reply.u.clients.next = input_byte(&s.in) % 4 ? 0 : s.request.u.query.cursor + 1;
 		for (uint32_t i = 0; i < WIRE_ROWS; i++) { /* no number of a row may be in the way of a text's end */
-			s.reply.u.clients.rows[i].label[WIRE_NAME - 1] *= s.reply.kind != WIRE_CLIENTS;
-			s.reply.u.heaps.rows[i].name[WIRE_NAME - 1] *= s.reply.kind != WIRE_HEAPS;
-			s.reply.u.roots.rows[i].name[WIRE_NAME - 1] *= s.reply.kind != WIRE_ROOTS;
-			s.reply.u.check.rows[i].text[119] *= s.reply.kind != WIRE_CHECK;
+			if (s.reply.kind == WIRE_CLIENTS)
+				s.reply.u.clients.rows[i].label[WIRE_NAME - 1] = 0;
+			if (s.reply.kind == WIRE_HEAPS)
+				s.reply.u.heaps.rows[i].name[WIRE_NAME - 1] = 0;
+			if (s.reply.kind == WIRE_ROOTS)
+				s.reply.u.roots.rows[i].name[WIRE_NAME - 1] = 0;
+			if (s.reply.kind == WIRE_CHECK)
+				s.reply.u.check.rows[i].text[119] = 0;
 		}
 	} else {
 		s.reply.u.stats.heap[WIRE_NAME - 1] = 0;
+		s.reply.u.stats.damaged %= 2;
+		s.reply.u.stats.pressure %= 3;
 	}
 	return shmi_codec_encode(&s.reply, &s.scratch, bytes, room, &len) ? 0 : len;
 }
