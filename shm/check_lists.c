@@ -60,12 +60,12 @@ static bool owned_by(const struct shmi_checker *c, uint32_t page, uint32_t clien
 	return shmi_state_in_use(word.state) && word.owner == client;
 }
 
-/* The list is sound. */
-static void check_pages(struct shmi_checker *c, const struct shmi_owner *owner, uint32_t client)
+/* The first `n` of the list are sound, and are all that its count knows of; what they lead to need not be. */
+static void check_pages(struct shmi_checker *c, const struct shmi_owner *owner, uint32_t client, uint32_t n)
 {
 	uint64_t pages[2] = {0}; /* seized ones apart */
 
-	for (uint32_t page = owner->spans.head; page; page = shmi_span_at(c->img, (shmi_page){page})->next)
+	for (uint32_t page = owner->spans.head; n--; page = shmi_span_at(c->img, (shmi_page){page})->next)
 		pages[shmi_span_word(c->img, (shmi_page){page}).state == SHMI_SPAN_SEIZED] +=
 		        shmi_span_at(c->img, (shmi_page){page})->pages;
 	if (pages[0] != owner->pages)
@@ -83,7 +83,7 @@ void shmi_check_owners(struct shmi_checker *c)
 		const struct shmi_owner *owner = shmi_owner_at(c->img, i);
 		uint32_t n = walk_list(c, &owner->spans, "owner's", owned_by, i);
 		if (n == owner->spans.count)
-			check_pages(c, owner, i);
+			check_pages(c, owner, i, n);
 		listed += n;
 	}
 	if (c->count == before)

@@ -43,7 +43,7 @@ find_banned $(sources 'shm/*.[ch]' 'proto/*.[ch]' 'daemon/*.[ch]' 'client/*.[ch]
 	complain 'a function that is not used here'
 
 # The daemon never maps data: one function of it maps objects, and passes that one over. (lease.c tries a lock on a file of its own.)
-grep -nE '\bmmap(64)?\(' $(sources 'daemon/*.c') | grep -vE '^daemon/(objects|lease)\.c:' | complain 'the daemon maps memory outside daemon/objects.c'
+grep -nE '\bmmap(64)?\(' $(sources 'daemon/*.c') | grep -vE '^daemon/(objects|lease)\.c:|MAP_ANONYMOUS' | complain 'the daemon maps memory outside daemon/objects.c'
 grep -nE '\bmmap(64)?\(' daemon/lease.c | grep -v PROT_NONE | complain 'daemon/lease.c maps what can be read'
 [ "$(grep -cE '\bmmap(64)?\(' daemon/objects.c)" = "$(grep -B3 -E '\bmmap(64)?\(' daemon/objects.c | grep -c 'if (i == HEAP_DATA)$')" ] ||
 	complain 'the daemon maps data' <<<daemon/objects.c
@@ -70,6 +70,12 @@ awk '/^## What survives what/ {on = 1; next} /^## / {on = 0} on && /^\|/' README
 		grep -qw "$name" "$path" 2>/dev/null || echo "tests/$file has no $name"
 	done
 done | complain 'README.md names tests that are not there'
+
+# So do the rows of daemon/README.md about threats.
+awk '/^## Threats/ {on = 1; next} /^## / {on = 0} on && /^\|/' daemon/README.md | awk -F'|' 'NR > 2 {print $4}' | tr ',' '\n' |
+	tr -d '\140 ' | while read -r name; do
+	[ -z "$name" ] || [ -n "$(find tests -name "${name##*/}" -o -name "${name##*/}.c" | head -n 1)" ] || echo "$name is not there"
+done | complain 'daemon/README.md names tests that are not there'
 
 # The man pages name every option, command and function there is, and none besides.
 differ() { # what is listed; what is described: prints the difference

@@ -62,10 +62,19 @@ json_t *ctl_json_number(uint64_t n)
 	return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
 }
 
+/* Control characters that JSON leaves as they are: delete, and U+0080 to U+009F, by which some terminals can be told things. */
+static bool has_controls(const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+		if (*c == 0x7f || (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
+			return true;
+	return false;
+}
+
 json_t *ctl_json_text(const char *text)
 {
 	char clean[CTL_CELL];
-	json_t *json = json_string(text);
+	json_t *json = has_controls(text) ? NULL : json_string(text);
 
 	if (json)
 		return json;

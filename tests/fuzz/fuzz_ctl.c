@@ -1,8 +1,8 @@
 /* shmallocctl reads what a daemon says, whatever that is: it prints lines that a terminal can bear and JSON that is JSON, says what
  * is wrong, and ends.
  *
- * An input is the command and its options (one byte each), then answers: length (two bytes), how (one byte), bytes. Most answers
- * get the number that is waited for, if they are legal messages, and the kind that is asked for stands in the seeds. The channel is
+ * An input is the command and its options (one byte each), then answers: those that begin with a byte of 128 and more are made, of the
+ * kind that is asked for, of what follows; else length (two bytes), how (one byte), bytes. Most of those get the number that is waited for, if they are legal messages, and the kind that is asked for stands in the seeds. The channel is
  * a false one, without a socket.
  */
 #include <fcntl.h>
@@ -71,18 +71,67 @@ static size_t hello(unsigned char *bytes, size_t room)
 	return shmi_codec_encode(&s.reply, &s.scratch, bytes, room, &len) ? 0 : len;
 }
 
+/* An answer of the kind that is asked for, with whatever in it. Its length; 0: it is no message. */
+static size_t made(unsigned char *bytes, size_t room)
+{
+	static const enum wire_kind kinds[] = {[WIRE_Q_STATS] = WIRE_STATS,
+	        [WIRE_Q_CLIENTS] = WIRE_CLIENTS,
+	        [WIRE_Q_CLASSES] = WIRE_CLASSES,
+	        [WIRE_Q_SPANS] = WIRE_SPAN_ROWS,
+	        [WIRE_Q_ROOTS] = WIRE_ROOTS,
+	        [WIRE_Q_CHECK] = WIRE_CHECK,
+	        [WIRE_Q_USERS] = WIRE_USERS,
+	        [WIRE_Q_HEAPS] = WIRE_HEAPS};
+	size_t n, len = 0, kept;
+	const unsigned char *from = input_bytes(&s.in, 1 + input_byte(&s.in) % 128, &n);
+	unsigned char *to = (unsigned char *)&s.reply.u;
+
+	memset(&s.reply, 0, sizeof(s.reply));
+	s.reply.serial = s.request.serial;
+	s.reply.kind = s.request.kind == WIRE_TRIM ? WIRE_TRIM_OK : WIRE_OK;
+	if (s.request.kind == WIRE_QUERY && s.request.u.query.kind < sizeof(kinds) / sizeof(kinds[0]))
+		s.reply.kind = kinds[s.request.u.query.kind];
+	kept = input_byte(&s.in) & 1 ? sizeof(s.reply.u) : 2048;
+	for (size_t i = 0; n && i < kept; i++)
+		to[i] = from[i % n];
+	if (s.reply.kind > WIRE_STATS) { /* all replies with rows begin alike */
+		s.reply.u.clients.n_rows = input_byte(&s.in) % 6;
+		s.reply.u.clients.next = input_byte(&s.in) % 4 ? 0 : s.request.u.query.cursor + 1;
+		for (uint32_t i = 0; i < WIRE_ROWS; i++) { /* no number of a row may be in the way of a text's end */
+			if (s.reply.kind == WIRE_CLIENTS)
+				s.reply.u.clients.rows[i].label[WIRE_NAME - 1] = 0;
+			if (s.reply.kind == WIRE_HEAPS)
+				s.reply.u.heaps.rows[i].name[WIRE_NAME - 1] = 0;
+			if (s.reply.kind == WIRE_ROOTS)
+				s.reply.u.roots.rows[i].name[WIRE_NAME - 1] = 0;
+			if (s.reply.kind == WIRE_CHECK)
+				s.reply.u.check.rows[i].text[119] = 0;
+		}
+	} else {
+		s.reply.u.stats.heap[WIRE_NAME - 1] = 0;
+		s.reply.u.stats.damaged %= 2;
+		s.reply.u.stats.pressure %= 3;
+	}
+	return shmi_codec_encode(&s.reply, &s.scratch, bytes, room, &len) ? 0 : len;
+}
+
 int shmi_chan_recv(int sock, void *bytes, size_t room, size_t *len, int *fds, unsigned *n_fds)
 {
 	(void)sock;
 	(void)fds;
 	(void)n_fds;
 	*len = 0;
-	if (s.request.kind == WIRE_HELLO && (!s.in.left || *s.in.at < 250)) {
+	if (s.request.kind == WIRE_HELLO && (!s.in.left || *s.in.at != 127)) {
 		*len = hello(bytes, room);
 		return 0;
 	}
 	if (!s.in.left || s.answers++ == ANSWERS)
 		return CHAN_E_CLOSED;
+	if (*s.in.at >= 128) {
+		(void)input_byte(&s.in);
+		*len = made(bytes, room);
+		return *len ? 0 : CHAN_E_CLOSED;
+	}
 	size_t most = input_word(&s.in);
 	uint32_t how = input_byte(&s.in);
 	const unsigned char *answer = input_bytes(&s.in, most < room ? most : room, len);
@@ -137,9 +186,14 @@ static void find_commands(void)
 
 static void look_at_text(const char *text, size_t len)
 {
-	for (size_t i = 0; i < len; i++)
-		if (((unsigned char)text[i] < ' ' && text[i] != '\n') || text[i] == 0x7f)
-			input_insist("a control character is printed");
+	for (size_t i = 0; i < len; i++) {
+		const unsigned char *c = (const unsigned char *)text + i;
+
+		if ((*c >= ' ' || *c == '\n') && *c != 0x7f && (c[0] != 0xc2 || c[1] < 0x80 || c[1] > 0x9f))
+			continue;
+		fprintf(stderr, "%.*s\n", (int)len, text);
+		input_insist("a control character is printed");
+	}
 }
 
 static bool ends_json(int status)
