@@ -284,7 +284,7 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh
+SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"

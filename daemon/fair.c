@@ -5,17 +5,23 @@
 static struct fair_user *find(struct fair *fair, uint32_t uid)
 {
 	for (uint32_t i = 0; i < POLICY_SESSIONS; i++)
-		if (fair->user[i].connections && fair->user[i].uid == uid)
+		if (fair->user[i].filled_us && fair->user[i].uid == uid)
 			return &fair->user[i];
 	return NULL;
 }
 
+/* One that was never used, or that of the user who has been away for longest. */
 static struct fair_user *find_empty(struct fair *fair)
 {
-	for (uint32_t i = 0; i < POLICY_SESSIONS; i++)
-		if (!fair->user[i].connections)
-			return &fair->user[i];
-	return NULL;
+	struct fair_user *empty = NULL;
+
+	for (uint32_t i = 0; i < POLICY_SESSIONS; i++) {
+		struct fair_user *user = &fair->user[i];
+
+		if (!user->connections && (!empty || user->filled_us < empty->filled_us))
+			empty = user;
+	}
+	return empty;
 }
 
 uint32_t fair_connections(const struct fair *fair, uint32_t uid)
@@ -26,7 +32,7 @@ uint32_t fair_connections(const struct fair *fair, uint32_t uid)
 	return 0;
 }
 
-struct fair_user *fair_enter(struct fair *fair, uint32_t uid)
+struct fair_user *fair_enter(struct fair *fair, uint32_t uid, uint64_t now_us)
 {
 	struct fair_user *user = find(fair, uid);
 
@@ -34,7 +40,8 @@ struct fair_user *fair_enter(struct fair *fair, uint32_t uid)
 		return NULL;
 	if (!user) {
 		user = find_empty(fair);
-		*user = (struct fair_user){.uid = uid, .turn = fair->turn};
+		*user = (struct fair_user){
+		        .uid = uid, .turn = fair->turn, .credit_us = POLICY_RATE_BURST_US, .filled_us = now_us};
 	}
 	user->connections++;
 	fair->connections++;
@@ -65,8 +72,40 @@ bool fair_has_share(const struct fair *fair, const struct fair_user *user)
 	return spent(fair, user) < POLICY_SHARE_US;
 }
 
-void fair_spend(struct fair *fair, struct fair_user *user, uint64_t us)
+/* Has somebody else asked for something just now? */
+static bool has_rivals(const struct fair *fair, const struct fair_user *user, uint64_t now_us)
 {
+	uint64_t asked_us = fair->last == user ? fair->other_us : fair->last_us;
+
+	return asked_us && now_us - asked_us < POLICY_RATE_ACTIVE_US;
+}
+
+static void fill(struct fair_user *user, uint64_t now_us)
+{
+	uint64_t more = (now_us - user->filled_us) * POLICY_RATE_PERCENT / 100;
+
+	if (!more)
+		return;
+	user->credit_us = more < POLICY_RATE_BURST_US ? user->credit_us + (int64_t)more : POLICY_RATE_BURST_US;
+	if (user->credit_us > POLICY_RATE_BURST_US)
+		user->credit_us = POLICY_RATE_BURST_US;
+	user->filled_us = now_us;
+}
+
+bool fair_within_rate(struct fair *fair, struct fair_user *user, uint64_t now_us)
+{
+	fill(user, now_us);
+	return user->credit_us > 0 || !has_rivals(fair, user, now_us);
+}
+
+void fair_spend(struct fair *fair, struct fair_user *user, uint64_t us, uint64_t now_us)
+{
+	if (fair->last != user)
+		fair->other_us = fair->last_us;
+	fair->last = user;
+	fair->last_us = now_us;
+	if (has_rivals(fair, user, now_us))
+		user->credit_us -= us < POLICY_SHARE_DEBT_US ? (int64_t)us : POLICY_SHARE_DEBT_US;
 	us += spent(fair, user);
 	user->spent_us = us < POLICY_SHARE_DEBT_US ? us : POLICY_SHARE_DEBT_US;
 	user->turn = fair->turn;

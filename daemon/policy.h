@@ -46,6 +46,15 @@
 #define POLICY_SHARE_US 200u
 #define POLICY_SHARE_DEBT_US 2000u
 
+/* What a user may have of the daemon's time in the long run while others want something, too, in percent; how much of it at once, after
+ * having wanted little: a program that starts or grows needs a lot for a second. Whoever asks without end would else keep a processor
+ * busy that the others need for their own work. How long ago a user is no longer one who wants something; and how long those wait
+ * who have had all. */
+#define POLICY_RATE_PERCENT 10u
+#define POLICY_RATE_BURST_US 200000
+#define POLICY_RATE_ACTIVE_US 1000000u
+#define POLICY_RATE_PAUSE_MS 2
+
 /* How often the scavenger has a turn, of 2 MiB at most, as long as there is something to return: at the rate that is usual, 100 MiB a
  * second; and how often it looks whether there is, at the latest: it looks for damage, too. */
 #define POLICY_SCAVENGE_MS 20

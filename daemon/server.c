@@ -127,6 +127,22 @@ bool server_admits(struct server *server, uint32_t uid)
 	return policy_admits(uid, server->heaps.uid, fair_connections(&server->fair, uid), server->fair.connections);
 }
 
+static void on_resume(void *ctx)
+{
+	struct server *server = ctx;
+
+	server->pausing = false;
+	for (struct session *session = LIST_FIRST(&server->sessions); session; session = LIST_NEXT(session, link))
+		session_resume(session);
+}
+
+void server_pause(struct server *server)
+{
+	if (!server->pausing)
+		timer_start(&server->resume, POLICY_RATE_PAUSE_MS);
+	server->pausing = true;
+}
+
 void server_session_gone(struct server *server)
 {
 	for (struct served *s = open_from(server, 0); s; s = open_after(server, s))
@@ -174,7 +190,9 @@ static int open_loop(struct server *server)
 	if (!server->base)
 		return -ENOMEM;
 	if (open_signals(server) || timer_init(&server->turn, server->base, on_turn, server) ||
-	        timer_init(&server->alive, server->base, on_alive, server) || awake_init(&server->awake, server->base))
+	        timer_init(&server->alive, server->base, on_alive, server) ||
+	        timer_init(&server->resume, server->base, on_resume, server) ||
+	        awake_init(&server->awake, server->base))
 		return -ENOMEM;
 	return timer_init(&server->good, server->base, on_good, server);
 }
@@ -194,6 +212,7 @@ static void close_all(struct server *server)
 	psi_close(&server->psi);
 	timer_deinit(&server->turn);
 	timer_deinit(&server->alive);
+	timer_deinit(&server->resume);
 	timer_deinit(&server->good);
 	awake_deinit(&server->awake);
 	if (server->base)

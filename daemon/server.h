@@ -37,6 +37,8 @@ struct server {
 	struct fair fair; /* between the users of the sessions */
 	struct timer turn; /* steps of jobs */
 	struct timer alive; /* feeds the watchdog */
+	struct timer resume; /* ends the pause of sessions */
+	bool pausing;
 	struct timer good; /* fires once, when the heaps have been served well for a while */
 	struct awake awake;
 	struct psi psi;
@@ -65,6 +67,9 @@ void server_session_gone(struct server *server);
 
 /* Tells the cores the time. */
 void server_tick(struct server *server);
+
+/* A session has paused: all are resumed in a moment. */
+void server_pause(struct server *server);
 
 /* Jobs may have come. */
 void server_wake(struct server *server);

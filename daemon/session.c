@@ -44,7 +44,7 @@ static void end(struct session *s)
  * read that the peer sent before it; the death of the process is seen at once, by its pidfd. */
 static void listen_or_not(struct session *s)
 {
-	if (!s->pending && dialogue_listens(&s->dialogue))
+	if (!s->pending && !s->paused && dialogue_listens(&s->dialogue))
 		event_add(s->readable, NULL);
 	else
 		event_del(s->readable);
@@ -128,8 +128,19 @@ void session_event(struct session *s, enum session_event event)
 	act(s, dialogue_event(&s->dialogue, event));
 }
 
+/* Gathering figures is paid for by whoever has asked. */
+static void pay_for_figures(struct session *s)
+{
+	uint64_t now_us = timer_now_us();
+
+	if (s->figures)
+		fair_spend(&s->server->fair, s->user, now_us - s->came_us, now_us);
+	s->figures = false;
+}
+
 void session_finished(struct session *s, const struct answer *answer, bool last)
 {
+	pay_for_figures(s);
 	act(s, dialogue_finished(&s->dialogue, answer, last));
 }
 
@@ -153,6 +164,14 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
 
 /* ---- receiving ---- */
 
+static void act_on(struct session *s, const unsigned char *packet, size_t len)
+{
+	struct move move = dialogue_packet(&s->dialogue, packet, len);
+
+	s->figures = s->dialogue.caller.asking.wait.round != 0;
+	act(s, move);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *ctx)
 {
 	static unsigned char packet[WIRE_MAX];
@@ -162,6 +181,12 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 	size_t len = 0;
 
 	(void)what;
+	if (!fair_within_rate(&server->fair, user, timer_now_us())) {
+		event_del(s->readable);
+		s->paused = true;
+		server_pause(server);
+		return;
+	}
 	if (!fair_has_share(&server->fair, user))
 		return; /* it is still readable in the next turn */
 	server_tick(server);
@@ -174,9 +199,19 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 	if (error && error != CHAN_E_TOO_LONG)
 		session_event(s, EVENT_HANGUP);
 	else
-		act(s, dialogue_packet(&s->dialogue, error ? NULL : packet, len));
-	fair_spend(&server->fair, user, timer_now_us() - came_us);
+		act_on(s, error ? NULL : packet, len);
+	uint64_t now_us = timer_now_us();
+
+	fair_spend(&server->fair, user, now_us - came_us, now_us);
 	awake_for_more(&server->awake);
+}
+
+void session_resume(struct session *s)
+{
+	if (!s->paused)
+		return;
+	s->paused = false;
+	listen_or_not(s);
 }
 
 static void on_timer(void *ctx)
@@ -202,7 +237,7 @@ struct session *session_new(struct server *server, int sock, const struct peer *
 	s->sock = sock;
 	peer_groups_of_socket(sock, &groups);
 	dialogue_init(&s->dialogue, &server->heaps, peer, &groups);
-	s->user = fair_enter(&server->fair, peer->uid);
+	s->user = fair_enter(&server->fair, peer->uid, timer_now_us());
 	s->readable = event_new(server->base, sock, EV_READ | EV_PERSIST, on_readable, s);
 	s->writable = event_new(server->base, sock, EV_WRITE, on_writable, s);
 	if (!s->user || !s->readable || !s->writable || timer_init(&s->timer, server->base, on_timer, s)) {

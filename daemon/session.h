@@ -21,6 +21,8 @@ struct session {
 	struct dialogue dialogue;
 	int sock;
 	struct fair_user *user; /* whose share of the loop it uses */
+	bool figures; /* have been asked for, and are being gathered */
+	bool paused; /* its user has had all of its rate */
 	uint64_t came_us; /* when the last packet was read */
 	struct event *readable, *writable;
 	struct timer timer; /* hello, or a stuck answer */
@@ -36,6 +38,9 @@ struct session *session_new(struct server *server, int sock, const struct peer *
 
 /* Something has happened to it; it may be gone afterwards. */
 void session_event(struct session *session, enum session_event event);
+
+/* Reads again, if it was paused. */
+void session_resume(struct session *session);
 
 /* The core's answer to a long request. */
 void session_finished(struct session *session, const struct answer *answer, bool last);

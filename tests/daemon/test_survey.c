@@ -239,7 +239,7 @@ Test(survey, rows_come_in_pages)
 
 	cr_assert_not_null(connections);
 	for (uint32_t i = 0; i < 2 * WIRE_ROWS + 7; i++)
-		cr_assert_not_null(fair_enter(connections, 5000 + i));
+		cr_assert_not_null(fair_enter(connections, 5000 + i, 1));
 	t->core.connections = connections;
 	do {
 		cr_assert_eq(query(t, a, WIRE_Q_USERS, cursor), WIRE_USERS);

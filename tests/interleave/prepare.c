@@ -103,6 +103,7 @@ static void cache_regions(uint32_t a)
 	explore_region(&tc->ask, offsetof(struct shmi_tc_ask, wants) + sizeof(tc->ask.wants[0]), owner, true);
 	explore_region(tc->ask.returns, MAILS * sizeof(tc->ask.returns[0]), owner, true);
 	explore_region(tc->ask.reports, MAILS * sizeof(tc->ask.reports[0]), owner, true);
+	explore_region(&tc->ask.remote_freed, sizeof(tc->ask.remote_freed), owner, false); /* a figure */
 	explore_region(tc->groups, 4 * sizeof(tc->groups[0]), owner, true);
 	for (uint32_t p = 1; p <= 1 + parts.scenario->pages; p++)
 		for (uint32_t w = 0; w < parts.class->words; w++) /* where the cache looks for the group of a word */
