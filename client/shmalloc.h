@@ -87,7 +87,8 @@ struct shma_stats {
 	uint32_t client; /* id of this process */
 	uint64_t refills; /* times that this process has waited for more spans of blocks (a count) ... */
 	uint64_t refill_us_sum, refill_us_max; /* ... for how many microseconds, in all and at the longest ... */
-	uint64_t refill_us_p50, refill_us_p99; /* ... and 50 and 99 of 100 times at most, rounded up to a power of two */
+	uint64_t refill_us_p50,
+	        refill_us_p99; /* ... and 50 and 99 of 100 times at most, rounded up to a power of two */
 };
 
 /* Attaches to a heap; options may be NULL. Waits up to timeout_ms for the daemon. Returns NULL and errno: ENOENT or

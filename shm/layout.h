@@ -217,7 +217,8 @@ struct shmi_span {
 	uint64_t bytes; /* large block: the size that was asked for */
 	uint64_t written_off_bits; /* the last ones written off, and in which bitmap word */
 	uint32_t written_off_word;
-	uint32_t last_user; /* who may have written what is in these pages: 0: nobody, they are zero; else a user's id + 1, or ... */
+	uint32_t
+	        last_user; /* who may have written what is in these pages: 0: nobody, they are zero; else a user's id + 1, or ... */
 };
 
 #define SHMI_SEVERAL_USERS UINT32_MAX /* ... any number of users */

@@ -219,7 +219,8 @@ Test(limits, shares_by_trial)
 	for (uint32_t i = 0; i < 20000; i++) {
 		struct account heap = {0}, user[2], client[4];
 		struct charge charge[4] = {{0}};
-		struct limit lu = {.guaranteed = test_random_below(&random, 60)}, lc = {.guaranteed = test_random_below(&random, 40)};
+		struct limit lu = {.guaranteed = test_random_below(&random, 60)},
+		             lc = {.guaranteed = test_random_below(&random, 40)};
 		uint64_t room = test_random_below(&random, 120);
 
 		for (uint32_t u = 0; u < 2; u++)
@@ -242,8 +243,8 @@ Test(limits, shares_by_trial)
 		}
 		uint64_t share = account_share(&client[0], room);
 
-		cr_assert_eq(share < 150 ? share : 150, most, "step %u: %llu and not %llu", i, (unsigned long long)share,
-		        (unsigned long long)most);
+		cr_assert_eq(share < 150 ? share : 150, most, "step %u: %llu and not %llu", i,
+		        (unsigned long long)share, (unsigned long long)most);
 		for (uint32_t c = 0; c < 4; c++) {
 			charge_refund(&charge[c]);
 			account_close(&client[c]);
