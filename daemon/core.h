@@ -86,6 +86,8 @@ struct survey_wait {
 	uint64_t round; /* the survey that answers; 0: nothing is asked */
 };
 
+TAILQ_HEAD(survey_waits, survey_wait);
+
 /* A look at all that clients have written in ctl: see daemon/survey.h. */
 #define SURVEY_KEPT 16u
 struct survey {
@@ -94,7 +96,7 @@ struct survey {
 	bool begun; /* its first step is done */
 	uint64_t round; /* of the one that runs, or ran last */
 	uint32_t thread, sclass, entry, page; /* where to go on */
-	TAILQ_HEAD(, survey_wait) waiting; /* by round */
+	struct survey_waits waiting; /* by round */
 	struct shmi_counted *counted; /* the ledger's, one for each page of the limit */
 	struct snapshot *kept[SURVEY_KEPT];
 	uint32_t last_id;

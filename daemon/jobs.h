@@ -27,8 +27,10 @@ struct job {
 	bool queued;
 };
 
+TAILQ_HEAD(job_queue, job);
+
 struct jobs {
-	TAILQ_HEAD(, job) queue;
+	struct job_queue queue;
 	uint64_t clock; /* of the payer of the last step */
 	struct payer daemon;
 };
