@@ -37,6 +37,8 @@ struct conn {
 	struct timer deadline;
 };
 
+TAILQ_HEAD(conn_queue, conn);
+
 struct http {
 	struct server *server;
 	struct bound bound;
@@ -50,7 +52,7 @@ struct http {
 	struct feed feed;
 	struct conn conns[POLICY_HTTP_CONNECTIONS];
 	uint32_t n_conns;
-	TAILQ_HEAD(, conn) waiting;
+	struct conn_queue waiting;
 };
 
 /* ---- connections ---- */
