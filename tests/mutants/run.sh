@@ -1,7 +1,7 @@
 #!/bin/bash
 # Tests the tests: plants one fault at a time in a copy of the sources, builds what should notice, and demands that it fails.
 #
-#	tests/mutants/run.sh [PART...]		all of tests/mutants/*.list, or those whose name or file contains one of the parts
+#	[MUTANT_SHARE=N] tests/mutants/run.sh [PART...]		all of tests/mutants/*.list, or those whose name or file contains one of the parts
 #
 # A list has blocks, apart by empty lines; lines that begin with # are for the reader:
 #
@@ -30,6 +30,16 @@ unset MAKEFLAGS MAKELEVEL INTERLEAVE SHMALLOC_SOAK # ours would be theirs
 
 names=() files=() kills=() vars=() olds=() news=() places=()
 
+# With MUTANT_SHARE=N one of N is tried: others with each commit.
+share=${MUTANT_SHARE:-1} turn=0
+[ "$share" = 1 ] || turn=$(($(git -C "$here" rev-list --count HEAD 2>/dev/null || echo 0) % share))
+seen=0
+
+is_its_turn() {
+	seen=$((seen + 1))
+	[ $((seen % share)) = "$turn" ]
+}
+
 wanted() { # name, file
 	[ "${#parts[@]}" = 0 ] && return 0
 	local p
@@ -48,7 +58,7 @@ block_end() {
 		bad_list 'name, file, kills or the old lines are missing'
 	fi
 	[ -f "$here/$file" ] || bad_list "there is no $file"
-	if wanted "$name" "$file"; then
+	if wanted "$name" "$file" && is_its_turn; then
 		names+=("$name") files+=("$file") kills+=("$kill") vars+=("$var") olds+=("$old") news+=("$new") places+=("$place")
 	fi
 	place=''
