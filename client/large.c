@@ -296,7 +296,7 @@ void shmi_large_name(struct shma_heap *heap, struct wire_free *body)
 	}
 	if (is_told(heap))
 		n = have;
-	name_oldest(heap, n, body);
+	name_oldest(heap, n < WIRE_BIGS ? n : WIRE_BIGS, body);
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }
 

@@ -76,7 +76,15 @@ static void print_indented(FILE *out, const char *text, int indent)
 	}
 }
 
-static void print_options(FILE *out, uint32_t have, const char *formats)
+/* What an option takes; of some it is the command's to say. NULL: nothing. */
+static const char *arg_of(size_t option, const struct ctl_command *command)
+{
+	if (options[option].letter == 'f')
+		return command ? formats_of(command) : FORMATS;
+	return options[option].letter == 'S' && command && command->sorts ? command->sorts : options[option].arg;
+}
+
+static void print_options(FILE *out, uint32_t have, const struct ctl_command *command)
 {
 	char left[64];
 
@@ -84,7 +92,7 @@ static void print_options(FILE *out, uint32_t have, const char *formats)
 	for (size_t i = 0; i < N_OPTIONS; i++) {
 		if (options[i].needs & ~have)
 			continue;
-		const char *arg = options[i].letter == 'f' ? formats : options[i].arg;
+		const char *arg = arg_of(i, command);
 
 		snprintf(left, sizeof(left), "-%c, --%s%s%s", options[i].letter, options[i].name, arg ? " " : "",
 		        arg ? arg : "");
@@ -100,7 +108,7 @@ static void print_help(FILE *out, const struct ctl_command *command)
 		        command->args ? command->args : "", command->summary);
 		if (command->help)
 			fprintf(out, "\n%s\n", command->help);
-		print_options(out, command->options, formats_of(command));
+		print_options(out, command->options, command);
 		return;
 	}
 	fputs("Usage: shmallocctl [OPTIONS] COMMAND\n\nAsks a shmalloc daemon what is where in its "
@@ -108,7 +116,7 @@ static void print_help(FILE *out, const struct ctl_command *command)
 	        out);
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		fprintf(out, "  %-9s %s\n", commands[i]->name, commands[i]->summary);
-	print_options(out, 0, FORMATS);
+	print_options(out, 0, NULL);
 	fputs("\n'shmallocctl COMMAND --help' says more about a command.\n"
 	      "Exit status: 0 done; 1 check found violations; 2 bad usage; 3 the daemon cannot be reached;\n"
 	      "4 the daemon refused or failed.\n",

@@ -63,6 +63,7 @@ struct ctl_command {
 	uint32_t options; /* bits: CTL_OPT_... beyond the common ones */
 	uint32_t max_args;
 	const char *formats; /* with '|' between them; NULL: text and json */
+	const char *sorts; /* likewise, of --sort; NULL: keys of the JSON */
 	int (*run)(struct ctl *ctl);
 };
 

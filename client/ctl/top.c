@@ -278,5 +278,6 @@ const struct ctl_command ctl_top = {.name = "top",
                 "comes after\n"
                 "one interval, so that there are rates.",
         .options = CTL_OPT_TOP | CTL_OPT_SORT,
+        .sorts = "held|rate|idle|name|pid",
         .formats = "text",
         .run = run};
