@@ -67,7 +67,6 @@ static void find_owner(struct shma_heap *heap)
 
 	heap->env.owner = owner;
 	heap->proc->seizures = shmi_load_acquire(&owner->seizures);
-	heap->proc->trim_wanted = shmi_load(&owner->trim_wanted);
 }
 
 /* The daemon takes back what we hold, as it would after our death. */

@@ -61,7 +61,6 @@ struct shmi_proc {
 	uint32_t named[WIRE_BIGS]; /* ... and their pages */
 	uint64_t big_bound; /* how much it may keep */
 	uint32_t big_idle; /* refills since the last large request */
-	uint32_t trim_wanted; /* of the owner: as last seen when the cache was looked at */
 	uint32_t big_newest; /* generation of the last large span that was granted; 0: none was */
 	struct shmi_queue owed; /* large spans that the daemon has yet to be told are free */
 	uint32_t next_ghost;

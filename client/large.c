@@ -274,17 +274,7 @@ static int free_oldest(struct shma_heap *heap, uint32_t n)
 	return sent && error == EAGAIN ? 0 : error;
 }
 
-/* The daemon has asked this process to trim since the last look. With the cache's lock held. */
-static bool is_told(struct shma_heap *heap)
-{
-	uint32_t wanted = shmi_load(&heap->env.owner->trim_wanted), seen = heap->proc->trim_wanted;
-
-	heap->proc->trim_wanted = wanted;
-	return wanted != seen;
-}
-
-/* With a request for memory what is over the bound goes back, and half of it all if that has been kept in vain for long; or all, if the
- * daemon has asked for it. */
+/* With a request for memory what is over the bound goes back, and half of it all if that has been kept in vain for long. */
 void shmi_large_name(struct shma_heap *heap, struct wire_free *body)
 {
 	(void)pthread_mutex_lock(&heap->proc->big_lock);
@@ -294,8 +284,6 @@ void shmi_large_name(struct shma_heap *heap, struct wire_free *body)
 		heap->proc->big_idle = 0;
 		n = n > (have + 1) / 2 ? n : (have + 1) / 2;
 	}
-	if (is_told(heap))
-		n = have;
 	name_oldest(heap, n < WIRE_BIGS ? n : WIRE_BIGS, body);
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }
