@@ -284,7 +284,7 @@ void shmi_large_name(struct shma_heap *heap, struct wire_free *body)
 		heap->proc->big_idle = 0;
 		n = n > (have + 1) / 2 ? n : (have + 1) / 2;
 	}
-	name_oldest(heap, n < WIRE_BIGS ? n : WIRE_BIGS, body);
+	name_oldest(heap, n, body);
 	(void)pthread_mutex_unlock(&heap->proc->big_lock);
 }
 
@@ -338,14 +338,14 @@ static uint64_t take_cached(struct shma_heap *heap, uint32_t pages, uint32_t ali
 	return entry;
 }
 
-/* Whether the block is ours by what meta says, as long as was asked for, and not one that we have: each gets a later generation. With
- * the channel's lock held. */
+/* Whether the block is ours by what meta says, as long as was asked for, and not one that we have: each gets a later generation, and how
+ * late the heap's own count tells, however often it has gone round. With the channel's lock held. */
 static bool is_granted(struct shma_heap *heap, const struct wire_large_ok *ok, uint32_t pages)
 {
-	uint32_t newest = heap->proc->big_newest;
 	const struct shmi_image *img = &heap->env.img;
+	uint32_t newest = heap->proc->big_newest, now = shmi_load(&img->super->generations);
 
-	if (!shmi_image_page_ok(img, (shmi_page){ok->page}) || (newest && (int32_t)(ok->generation - newest) <= 0))
+	if (!shmi_image_page_ok(img, (shmi_page){ok->page}) || (newest && now - ok->generation >= now - newest))
 		return false;
 	struct shmi_word word = shmi_span_word(img, (shmi_page){ok->page});
 

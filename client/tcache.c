@@ -249,7 +249,7 @@ void shmi_tcache_grant(struct shmi_tcache *tc, uint32_t page, uint32_t generatio
 	node->generation = generation;
 	node->sclass = sclass.c;
 	node->whole = whole ? SHMI_WHOLE_NEW : SHMI_WHOLE_NOT;
-	if (!whole)
+	if (!whole && !seized)
 		count_begun(tc, sclass, pages);
 	shmi_store(&node->thread, tc->thread + 1); /* other threads read this one field */
 	shmi_store(shmi_holder_at(&tc->env->img, (shmi_page){page}), tc->thread);

@@ -241,6 +241,8 @@ static bool is_free(const struct shmi_tcache *tc, const struct shmi_group *g, ui
 
 	if (shmi_load_acquire(&bitmap[g->word]) & g->bits)
 		return true;
+	if (shmi_tcache_is_seized(tc, g->span)) /* no block is in use there, though no bit says so */
+		return true;
 	for (uint32_t i = mag ? shmi_load(&mag->top) : 0; i-- > 0;)
 		if (shmi_load(&mag->entry[i]) == off)
 			return true;

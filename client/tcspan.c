@@ -197,6 +197,18 @@ static void return_all_seized(struct shmi_tcache *tc, uint32_t seizures)
 		tc->seized = true;
 }
 
+/* True if there may have been any. */
+static bool catch_seized(struct shmi_tcache *tc)
+{
+	const struct shmi_owner *owner = tc->env->owner;
+	uint32_t seizures = owner ? shmi_load_acquire(&owner->seizures) : 0;
+
+	if (tc->seizures == seizures && !tc->seized)
+		return false;
+	return_all_seized(tc, seizures);
+	return true;
+}
+
 void shmi_tcache_trim(struct shmi_tcache *tc)
 {
 	tc->trim_epoch = shmi_load(&tc->env->trim_epoch);
@@ -204,22 +216,22 @@ void shmi_tcache_trim(struct shmi_tcache *tc)
 	if (tc->posted)
 		(void)shmi_tcache_send(tc, true); /* what is on its way goes back as well */
 	empty_magazines(tc);
+	bool seized = catch_seized(tc); /* those in the pool go with any message */
+
 	for (uint32_t i = 0; i < SHMI_SPAN_CLASSES; i++) {
 		give_back_whole(tc, &tc->ready[i]);
 		give_back_whole(tc, &tc->full[i]);
 	}
-	if (tc->ask.n_returns || tc->ask.n_reports || tc->posted)
+	if (tc->ask.n_returns || tc->ask.n_reports || tc->posted || seized)
 		(void)shmi_tcache_send(tc, true); /* if the daemon is away they wait for the next message */
 }
 
 void shmi_tcache_catch_up(struct shmi_tcache *tc)
 {
 	const struct shmi_owner *owner = tc->env->owner;
-	uint32_t seizures = owner ? shmi_load_acquire(&owner->seizures) : 0;
 	uint32_t wanted = owner ? shmi_load(&owner->trim_wanted) : 0;
 
-	if (tc->seizures != seizures || tc->seized)
-		return_all_seized(tc, seizures);
+	(void)catch_seized(tc);
 	if (tc->trim_epoch != shmi_load(&tc->env->trim_epoch) || tc->trim_wanted != wanted)
 		shmi_tcache_trim(tc);
 }

@@ -5,8 +5,8 @@
 
 static uint32_t user_of(uint32_t uid)
 {
-	return uid +
-	       1; /* of the last id there is that is SHMI_SEVERAL_USERS: such a user gets nothing of anybody's, its own included */
+	/* of the last id there is that is SHMI_SEVERAL_USERS: such a user gets nothing of anybody's, its own included */
+	return uid + 1;
 }
 
 bool passing_foreign(const struct heap *heap, const struct shmi_run *run, uint32_t uid)
@@ -27,7 +27,8 @@ shmi_page passing_central(struct heap *heap, shmi_sclass sclass, uint32_t uid, b
 {
 	if (any)
 		return shmi_central_find(&heap->img, sclass);
-	return shmi_central_find_of(&heap->img, sclass, user_of(uid));
+	return user_of(uid) == SHMI_SEVERAL_USERS ? SHMI_NO_PAGE
+	                                          : shmi_central_find_of(&heap->img, sclass, user_of(uid));
 }
 
 void passing_note(struct heap *heap, shmi_page page, uint32_t uid, bool fresh)

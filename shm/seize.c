@@ -7,7 +7,7 @@ static const struct shmi_class *class_at(const struct shmi_image *img, shmi_page
 	return &img->classes[shmi_sclass_size_class(shmi_span_word(img, page).sclass)];
 }
 
-bool shmi_seize_would(const struct shmi_image *img, shmi_page page)
+static bool is_whole(const struct shmi_image *img, shmi_page page)
 {
 	if (shmi_span_word(img, page).state != SHMI_SPAN_OWNED)
 		return false;
@@ -45,11 +45,12 @@ static void put_words(shmi_a64 *bitmap, const struct shmi_class *class, struct s
 
 bool shmi_seize(struct shmi_image *img, shmi_page page, struct shmi_seizing *note)
 {
-	if (!shmi_seize_would(img, page))
+	if (!is_whole(img, page))
 		return false;
 	const struct shmi_class *class = class_at(img, page);
 	shmi_a64 *bitmap = shmi_bitmap_at(img, page);
 
+	shmi_then(); /* the note of the last one is void before it becomes another's */
 	note->span = page.i;
 	note->generation = shmi_span_word(img, page).generation;
 	uint32_t got = take_words(bitmap, class, note);
@@ -70,6 +71,7 @@ static void write_off(struct shmi_image *img, shmi_page page, struct shmi_seizin
 {
 	struct shmi_span *span = shmi_span_at(img, page);
 
+	shmi_then(); /* the note says it before it is done */
 	span->written_off = (uint16_t)note->written_off;
 	span->written_off_word = w;
 	span->written_off_bits = shmi_slots_mask(class_at(img, page), w);

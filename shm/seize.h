@@ -31,9 +31,6 @@
 
 #include "shm/span.h"
 
-/* Whether it is worth trying: the span is of blocks, a client has it, and all of its slots are free just now. */
-bool shmi_seize_would(const struct shmi_image *img, shmi_page page);
-
 /* Takes an OWNED span of blocks. True: it is SEIZED, and its pages are to be dropped. False: it is as it was. */
 bool shmi_seize(struct shmi_image *img, shmi_page page, struct shmi_seizing *note);
 

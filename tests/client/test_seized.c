@@ -118,6 +118,38 @@ TEST_ON_IMAGES(seized, the_thread_goes_on, PAGES)
 	close_ground(g, tc);
 }
 
+/* What makes room for a request that has failed, and shma_trim, give them back as well. */
+TEST_ON_IMAGES(seized, a_trim_gives_them_back, PAGES)
+{
+	struct shmi_tcache *tc;
+	struct ground *g = open_ground(t, &tc);
+
+	hold_free_spans(g, tc, 500);
+	cr_assert_gt(seize_all(g), 10);
+	shmi_tcache_trim(tc);
+	cr_assert_eq(seized_pages(g), 0);
+	cr_assert_eq(tc->held_bytes, 0);
+	check(g);
+	close_ground(g, tc);
+}
+
+/* No bit says that a block is free when the daemon has them all. */
+TEST_ON_IMAGES(seized, a_double_free_is_seen, PAGES)
+{
+	struct shmi_tcache *tc;
+	struct ground *g = open_ground(t, &tc);
+	const char *block = get(tc, 512, 0);
+	uint64_t off = (uint64_t)(uintptr_t)block - g->env.base;
+
+	hold_free_spans(g, tc, 500);
+	cr_assert_eq(shmi_tcache_free(tc, off), SHMI_FREED);
+	shmi_tcache_put_oldest(tc, C512, shmi_load(&tc->mag[C512.c]->top));
+	cr_assert_gt(seize_all(g), 10);
+	g->env.harden = true;
+	cr_assert_eq(shmi_tcache_free(tc, off), SHMI_FREE_TWICE);
+	close_ground(g, tc);
+}
+
 /* Blocks in use, or cached, keep their spans. */
 TEST_ON_IMAGES(seized, what_is_in_use_stays, PAGES)
 {
