@@ -45,6 +45,11 @@ void account_change(struct account *account, const struct limit *limit)
 	add(account->parent, 0, account_reserve(account) - before);
 }
 
+void account_waive(struct account *account)
+{
+	account_change(account, &(struct limit){.hard = account->limit, .soft = account->soft});
+}
+
 uint64_t account_share(const struct account *account, uint64_t room)
 {
 	const struct account *user = account->parent, *heap = user->parent;

@@ -51,6 +51,9 @@ struct charge {
 /* Enters an account under `parent`, with nothing charged; takes it out again. A change of its limits. */
 void account_open(struct account *account, struct account *parent, const struct limit *limit);
 void account_close(struct account *account);
+
+/* Nothing is kept for it any more: whoever it is of takes nothing in future. */
+void account_waive(struct account *account);
 void account_change(struct account *account, const struct limit *limit);
 
 /* Pages that are kept for this account and those under it. */

@@ -215,6 +215,7 @@ void clients_evict(struct core *core, struct client *client)
 {
 	shmi_store_release(&clients_entry(core, client)->in_use, EVICTED);
 	client->evicted = true;
+	account_waive(&client->account);
 }
 
 void clients_bar(struct core *core, struct client *client)
@@ -467,6 +468,8 @@ static bool adopt_client(struct core *core, uint32_t id, struct shmi_client_stat
 	client->record_pages = pages;
 	client->state = CLIENT_DETACHED;
 	client->evicted = known && shmi_load(&head->in_use) == EVICTED;
+	if (client->evicted)
+		account_waive(&client->account);
 	bool leaving = known && shmi_load(&head->in_use) == LEFT;
 
 	if (alive && !leaving)

@@ -13,7 +13,6 @@
 #include "daemon/passing.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
-#include "daemon/scavenger.h"
 #include "daemon/survey.h"
 
 int core_init(struct core *core, struct heap *heap, const struct core_hooks *hooks, const struct limits *limits)

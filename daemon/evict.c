@@ -15,10 +15,10 @@ static void end_connection(struct core *core, struct client *client)
 	large_abort(core, client);
 	if (!caller)
 		return;
-	bool waits = backing || caller->trim.job.queued;
+	bool asks = caller->asking.wait.round != 0, waits = backing || asks || caller->trim.job.queued;
 
 	if (!backing)
-		serial = caller->trim.serial;
+		serial = asks ? caller->asking.serial : caller->trim.serial;
 	core_caller_left(core, caller);
 	if (!waits) {
 		core->hooks.replaced(core->hooks.ctx, caller);

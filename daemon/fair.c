@@ -80,16 +80,27 @@ static bool has_rivals(const struct fair *fair, const struct fair_user *user, ui
 	return asked_us && now_us - asked_us < POLICY_RATE_ACTIVE_US;
 }
 
+/* By whole microseconds: the rest of the time counts when it has become one. */
 static void fill(struct fair_user *user, uint64_t now_us)
 {
 	uint64_t more = (now_us - user->filled_us) * POLICY_RATE_PERCENT / 100;
+	int64_t room = POLICY_RATE_BURST_US - user->credit_us;
 
-	if (!more)
-		return;
-	user->credit_us = more < POLICY_RATE_BURST_US ? user->credit_us + (int64_t)more : POLICY_RATE_BURST_US;
-	if (user->credit_us > POLICY_RATE_BURST_US)
+	if (more >= (uint64_t)room) {
 		user->credit_us = POLICY_RATE_BURST_US;
-	user->filled_us = now_us;
+		user->filled_us = now_us;
+	} else {
+		user->credit_us += (int64_t)more;
+		user->filled_us += more * 100 / POLICY_RATE_PERCENT;
+	}
+}
+
+/* A debt ends: what is done in one go, by many connections perhaps, holds nobody up for longer than it takes to fill the bucket twice. */
+static void draw(struct fair_user *user, uint64_t us)
+{
+	user->credit_us -= us < POLICY_SHARE_DEBT_US ? (int64_t)us : POLICY_SHARE_DEBT_US;
+	if (user->credit_us < -POLICY_RATE_BURST_US)
+		user->credit_us = -POLICY_RATE_BURST_US;
 }
 
 bool fair_within_rate(struct fair *fair, struct fair_user *user, uint64_t now_us)
@@ -105,7 +116,7 @@ void fair_spend(struct fair *fair, struct fair_user *user, uint64_t us, uint64_t
 	fair->last = user;
 	fair->last_us = now_us;
 	if (has_rivals(fair, user, now_us))
-		user->credit_us -= us < POLICY_SHARE_DEBT_US ? (int64_t)us : POLICY_SHARE_DEBT_US;
+		draw(user, us);
 	us += spent(fair, user);
 	user->spent_us = us < POLICY_SHARE_DEBT_US ? us : POLICY_SHARE_DEBT_US;
 	user->turn = fair->turn;

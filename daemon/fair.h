@@ -28,6 +28,7 @@ struct fair_user {
 	uint64_t spent_us; /* of that turn's share, and what is owed from before */
 	int64_t credit_us; /* in the bucket ... */
 	uint64_t filled_us; /* ... as of then; 0: this entry was never used */
+	uint64_t figures_us; /* until when the gathering of figures is paid for: all who wait share one */
 };
 
 struct fair {

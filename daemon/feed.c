@@ -323,7 +323,7 @@ static int heap_init(struct feed *feed, struct feed_heap *heap, const struct fee
 	        .backing = source->backing,
 	        .report = &feed->reports[feed->n_heaps],
 	        .clients = calloc(SHMI_MAX_CLIENTS, sizeof(*heap->clients)),
-	        .users = calloc(SHMI_MAX_CLIENTS, sizeof(*heap->users)),
+	        .users = calloc(SNAPSHOT_USERS, sizeof(*heap->users)),
 	        .classes = calloc(SHMI_SPAN_CLASSES, sizeof(*heap->classes)),
 	        .heaps = calloc(n_heaps, sizeof(*heap->heaps))};
 	*heap->report = (struct report){.clients = heap->clients,

@@ -59,7 +59,12 @@ static void undo(struct core *core, struct large *large)
 
 static void finish(struct core *core, struct client *client)
 {
-	core_finish(core, client, client->caller, client->large.serial, false);
+	struct caller *caller = client->caller;
+
+	/* It has come back over another connection and waits for something else there: the answer is kept for its repeat. */
+	if (caller && (caller->asking.wait.round || caller->trim.job.queued))
+		caller = NULL;
+	core_finish(core, client, caller, client->large.serial, false);
 }
 
 /* The system has no memory for it just now: true if it may have some once the sleepers have been gone through, which is begun. Once, until

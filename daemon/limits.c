@@ -4,6 +4,15 @@
 #include "daemon/policy.h"
 #include "daemon/pressure.h"
 
+static void set_limits(struct client *client, const struct limit *limit)
+{
+	if (client->state == CLIENT_FREE)
+		return;
+	account_change(&client->account, limit);
+	if (client->evicted || (client->state != CLIENT_ATTACHED && client->state != CLIENT_DETACHED))
+		account_waive(&client->account);
+}
+
 void limits_apply(struct core *core, const struct limits *limits)
 {
 	core->limits = *limits;
@@ -13,8 +22,7 @@ void limits_apply(struct core *core, const struct limits *limits)
 		if (core->users.user[i].refs)
 			account_change(&core->users.user[i].account, &limits->user);
 	for (uint32_t i = 0; i < SHMI_MAX_CLIENTS; i++)
-		if (core->client[i].state != CLIENT_FREE)
-			account_change(&core->client[i].account, &limits->client);
+		set_limits(&core->client[i], &limits->client);
 }
 
 /* ---- shares ---- */

@@ -11,11 +11,6 @@ void pressure_tell(struct core *core, struct client *client)
 	shmi_bump(&core->heap->img.super->counters.trims, 1);
 }
 
-void pressure_seize(struct core *core, struct client *client)
-{
-	seizer_client(core, client);
-}
-
 uint64_t pressure_room(const struct core *core)
 {
 	const struct shmi_page_counts *pages = &core->heap->img.super->pages;

@@ -44,7 +44,4 @@ uint64_t pressure_room(const struct core *core);
 /* Tells a client to give back what it can spare. */
 void pressure_tell(struct core *core, struct client *client);
 
-/* Takes the client's wholly free spans, whether it sleeps or not. */
-void pressure_seize(struct core *core, struct client *client);
-
 #endif

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/clients.h"
 #include "daemon/policy.h"
 #include "daemon/survey.h"
 #include "shm/check.h"

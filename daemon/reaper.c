@@ -258,6 +258,7 @@ void reaper_start(struct core *core, struct client *client, bool dead)
 	*r = (struct reclaim){
 	        .dead = dead, .serial = serial, .job = {.step = step_reclaim, .payer = &client->user->payer}};
 	client->state = CLIENT_LEAVING;
+	account_waive(&client->account);
 	core_queue(core, &r->job);
 }
 

@@ -13,7 +13,6 @@
 #include "daemon/guard.h"
 #include "daemon/notify.h"
 #include "daemon/passed.h"
-#include "daemon/pressure.h"
 #include "daemon/reload.h"
 
 #define STOP_MS 2000 /* the longest that a stop waits for jobs */
@@ -130,10 +129,17 @@ bool server_admits(struct server *server, uint32_t uid)
 static void on_resume(void *ctx)
 {
 	struct server *server = ctx;
+	uint64_t now_us = timer_now_us();
 
 	server->pausing = false;
-	for (struct session *session = LIST_FIRST(&server->sessions); session; session = LIST_NEXT(session, link))
-		session_resume(session);
+	for (struct session *s = LIST_FIRST(&server->sessions); s; s = LIST_NEXT(s, link)) {
+		if (!s->paused)
+			continue;
+		if (fair_within_rate(&server->fair, s->user, now_us))
+			session_resume(s);
+		else
+			server_pause(server);
+	}
 }
 
 void server_pause(struct server *server)

@@ -6,7 +6,6 @@
 
 #include <event2/event.h>
 
-#include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/server.h"
 #include "proto/chan.h"
@@ -128,13 +127,16 @@ void session_event(struct session *s, enum session_event event)
 	act(s, dialogue_event(&s->dialogue, event));
 }
 
-/* Gathering figures is paid for by whoever has asked. */
+/* Gathering figures is paid for by whoever has asked, once by each user. */
 static void pay_for_figures(struct session *s)
 {
-	uint64_t now_us = timer_now_us();
+	struct fair_user *user = s->user;
+	uint64_t now_us = timer_now_us(), from_us = s->came_us > user->figures_us ? s->came_us : user->figures_us;
 
-	if (s->figures)
-		fair_spend(&s->server->fair, s->user, now_us - s->came_us, now_us);
+	if (s->figures) {
+		fair_spend(&s->server->fair, user, now_us - from_us, now_us);
+		user->figures_us = now_us;
+	}
 	s->figures = false;
 }
 

@@ -11,6 +11,9 @@
 
 struct core;
 
+/* Users in it at the most: those who are connected, and those of clients that are not. */
+#define SNAPSHOT_USERS (POLICY_SESSIONS + ACCOUNT_USERS)
+
 struct snapshot {
 	uint32_t id;
 	uint32_t uid; /* who asked for it */

@@ -219,8 +219,11 @@ static void begin(struct core *core)
 static void end(struct core *core)
 {
 	struct survey *survey = &core->survey;
+	struct survey_wait *wait = TAILQ_FIRST(&survey->waiting);
+
+	if (!wait || wait->round != survey->round)
+		return; /* nobody waits for it any more */
 	const struct snapshot *snapshot = keep(core, modest_user(survey));
-	struct survey_wait *wait;
 
 	while ((wait = TAILQ_FIRST(&survey->waiting)) != NULL && wait->round == survey->round)
 		answer(core, wait, snapshot);

@@ -2,6 +2,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/policy.h"
+#include "daemon/pressure.h"
 #include "daemon/scavenger.h"
 #include "daemon/seizer.h"
 
@@ -90,14 +91,10 @@ enum outcome trim_begin(struct core *core, struct caller *caller, const struct t
 
 /* ---- the request ---- */
 
-static void tell(struct core *core, const struct client *client)
+static void tell(struct core *core, struct client *client)
 {
-	struct shmi_owner *owner = shmi_owner_at(&core->heap->img, client->id);
-
-	if (client->evicted || (client->state != CLIENT_ATTACHED && client->state != CLIENT_DETACHED))
-		return;
-	shmi_store_release(&owner->trim_wanted, shmi_load(&owner->trim_wanted) + 1);
-	shmi_bump(&core->heap->img.super->counters.trims, 1);
+	if (!client->evicted && (client->state == CLIENT_ATTACHED || client->state == CLIENT_DETACHED))
+		pressure_tell(core, client);
 }
 
 enum outcome trim_run(struct core *core, struct caller *caller, const struct wire_msg *req)
@@ -108,7 +105,7 @@ enum outcome trim_run(struct core *core, struct caller *caller, const struct wir
 	if (core_refuses(core, caller, want->heap))
 		return OUTCOME_ANSWERED;
 	if (want->one) {
-		const struct client *client = clients_find(core, want->client);
+		struct client *client = clients_find(core, want->client);
 
 		if (!client)
 			return OUTCOME_ANSWERED;

@@ -166,3 +166,38 @@ Test(fair, to_come_anew_fills_no_bucket)
 	cr_assert_eq(fair_enter(&fair, 1, NOW + 3000000), user);
 	cr_expect_leq(got(user, rival, NOW + 3000000, 1000, 5), POLICY_RATE_PERCENT + 1);
 }
+
+/* Looked at every few microseconds, as a flood is. */
+Test(fair, the_rate_holds_however_often_it_is_looked_at)
+{
+	struct fair_user *user = fair_enter(&fair, 1, NOW), *rival = fair_enter(&fair, 2, NOW);
+	uint64_t spent = 0, end = NOW + 4000000;
+
+	user->credit_us = 0;
+	for (uint64_t now = NOW; now < end; now += 7) {
+		if ((now - NOW) % 7000 == 0)
+			fair_spend(&fair, rival, 1, now);
+		if (!fair_within_rate(&fair, user, now))
+			continue;
+		fair_spend(&fair, user, 20, now);
+		spent += 20;
+	}
+	uint64_t permille = spent * 1000 / (end - NOW);
+
+	cr_expect(permille >= 10 * POLICY_RATE_PERCENT - 3 && permille <= 10 * POLICY_RATE_PERCENT + 3, "%llu",
+	        (unsigned long long)permille);
+}
+
+Test(fair, a_debt_to_the_rate_ends)
+{
+	struct fair_user *user = fair_enter(&fair, 1, NOW), *rival = fair_enter(&fair, 2, NOW);
+
+	fair_spend(&fair, rival, 1, NOW);
+	for (int i = 0; i < 2000; i++)
+		fair_spend(&fair, user, 5000, NOW + 1);
+	uint64_t paid = NOW + 1 + 100ull * POLICY_RATE_BURST_US / POLICY_RATE_PERCENT + 1000;
+
+	cr_expect_not(fair_within_rate(&fair, user, NOW + 2));
+	fair_spend(&fair, rival, 1, paid);
+	cr_expect(fair_within_rate(&fair, user, paid));
+}
