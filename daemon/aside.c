@@ -59,10 +59,34 @@ static unsigned free_number(const struct objects *o)
 	return 0;
 }
 
-/* The same of sealed memory, which is open still: the service manager keeps it under another name. */
+static int set_aside_not(struct objects *o, int error, const char *what)
+{
+	if (error == -EEXIST)
+		snprintf(o->why, sizeof(o->why), "%u heaps are set aside already", ASIDE_MOST);
+	else if (error)
+		snprintf(o->why, sizeof(o->why), "cannot %s: %s", what, strerror(-error));
+	return error;
+}
+
+/* Of what comes from its store the service manager takes no second descriptor, but a second description of the same memory. */
+static int keep_again(int fd, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int again = open(path, O_RDWR | O_CLOEXEC);
+	int error = again < 0 ? -errno : passed_keep(again, name);
+
+	if (again >= 0)
+		close(again);
+	return error;
+}
+
+/* Sealed memory, which is open still, is kept under another name: meta last, so that a number is taken when all of it is there. */
 static int keep_aside(struct objects *o, unsigned *number)
 {
 	char part[32];
+	int error = 0;
 
 	for (*number = 1; *number <= ASIDE_MOST; ++*number) {
 		snprintf(part, sizeof(part), "aside-%u.meta", *number);
@@ -71,13 +95,12 @@ static int keep_aside(struct objects *o, unsigned *number)
 	}
 	if (*number > ASIDE_MOST)
 		return -EEXIST;
-	for (int i = 0; i < HEAP_OBJECTS; i++) {
+	for (int i = HEAP_OBJECTS - 1; i >= 0 && !error; i--) {
 		snprintf(part, sizeof(part), "aside-%u.%s", *number, objects_suffix[i]);
-		int error = o->fd[i] >= 0 ? passed_keep(o->fd[i], memfd_name(o->heap, part).text) : 0;
-
-		if (error)
-			return error;
+		error = o->fd[i] >= 0 ? keep_again(o->fd[i], memfd_name(o->heap, part).text) : 0;
 	}
+	if (error)
+		return error;
 	objects_unlink(o);
 	objects_close(o);
 	return 0;
@@ -86,7 +109,7 @@ static int keep_aside(struct objects *o, unsigned *number)
 int aside_set(struct objects *o, unsigned *number)
 {
 	if (o->sealed)
-		return keep_aside(o, number);
+		return set_aside_not(o, keep_aside(o, number), "have it kept by the service manager");
 	objects_close(o);
 	*number = free_number(o);
 	int error = *number ? 0 : -EEXIST;
@@ -96,10 +119,5 @@ int aside_set(struct objects *o, unsigned *number)
 		if (error == -ENOENT && i != HEAP_META)
 			error = 0; /* a part that was lost before */
 	}
-	if (error == -EEXIST)
-		snprintf(o->why, sizeof(o->why), "%u heaps are set aside already", ASIDE_MOST);
-	else if (error)
-		snprintf(o->why, sizeof(o->why), "cannot rename %s: %s",
-		        objects_path(o, objects_suffix[HEAP_META]).text, strerror(-error));
-	return error;
+	return set_aside_not(o, error, "rename its objects in /dev/shm");
 }

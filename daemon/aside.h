@@ -5,6 +5,8 @@
  * meta goes first, since without it the heap is not there. A daemon that dies between the four leaves the others under their
  * old names; the next start finishes that before it looks for a heap (a new heap's making would remove them).
  *
+ * Sealed memory has no name to change: the service manager keeps it under another one, until the service is stopped.
+ *
  * Heaps that were set aside stay until somebody removes them. There are at most ASIDE_MOST of one heap: a daemon that dies
  * of something else than its heap would fill the memory with new ones. Then the start is refused.
  */

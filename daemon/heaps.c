@@ -77,7 +77,7 @@ static void fill_row(const struct heaps *heaps, const struct heaps_entry *entry,
         struct wire_heap_row *row)
 {
 	*row = (struct wire_heap_row){.limit = entry->config->size,
-	        .backing = entry->config->backing == BACKING_MEMFD,
+	        .backing = entry->sealed,
 	        .damaged = 1,
 	        .allowed = allows(heaps, entry, caller)};
 	snprintf(row->name, sizeof(row->name), "%s", entry->config->name);

@@ -22,6 +22,7 @@ struct heaps_entry {
 	const struct config_heap *config;
 	struct core *core; /* NULL: it could not be opened */
 	const char *why; /* then: the reason in words */
+	bool sealed; /* it is of memfds, whatever the configuration says */
 	uint64_t refused; /* attaches that were refused for access */
 };
 

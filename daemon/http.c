@@ -559,8 +559,8 @@ int http_start(struct http *http)
 
 	for (uint32_t i = 0; i < config->heaps; i++) /* those that could not be opened have no figures */
 		if (http->server->served[i].open)
-			sources[n++] = (struct feed_source){
-			        .core = &http->server->served[i].core, .backing = config->heap[i].backing};
+			sources[n++] = (struct feed_source){.core = &http->server->served[i].core,
+			        .backing = http->server->served[i].objects.sealed};
 	int error = feed_init(&http->feed, sources, n, on_made, http);
 
 	if (error)

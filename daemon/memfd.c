@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +16,17 @@ struct memfd_name memfd_name(const char *heap, const char *part)
 
 	snprintf(name.text, sizeof(name.text), "%s.%s", heap, part);
 	return name;
+}
+
+bool memfd_is_part(const char *name)
+{
+	static const char *const parts[] = {".meta", ".ctl", ".data", ".state"};
+	const char *last = strrchr(name, '.');
+
+	for (size_t i = 0; last && i < sizeof(parts) / sizeof(parts[0]); i++)
+		if (!strcmp(last, parts[i]))
+			return last > name;
+	return false;
 }
 
 int memfd_new(const char *heap, const char *part, uint64_t bytes)

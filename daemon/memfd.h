@@ -22,6 +22,9 @@ struct memfd_name {
 /* The name under which a part of a heap is kept. */
 struct memfd_name memfd_name(const char *heap, const char *part);
 
+/* Whether it is a name of that kind: HEAP.meta, HEAP.aside-1.ctl and so on. */
+bool memfd_is_part(const char *name);
+
 /* A new one of `bytes`, all of it holes, sealed. Returns the descriptor or a negative errno. */
 int memfd_new(const char *heap, const char *part, uint64_t bytes);
 

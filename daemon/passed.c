@@ -87,7 +87,7 @@ bool passed_has(const char *name)
 int passed_take_other(const char **name)
 {
 	for (unsigned i = 0; i < n_passed; i++)
-		if (passed[i].fd >= 0 && !memfd_is_good(passed[i].fd)) {
+		if (passed[i].fd >= 0 && !memfd_is_part(passed[i].name)) {
 			*name = passed[i].name;
 			return take(&passed[i]);
 		}

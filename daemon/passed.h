@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define PASSED_MAX 128u /* descriptors: 16 heaps have 64, and FileDescriptorStoreMax= of the unit */
+#define PASSED_MAX 136u /* descriptors: FileDescriptorStoreMax= of the units, and sockets */
 #define PASSED_NAME 128u /* bytes of a name, with the final zero; systemd allows 255 and no colon */
 
 /* Takes over what was passed; the environment that says so is removed. Returns 0, or -EINVAL with the reason in words. */
@@ -28,7 +28,7 @@ int passed_take(const char *name);
 /* Whether one of that name is there. */
 bool passed_has(const char *name);
 
-/* The first one that is not sealed memory of ours, with its name; -1 if there is none. The name is good until the next call. */
+/* The first one that does not bear the name of a part of a heap, with its name; -1 if there is none. The name is good until the next call. */
 int passed_take_other(const char **name);
 
 /* How many have not been taken. */
@@ -37,7 +37,8 @@ unsigned passed_left(void);
 /* Whether there is a store at all: a service manager that listens. What it allows is not known before something is put there. */
 bool passed_has_store(void);
 
-/* Has the service manager keep a copy of `fd` under this name, and waits until it has it. Returns 0 or a negative errno. */
+/* Has the service manager keep a copy of `fd` under this name, and waits until it has read that; a store that is full says nothing.
+ * Returns 0 or a negative errno. */
 int passed_keep(int fd, const char *name);
 
 /* It forgets all that it keeps under this name. */

@@ -22,6 +22,8 @@
 #include "daemon/server.h"
 #include "daemon/store.h"
 
+_Static_assert(BOOTS_HEAPS >= CONFIG_HEAPS_MAX, "each heap has a count of its starts");
+
 struct served *served_of(struct core *core)
 {
 	return (struct served *)(void *)((char *)core - offsetof(struct served, core));

@@ -266,12 +266,14 @@ static int open_socket(struct server *server)
 	return error ? 1 : 0;
 }
 
-/* Memory of heaps that are not configured any more, or were set aside: it stays with the service manager. */
+/* Memory of heaps that were set aside or refused, or are not configured any more: it stays with the service manager. */
 static void note_left(void)
 {
 	if (passed_left())
 		log_line(LEVEL_WARN,
-		        "the service manager keeps %u descriptors that belong to no heap of this configuration",
+		        "the service manager keeps %u descriptors that no heap uses: of heaps that were set aside or "
+		        "refused, or are not "
+		        "configured any more",
 		        passed_left());
 	passed_deinit();
 }
@@ -290,7 +292,8 @@ static int open_heaps(struct server *server)
 
 		heaps->entry[i] = (struct heaps_entry){.config = config,
 		        .core = failed ? NULL : &served->core,
-		        .why = failed ? served->objects.why : NULL};
+		        .why = failed ? served->objects.why : NULL,
+		        .sealed = served->objects.sealed};
 	}
 	note_left();
 	return open_from(server, 0) ? 0 : 1;

@@ -175,8 +175,6 @@ static int adopt_or_make(struct objects *o, struct heap *heap, const struct conf
 
 	if (!o->sealed)
 		aside_finish(o);
-	if (config->reset)
-		objects_unlink(o);
 	*adopted = objects_exist(o);
 	if (*adopted) {
 		int failed = adopt_heap(o, heap, &again);
@@ -185,7 +183,17 @@ static int adopt_or_make(struct objects *o, struct heap *heap, const struct conf
 			return failed;
 	}
 	*adopted = false;
+	o->sealed = config->backing == BACKING_MEMFD;
 	return make_heap(o, heap, config);
+}
+
+/* What there is of a heap of that name, of either kind. */
+static void drop_both(struct objects *o)
+{
+	for (int sealed = 0; sealed < 2; sealed++) {
+		o->sealed = sealed;
+		objects_unlink(o);
+	}
 }
 
 /* A heap that is there keeps what it is made of, as it keeps its size. */
@@ -193,6 +201,7 @@ static void choose_backing(struct objects *o, const struct config_heap *config)
 {
 	bool wanted = config->backing == BACKING_MEMFD;
 
+	o->sealed = false;
 	o->sealed = objects_are_kept(o) || (wanted && !objects_exist(o));
 	if (o->sealed != wanted)
 		log_line(LEVEL_WARN, "heap '%s' keeps its backing, %s; the setting only counts for a new one", o->heap,
@@ -208,6 +217,8 @@ int store_take(
         struct objects *o, struct heap *heap, const char *instance, const struct config_heap *config, bool *adopted)
 {
 	objects_init(o, instance, config->name);
+	if (config->reset)
+		drop_both(o);
 	choose_backing(o, config);
 	if (adopt_or_make(o, heap, config, adopted)) {
 		objects_close(o);
@@ -247,5 +258,6 @@ void store_end(struct objects *o, struct heap *heap, bool keep)
 		        heap->name);
 		return;
 	}
-	log_line(LEVEL_INFO, "stopped; heap '%s' stays, it is in use", heap->name);
+	log_line(LEVEL_INFO, "stopped; heap '%s' stays, it is in use%s", heap->name,
+	        o->sealed ? ", until the service is stopped" : "");
 }

@@ -207,7 +207,7 @@ Test(heaps, rows)
 
 	cr_assert_eq(attach(d, "b"), 0);
 	cr_assert_eq(test_core_refill(a, d, 4, 7), 7);
-	b->config.backing = BACKING_MEMFD;
+	a->heaps.entry[1].sealed = true;
 	a->heap.fenced = true;
 	const struct wire_heap_row *rows = ask_heaps(d);
 

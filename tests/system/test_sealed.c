@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "client/shmalloc.h"
-#include "proto/chan.h"
+#include "shm/layout.h"
 
 #define WAIT_MS 30000
 #define KEPT 16
@@ -84,6 +84,15 @@ static void forget(const char *name)
 		}
 }
 
+/* A service manager keeps no second descriptor of one open file. */
+static bool is_kept(int fd)
+{
+	for (int i = 0; i < m.n; i++)
+		if (syscall(SYS_kcmp, getpid(), getpid(), 0 /* KCMP_FILE */, fd, m.kept[i].fd) == 0)
+			return true;
+	return false;
+}
+
 /* Does what one message asks for. True if the daemon is ready. */
 static bool obey(char *said, int fd)
 {
@@ -94,6 +103,8 @@ static bool obey(char *said, int fd)
 	name = strstr(said, "FDNAME=");
 	if (strstr(said, "FDSTOREREMOVE=1")) {
 		forget(name + strlen("FDNAME="));
+	} else if (strstr(said, "FDSTORE=1") && is_kept(fd)) {
+		close(fd);
 	} else if (strstr(said, "FDSTORE=1")) {
 		cr_assert_lt(m.n, KEPT);
 		m.kept[m.n].fd = fd;
@@ -261,6 +272,31 @@ Test(sealed, goes_when_nobody_wants_it)
 	end();
 }
 
+static int find_no_root(void *arg)
+{
+	child_check(shma_root_get(shma_default(), arg) == NULL && errno == ENOENT);
+	return 0;
+}
+
+/* A heap that three starts died of is kept under another name, and a new one takes its place. */
+Test(sealed, is_set_aside)
+{
+	uint32_t starts = 3;
+
+	begin();
+	start();
+	cr_expect_eq(child_run(leave_root, name), 0);
+	test_daemon_kill(&m.d);
+	cr_assert_eq(
+	        pwrite(kept("state"), &starts, sizeof(starts), offsetof(struct shmi_state, boots)), sizeof(starts));
+	start();
+	cr_expect_eq(m.n, 8, "two heaps are kept: %d", m.n);
+	cr_expect_geq(kept("aside-1.meta"), 0);
+	cr_expect_geq(kept("aside-1.data"), 0);
+	cr_expect_eq(child_run(find_no_root, name), 0);
+	end();
+}
+
 /* What comes back is not what was put there. */
 Test(sealed, what_was_swapped_is_refused)
 {
@@ -284,6 +320,6 @@ Test(sealed, what_was_swapped_is_refused)
 
 	said[n > 0 ? n : 0] = 0;
 	close(log);
-	cr_expect_not_null(strstr(said, "the descriptor"), "%s", said);
+	cr_expect_not_null(strstr(said, "is not sealed memory"), "%s", said);
 	end();
 }
