@@ -12,7 +12,7 @@ static void print_row(struct ctl *ctl, const struct wire_check_row *row, uint32_
 	const char *sentence = shmi_check_sentence(row->invariant);
 	char text[CTL_CELL];
 
-	ctl_clean(row->text, text, sizeof(text));
+	report_clean(row->text, text, sizeof(text));
 	if (row->invariant != *last)
 		fprintf(ctl->out, "I%u: %s\n", row->invariant, sentence ? sentence : "(not known to this program)");
 	*last = row->invariant;
@@ -25,7 +25,7 @@ static int print_text(struct ctl *ctl, const struct wire_check *check)
 	uint32_t last = UINT32_MAX;
 	char heap[CTL_CELL];
 
-	ctl_clean(ctl->heap, heap, sizeof(heap));
+	report_clean(ctl->heap, heap, sizeof(heap));
 	for (uint32_t i = 0; i < check->n_rows; i++)
 		print_row(ctl, &check->rows[i], &last);
 	if (check->violations > check->n_rows)
@@ -43,17 +43,17 @@ static int print_json(struct ctl *ctl, const struct wire_check *check)
 	json_t *json = ctl_json_new(ctl), *rows = json_array();
 
 	json_object_set_new(json, "clean", json_boolean(!check->violations && !check->n_rows));
-	json_object_set_new(json, "violations", ctl_json_number(check->violations));
+	json_object_set_new(json, "violations", report_json_number(check->violations));
 	for (uint32_t i = 0; i < check->n_rows; i++) {
 		const struct wire_check_row *row = &check->rows[i];
 		const char *sentence = shmi_check_sentence(row->invariant);
 		json_t *object = json_object();
 
-		json_object_set_new(object, "invariant", ctl_json_number(row->invariant));
+		json_object_set_new(object, "invariant", report_json_number(row->invariant));
 		json_object_set_new(object, "sentence", sentence ? json_string(sentence) : json_null());
-		json_object_set_new(object, "page", ctl_json_number(row->page));
-		json_object_set_new(object, "detail", ctl_json_number(row->detail));
-		json_object_set_new(object, "text", ctl_json_text(row->text));
+		json_object_set_new(object, "page", report_json_number(row->page));
+		json_object_set_new(object, "detail", report_json_number(row->detail));
+		json_object_set_new(object, "text", report_json_text(row->text));
 		json_array_append_new(rows, object);
 	}
 	json_object_set_new(json, "rows", rows);

@@ -49,7 +49,7 @@ static void short_label(const void *row, char *to, size_t room)
 {
 	char whole[CTL_CELL];
 
-	ctl_clean(((const struct wire_client_row *)row)->label, whole, sizeof(whole));
+	report_clean(((const struct wire_client_row *)row)->label, whole, sizeof(whole));
 	snprintf(to, room, "%.*s", (int)LABEL_WIDTH, whole);
 }
 

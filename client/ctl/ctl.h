@@ -5,7 +5,7 @@
  * ctl->out as text or, with --format json, as one JSON object. What goes wrong is said once, on ctl->err, where it is found;
  * the functions return the exit status.
  *
- * Texts that come from the daemon (labels, names) are any bytes: they go through ctl_clean before they are printed.
+ * Texts that come from the daemon (labels, names) are any bytes: they go through report_clean before they are printed.
  */
 #ifndef CLIENT_CTL_CTL_H
 #define CLIENT_CTL_CTL_H

@@ -8,7 +8,7 @@ static void print_line(void *ctx, const char *text)
 	struct ctl *ctl = ctx;
 	char clean[1024];
 
-	ctl_clean(text, clean, sizeof(clean));
+	report_clean(text, clean, sizeof(clean));
 	fprintf(ctl->out, "%s\n", clean);
 }
 

@@ -34,14 +34,14 @@ static int say(struct ctl *ctl, const struct eviction *e, bool killed)
 	if (ctl->json) {
 		json_t *json = ctl_json_new(ctl);
 
-		json_object_set_new(json, "client", ctl_json_number(e->row.client));
-		json_object_set_new(json, "pid", ctl_json_number(e->row.pid));
-		json_object_set_new(json, "returned_bytes", ctl_json_number(e->returned));
-		json_object_set_new(json, killed ? "reclaimed_bytes" : "held_bytes", ctl_json_number(e->row.bytes));
+		json_object_set_new(json, "client", report_json_number(e->row.client));
+		json_object_set_new(json, "pid", report_json_number(e->row.pid));
+		json_object_set_new(json, "returned_bytes", report_json_number(e->returned));
+		json_object_set_new(json, killed ? "reclaimed_bytes" : "held_bytes", report_json_number(e->row.bytes));
 		json_object_set_new(json, "killed", json_boolean(killed));
 		return ctl_json_print(ctl, json);
 	}
-	ctl_human(e->row.bytes, held, sizeof(held));
+	report_human(e->row.bytes, held, sizeof(held));
 	fprintf(ctl->out, "client %u (pid %u) is evicted%s: %llu bytes returned to the system, ", e->row.client,
 	        e->row.pid, killed ? " and has ended" : "", (unsigned long long)e->returned);
 	if (killed)

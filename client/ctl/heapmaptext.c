@@ -274,7 +274,7 @@ static void list_owners(const struct drawing *d)
 		const struct report_client *client = report_map_client(d->map, ids[i]);
 
 		sample(d, &cell);
-		ctl_clean(client ? client->label : "?", label, sizeof(label));
+		report_clean(client ? client->label : "?", label, sizeof(label));
 		if (client)
 			snprintf(name, sizeof(name), "%s (%u)", label, client->pid);
 		else
@@ -309,7 +309,7 @@ void ctl_heapmap_text(
 
 	report_palette_of(map, &d.palette);
 	measure(&d);
-	ctl_clean(look->heap, heap, sizeof(heap));
+	report_clean(look->heap, heap, sizeof(heap));
 	report_human((uint64_t)d.pages * REPORT_PAGE_BYTES, size, sizeof(size));
 	fprintf(to, "Heap %s by %s; a cell is %s\n", heap, report_by_name(look->by), size);
 	draw_lines(&d);

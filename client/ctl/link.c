@@ -71,7 +71,7 @@ static int refused(struct ctl *ctl, const struct wire_error *error)
 {
 	char text[4 * WIRE_TEXT];
 
-	ctl_clean(error->text, text, sizeof(text));
+	report_clean(error->text, text, sizeof(text));
 	if (error->code == WIRE_E_NO_HEAP)
 		return ctl_fail(ctl, CTL_FAILED, "%s: say which with --heap or SHMALLOC_HEAP", text);
 	if (error->code == WIRE_E_VERSION)

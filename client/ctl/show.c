@@ -9,26 +9,6 @@
 
 /* ---- texts ---- */
 
-void ctl_clean(const char *from, char *to, size_t room)
-{
-	report_clean(from, to, room);
-}
-
-void ctl_human(uint64_t bytes, char *to, size_t room)
-{
-	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-	double n = (double)bytes / 1024;
-	size_t unit = 0;
-
-	if (bytes < 1024) {
-		snprintf(to, room, "%u B", (unsigned)bytes);
-		return;
-	}
-	for (; n >= 1023.95 && unit < 5; unit++)
-		n /= 1024;
-	snprintf(to, room, "%.1f %s", n, units[unit]);
-}
-
 void ctl_class_attrs(uint32_t sclass, char *to, size_t room)
 {
 	static const char *const names[SHMI_ATTRS] = {"-", "scoped", "noscan", "scoped noscan"};
@@ -57,37 +37,12 @@ void ctl_class_name(uint32_t sclass, char *to, size_t room)
 
 /* ---- JSON ---- */
 
-json_t *ctl_json_number(uint64_t n)
-{
-	return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
-}
-
-/* Control characters that JSON leaves as they are: delete, and U+0080 to U+009F, by which some terminals can be told things. */
-static bool has_controls(const char *text)
-{
-	for (const unsigned char *c = (const unsigned char *)text; *c; c++)
-		if (*c == 0x7f || (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
-			return true;
-	return false;
-}
-
-json_t *ctl_json_text(const char *text)
-{
-	char clean[CTL_CELL];
-	json_t *json = has_controls(text) ? NULL : json_string(text);
-
-	if (json)
-		return json;
-	ctl_clean(text, clean, sizeof(clean));
-	return json_string(clean);
-}
-
 json_t *ctl_json_new(const struct ctl *ctl)
 {
 	json_t *json = json_object();
 
 	json_object_set_new(json, "version", json_integer(CTL_FORMAT_VERSION));
-	json_object_set_new(json, "heap", ctl_json_text(ctl->heap));
+	json_object_set_new(json, "heap", report_json_text(ctl->heap));
 	return json;
 }
 
@@ -129,14 +84,14 @@ static void cell_text(const struct ctl *ctl, const struct ctl_column *column, co
 	if (kind_of(column) == CTL_TEXT)
 		column->text(row, to, CTL_CELL);
 	else if (kind_of(column) == CTL_NAME)
-		ctl_clean((const char *)row + column->at, to, CTL_CELL);
+		report_clean((const char *)row + column->at, to, CTL_CELL);
 	else if ((kind_of(column) == CTL_CLIENT && number_at(column, row) == SHMI_NOBODY) ||
 	         (kind_of(column) == CTL_LIMIT && !number_at(column, row)))
 		snprintf(to, CTL_CELL, "-");
 	else if ((kind_of(column) == CTL_BYTES || kind_of(column) == CTL_BYTES_OF_TWO ||
 	                 kind_of(column) == CTL_LIMIT) &&
 	         !ctl->bytes)
-		ctl_human(number_at(column, row), to, CTL_CELL);
+		report_human(number_at(column, row), to, CTL_CELL);
 	else
 		snprintf(to, CTL_CELL, "%llu", (unsigned long long)number_at(column, row));
 }
@@ -150,13 +105,13 @@ static json_t *cell_json(const struct ctl_column *column, const unsigned char *r
 		column->text(row, text, sizeof(text));
 		return json_string(text);
 	case CTL_NAME:
-		return ctl_json_text((const char *)row + column->at);
+		return report_json_text((const char *)row + column->at);
 	case CTL_FLAG:
 		return json_boolean(number_at(column, row) != 0);
 	case CTL_CLIENT:
-		return number_at(column, row) == SHMI_NOBODY ? json_null() : ctl_json_number(number_at(column, row));
+		return number_at(column, row) == SHMI_NOBODY ? json_null() : report_json_number(number_at(column, row));
 	default:
-		return ctl_json_number(number_at(column, row));
+		return report_json_number(number_at(column, row));
 	}
 }
 
@@ -222,7 +177,7 @@ static void begin(struct ctl *ctl, const struct ctl_table *table)
 {
 	if (!ctl->json)
 		return;
-	json_t *heap = ctl_json_text(ctl->heap);
+	json_t *heap = report_json_text(ctl->heap);
 
 	fprintf(ctl->out, "{\n  \"version\": %d,\n  \"heap\": ", CTL_FORMAT_VERSION);
 	json_dumpf(heap, ctl->out, JSON_ENCODE_ANY);

@@ -6,21 +6,9 @@
 #include <stddef.h>
 
 #include "client/ctl/ctl.h"
+#include "proto/report/report.h"
 
 #define CTL_CELL 512u /* bytes of a cell: a name of WIRE_NAME bytes, all of them escaped, and more */
-
-/* Bytes that would do something to a terminal, and what is not UTF-8, become \xNN; a backslash is doubled. `room` is at least
- * four times the length of `from`, plus 1, or the text is cut. */
-void ctl_clean(const char *from, char *to, size_t room);
-
-/* "1.5 MiB" */
-void ctl_human(uint64_t bytes, char *to, size_t room);
-
-/* Integers of JSON are signed: what is beyond is given as the largest. */
-json_t *ctl_json_number(uint64_t n);
-
-/* The text, or as ctl_clean has it if it is not UTF-8. */
-json_t *ctl_json_text(const char *text);
 
 /* An object with `version` and `heap`. NULL without memory. */
 json_t *ctl_json_new(const struct ctl *ctl);

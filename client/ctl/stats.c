@@ -37,7 +37,7 @@ static void print_bytes(FILE *out, char sign, const struct report_metric *metric
 	uint64_t value = report_value(metric, stats);
 	char human[32];
 
-	ctl_human(value, human, sizeof(human));
+	report_human(value, human, sizeof(human));
 	fprintf(out, "%c %16llu  (%10s)  %s\n", sign, (unsigned long long)value, human, metric->label);
 }
 
@@ -118,7 +118,7 @@ static void print_head(FILE *out, const struct wire_stats *stats)
 	uint64_t s = stats->uptime_ms / 1000;
 	char heap[CTL_CELL];
 
-	ctl_clean(stats->heap, heap, sizeof(heap));
+	report_clean(stats->heap, heap, sizeof(heap));
 	fprintf(out, "Heap %s, daemon up %llu:%02llu:%02llu; bytes:\n\n", heap, (unsigned long long)(s / 3600),
 	        (unsigned long long)(s / 60 % 60), (unsigned long long)(s % 60));
 	if (stats->damaged)

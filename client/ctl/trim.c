@@ -23,10 +23,10 @@ static int run(struct ctl *ctl)
 	if (ctl->json) {
 		json_t *json = ctl_json_new(ctl);
 
-		json_object_set_new(json, "returned_bytes", ctl_json_number(bytes));
+		json_object_set_new(json, "returned_bytes", report_json_number(bytes));
 		return ctl_json_print(ctl, json);
 	}
-	ctl_human(bytes, human, sizeof(human));
+	report_human(bytes, human, sizeof(human));
 	fprintf(ctl->out, "%llu bytes (%s) returned to the system\n", (unsigned long long)bytes, human);
 	return CTL_OK;
 }

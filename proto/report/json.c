@@ -1,21 +1,28 @@
 /* A report as JSON. */
 #include "proto/report/report.h"
 
-/* Integers of JSON are signed: what is beyond is given as the largest. */
-static json_t *number(uint64_t n)
+json_t *report_json_number(uint64_t n)
 {
 	return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
 }
 
-/* The text, or as report_clean has it if it is not UTF-8. */
-static json_t *text(const char *from)
+/* Control characters that JSON leaves as they are: delete, and U+0080 to U+009F, by which some terminals can be told things. */
+static bool has_controls(const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+		if (*c == 0x7f || (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
+			return true;
+	return false;
+}
+
+json_t *report_json_text(const char *text)
 {
 	char clean[REPORT_TEXT];
-	json_t *json = json_string(from);
+	json_t *json = has_controls(text) ? NULL : json_string(text);
 
 	if (json)
 		return json;
-	report_clean(from, clean, sizeof(clean));
+	report_clean(text, clean, sizeof(clean));
 	return json_string(clean);
 }
 
@@ -23,7 +30,7 @@ static json_t *figure(const struct report_metric *metric, const void *row)
 {
 	uint64_t value = report_value(metric, row);
 
-	return metric->unit == REPORT_FLAG ? json_boolean(value != 0) : number(value);
+	return metric->unit == REPORT_FLAG ? json_boolean(value != 0) : report_json_number(value);
 }
 
 /* Adds all figures of the part to `json`, which may be NULL. */
@@ -48,13 +55,14 @@ static json_t *histogram(const struct report_histogram *h, const struct wire_sta
 		json_t *one = json_object();
 		uint64_t bound = report_bound_us(b);
 
-		json_object_set_new(one, "up_to_us", bound == UINT64_MAX ? json_null() : number(bound));
-		json_object_set_new(one, "count", number(bucket[b]));
+		json_object_set_new(one, "up_to_us", bound == UINT64_MAX ? json_null() : report_json_number(bound));
+		json_object_set_new(one, "count", report_json_number(bucket[b]));
 		json_array_append_new(list, one);
 		count += bucket[b];
 	}
-	json_object_set_new(json, "count", number(count));
-	json_object_set_new(json, "sum_us", number(*(const uint64_t *)(const void *)((const char *)stats + h->sum)));
+	json_object_set_new(json, "count", report_json_number(count));
+	json_object_set_new(
+	        json, "sum_us", report_json_number(*(const uint64_t *)(const void *)((const char *)stats + h->sum)));
 	json_object_set_new(json, "buckets", list);
 	return json;
 }
@@ -76,9 +84,9 @@ json_t *report_json_class(const struct wire_class_row *row)
 	json_t *json = json_object();
 
 	report_class_name(row, name, sizeof(name));
-	json_object_set_new(json, "sclass", number(row->sclass));
+	json_object_set_new(json, "sclass", report_json_number(row->sclass));
 	json_object_set_new(json, "name", json_string(name));
-	json_object_set_new(json, "size_bytes", number(row->size));
+	json_object_set_new(json, "size_bytes", report_json_number(row->size));
 	return add_figures(json, REPORT_CLASS, row);
 }
 
@@ -86,10 +94,10 @@ json_t *report_json_client(const struct wire_client_row *row)
 {
 	json_t *json = json_object();
 
-	json_object_set_new(json, "client", number(row->client));
-	json_object_set_new(json, "pid", number(row->pid));
-	json_object_set_new(json, "uid", number(row->uid));
-	json_object_set_new(json, "label", text(row->label));
+	json_object_set_new(json, "client", report_json_number(row->client));
+	json_object_set_new(json, "pid", report_json_number(row->pid));
+	json_object_set_new(json, "uid", report_json_number(row->uid));
+	json_object_set_new(json, "label", report_json_text(row->label));
 	return add_figures(json, REPORT_CLIENT, row);
 }
 
@@ -97,7 +105,7 @@ json_t *report_json_user(const struct wire_user_row *row)
 {
 	json_t *json = json_object();
 
-	json_object_set_new(json, "uid", number(row->uid));
+	json_object_set_new(json, "uid", report_json_number(row->uid));
 	return add_figures(json, REPORT_USER, row);
 }
 
@@ -105,10 +113,10 @@ static json_t *heap_row(const struct wire_heap_row *row)
 {
 	json_t *json = json_object();
 
-	json_object_set_new(json, "name", text(row->name));
-	json_object_set_new(json, "limit_bytes", number(row->limit));
-	json_object_set_new(json, "backed_bytes", number(row->backed));
-	json_object_set_new(json, "clients", number(row->clients));
+	json_object_set_new(json, "name", report_json_text(row->name));
+	json_object_set_new(json, "limit_bytes", report_json_number(row->limit));
+	json_object_set_new(json, "backed_bytes", report_json_number(row->backed));
+	json_object_set_new(json, "clients", report_json_number(row->clients));
 	json_object_set_new(json, "backing", json_string(row->backing ? "memfd" : "shm"));
 	json_object_set_new(json, "damaged", json_boolean(row->damaged != 0));
 	json_object_set_new(json, "allowed", json_boolean(row->allowed != 0));
@@ -131,8 +139,8 @@ json_t *report_json(const struct report *report)
 	if (!json)
 		return NULL;
 	json_object_set_new(json, "schema", json_integer(REPORT_SCHEMA));
-	json_object_set_new(json, "version", report->version ? text(report->version) : json_null());
-	json_object_set_new(json, "heap", text(report->stats.heap));
+	json_object_set_new(json, "version", report->version ? report_json_text(report->version) : json_null());
+	json_object_set_new(json, "heap", report_json_text(report->stats.heap));
 	json_object_set_new(json, "stats", add_figures(json_object(), REPORT_HEAP, &report->stats));
 	json_object_set_new(json, "counters", add_figures(json_object(), REPORT_COUNTER, &report->stats));
 	json_object_set_new(json, "histograms", histograms(&report->stats));

@@ -120,9 +120,6 @@ uint32_t report_map_classes(const struct report_map *map, uint32_t *sclasses, ui
 /* "64 B scoped"; "class 5 scoped" if sizes are not known. */
 void report_map_class_name(const struct report_map *map, uint32_t sclass, char *to, size_t room);
 
-/* "1.5 MiB" */
-void report_human(uint64_t bytes, char *to, size_t room);
-
 /* ---- colours ---- */
 
 #define REPORT_HUES 8u /* owners that have a colour of their own: those that hold most */

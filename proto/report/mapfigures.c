@@ -80,18 +80,3 @@ void report_map_class_name(const struct report_map *map, uint32_t sclass, char *
 	else
 		snprintf(to, room, "class %u%s", class, attrs[sclass % WIRE_ATTRS]);
 }
-
-void report_human(uint64_t bytes, char *to, size_t room)
-{
-	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-	double n = (double)bytes / 1024;
-	size_t unit = 0;
-
-	if (bytes < 1024) {
-		snprintf(to, room, "%u B", (unsigned)bytes);
-		return;
-	}
-	for (; n >= 1023.95 && unit < 5; unit++)
-		n /= 1024;
-	snprintf(to, room, "%.1f %s", n, units[unit]);
-}

@@ -4,6 +4,7 @@
  * colours, and the viewBox of the inner <svg class="view"> to zoom.
  */
 #include "proto/report/mapdraw.h"
+#include "proto/report/report.h"
 #include "proto/report/xml.h"
 
 #define HOLDERS 64u

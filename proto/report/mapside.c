@@ -1,5 +1,6 @@
 /* Beside the picture: what is how much, how fragmented it is, and what the colours mean. */
 #include "proto/report/mapdraw.h"
+#include "proto/report/report.h"
 #include "proto/report/xml.h"
 
 #define LINE 20u

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "proto/report/mapdraw.h"
+#include "proto/report/report.h"
 #include "proto/report/xml.h"
 
 #define ROW_PAGES_LEAST 256u /* 2 MiB */

@@ -121,6 +121,17 @@ uint64_t report_bound_us(uint32_t bucket);
 
 /* ---- texts ---- */
 
+/* Bytes of the UTF-8 character that begins there; 0 if it is none, or none to be shown: a control, or one that turns the direction of
+ * what follows. */
+size_t report_char(const char *text);
+
+/* "1.5 MiB" */
+void report_human(uint64_t bytes, char *to, size_t room);
+
+/* Integers of JSON are signed: what is beyond is given as the largest. A text, or as report_clean has it if it is not fit to be shown. */
+json_t *report_json_number(uint64_t n);
+json_t *report_json_text(const char *text);
+
 /* Bytes that would do something to a terminal, and what is not UTF-8, become \xNN; a backslash is doubled. `room` is at least
  * four times the length of `from`, plus 1, or the text is cut. */
 void report_clean(const char *from, char *to, size_t room);

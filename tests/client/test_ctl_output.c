@@ -884,7 +884,7 @@ Test(ctl_output, human)
 	char text[32];
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		ctl_human(cases[i].bytes, text, sizeof(text));
+		report_human(cases[i].bytes, text, sizeof(text));
 		cr_assert_str_eq(text, cases[i].text);
 	}
 }
@@ -907,10 +907,10 @@ Test(ctl_output, clean)
 	char text[64];
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		ctl_clean(cases[i].from, text, sizeof(text));
+		report_clean(cases[i].from, text, sizeof(text));
 		cr_assert_str_eq(text, cases[i].to);
 	}
-	ctl_clean("abcdefgh", text, 8);
+	report_clean("abcdefgh", text, 8);
 	cr_assert_str_eq(text, "abcd"); /* cut where an escape might not fit */
 }
 

@@ -118,7 +118,7 @@ static bool receive(struct top_feed *feed)
 		return false;
 	}
 	if (b->message.kind == WIRE_ERROR) {
-		ctl_clean(b->message.u.error.text, text, sizeof(text));
+		report_clean(b->message.u.error.text, text, sizeof(text));
 		leave(feed, "it refuses: %.300s", text[0] ? text : shmi_wire_strerror(b->message.u.error.code));
 		return false;
 	}

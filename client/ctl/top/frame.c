@@ -28,7 +28,7 @@ void top_title(const struct top_model *model, const char *heap, char *to, size_t
 {
 	char name[CTL_CELL], up[32];
 
-	ctl_clean(heap, name, sizeof(name));
+	report_clean(heap, name, sizeof(name));
 	top_duration(model->stats.uptime_ms / 1000, up, sizeof(up));
 	if (model->looked)
 		snprintf(to, room, "Heap %s, daemon up %s%s", name, up, model->stats.damaged ? ", DAMAGED" : "");
@@ -63,7 +63,7 @@ void top_bar_amount(const struct top_bar *bar, char *to, size_t room)
 {
 	char size[32];
 
-	ctl_human(bar->bytes, size, sizeof(size));
+	report_human(bar->bytes, size, sizeof(size));
 	snprintf(to, room, "%10s %5.1f %%", size, bar->whole ? 100.0 * (double)bar->bytes / (double)bar->whole : 0.0);
 }
 
@@ -96,13 +96,13 @@ static void state(const struct top_row *row, char *to, size_t room)
 
 static void held(const struct top_row *row, char *to, size_t room)
 {
-	ctl_human(row->is.bytes, to, room);
+	report_human(row->is.bytes, to, room);
 }
 
 static void granted_per_s(const struct top_row *row, char *to, size_t room)
 {
 	if (row->rated)
-		ctl_human((uint64_t)row->granted_per_s, to, room);
+		report_human((uint64_t)row->granted_per_s, to, room);
 	else
 		snprintf(to, room, "-");
 }
@@ -117,12 +117,12 @@ static void requests_per_s(const struct top_row *row, char *to, size_t room)
 
 static void idle(const struct top_row *row, char *to, size_t room)
 {
-	ctl_human(top_idle(&row->is), to, room);
+	report_human(top_idle(&row->is), to, room);
 }
 
 static void live(const struct top_row *row, char *to, size_t room)
 {
-	ctl_human(row->is.live, to, room);
+	report_human(row->is.live, to, room);
 }
 
 static void since(const struct top_row *row, char *to, size_t room)
@@ -132,7 +132,7 @@ static void since(const struct top_row *row, char *to, size_t room)
 
 static void label(const struct top_row *row, char *to, size_t room)
 {
-	ctl_clean(row->is.label, to, room);
+	report_clean(row->is.label, to, room);
 }
 
 static const struct top_column columns[TOP_COLUMNS] = {
@@ -219,7 +219,7 @@ const char *top_detail(const struct top_row *row, uint32_t index, char *to, size
 	else if (details[index].as == AS_NUMBER)
 		number(details[index].n, to, room);
 	else
-		ctl_human(details[index].n, to, room);
+		report_human(details[index].n, to, room);
 	return details[index].name;
 }
 
