@@ -384,6 +384,15 @@ static int settle_late(struct shma_heap *heap, int64_t deadline)
 	return heap->proc->outstanding ? error : 0;
 }
 
+int shmi_channel_settle(struct shma_heap *heap)
+{
+	struct shmi_proc *proc = heap->proc;
+	int error = proc->outstanding ? settle_late(heap, proc->deadline) : 0;
+
+	proc->look_ns = error == EAGAIN ? shmi_chan_now_ns() + LOOK_AGAIN_NS : 0;
+	return error;
+}
+
 /* What only gives something back needs no answer. */
 static bool only_gives(const struct wire_msg *request)
 {

@@ -115,6 +115,10 @@ void shmi_channel_lock_until(struct shma_heap *heap, int64_t deadline); /* for w
 bool shmi_channel_try(struct shma_heap *heap);
 int shmi_channel_call(struct shma_heap *heap, bool *sent);
 
+/* Waits for the answer to the request before, if whoever asked has given up or did not wait, and deals with it. Returns 0 or an errno,
+ * EAGAIN as above. */
+int shmi_channel_settle(struct shma_heap *heap);
+
 /* Sends the request, a refill for thread record `thread`, and waits for nothing: false, and nothing was sent, if an earlier one is
  * not answered yet or the daemon is away. Its answer is fetched with shmi_channel_collect, or dealt with as a late one before the
  * next request. */

@@ -105,7 +105,8 @@ SHMA_API int shma_trim(struct shma_heap *heap)
 	if (!tc)
 		return fail(error);
 	shmi_channel_lock(heap);
-	heap->proc->look_ns = 0; /* who asks for a trim waits for it */
+	int late = shmi_channel_settle(heap); /* what it brings is nobody's; who asks for a trim waits for it */
+
 	shmi_channel_unlock(heap);
 	(void)shmi_fetch_add(&heap->env.trim_epoch, 1);
 	shmi_tcache_trim(tc); /* our magazines' blocks may be what the pool's spans lack */
@@ -113,7 +114,9 @@ SHMA_API int shma_trim(struct shma_heap *heap)
 	shmi_pool_trim(heap, tc);
 	shmi_tcache_trim(tc);
 	error = shmi_large_trim(heap);
-	return error ? fail(error) : 0;
+	if (late || error)
+		return fail(late ? late : error);
+	return 0;
 }
 
 SHMA_API int shma_stats_get(struct shma_heap *heap, struct shma_stats *stats)

@@ -141,7 +141,8 @@ SHMA_API void *shma_root_get(shma_heap *heap, const char *name);
 SHMA_API int shma_root_del(shma_heap *heap, const char *name);
 
 /* Gives back what this process's caches hold: at once what the calling thread and the process hold, the other threads'
- * share when they next run out of blocks. Returns 0 or -1 and errno. */
+ * share when they next run out of blocks; and what the daemon grants to a call that has given up waiting for it. Returns 0 or -1 and
+ * errno. */
 SHMA_API int shma_trim(shma_heap *heap);
 
 /* Returns 0 or -1 and EINVAL. Sends no message. */

@@ -191,6 +191,24 @@ Test(away, late_replies_are_not_lost, .init = start, .fini = end)
 	}
 }
 
+/* Who asks for nothing more need not keep it: a trim waits for the reply. */
+Test(away, a_trim_gives_back_what_comes_late, .init = start, .fini = end)
+{
+	static const size_t sizes[] = {100, 20 * MIB};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		shma_free(shma_malloc(5000)); /* a cache */
+		cr_expect_eq(shma_trim(heap), 0);
+		heap->timeout_ms = 20;
+		stop();
+		cr_expect_null(shma_malloc(sizes[i]));
+		cr_expect_eq(shma_trim(heap), -1);
+		cr_expect_eq(errno, EAGAIN);
+		cont();
+		api_expect_empty(heap);
+	}
+}
+
 /* ---- frees ---- */
 
 Test(away, freed_large_blocks_are_not_forgotten, .init = start, .fini = end)

@@ -33,14 +33,17 @@ struct start {
 
 static struct start starts[2];
 
-/* Keeps to a step boundary while an audit runs. */
+/* Keeps to a step boundary while an audit runs. Before, the hasty one takes in what the daemon grants to a call that gave up, and gives
+ * it back: until then it is nobody's. */
 void park(struct worker *w)
 {
 	struct board *b = campaign.board;
 
 	if (!atomic_load(&b->pause) || w->number >= THREADS)
 		return;
-	while (b->trim && shma_trim(w->heap) != 0)
+	if (w->number / 2 == HASTY)
+		ask_for_much(w);
+	while ((b->trim || w->number / 2 == HASTY) && shma_trim(w->heap) != 0)
 		if (!may_give_up(w)) {
 			violation("slot %u: trim: %s", w->number, strerror(errno));
 			break;

@@ -181,6 +181,7 @@ void call_end(struct worker *w, int64_t before, uint32_t stops, bool other);
 void inherit(struct worker *w);
 void play_trace(struct worker *w, const struct trace *trace, uint64_t *at, bool scoped);
 void mix(struct worker *w);
+void ask_for_much(struct worker *w); /* asks the daemon for a block of its own */
 uint32_t first_entry(uint32_t slot);
 
 /* ---- client.c ---- */

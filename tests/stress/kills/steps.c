@@ -82,6 +82,16 @@ static void some_alloc(struct worker *w, uint32_t entry)
 	                (test_random_one_in(&w->random, 3) ? SHMA_LAZY : 0));
 }
 
+/* In an entry that is free. */
+void ask_for_much(struct worker *w)
+{
+	for (uint32_t i = first_entry(w->number); i < first_entry(w->number) + MIX_REGION; i++)
+		if (!word_at(i)) {
+			journal_alloc(w, i, LONGEST, 0, SHMA_LAZY);
+			return;
+		}
+}
+
 static void some_end(struct worker *w, uint32_t entry)
 {
 	uint32_t kind = test_random_below(&w->random, 20);
