@@ -345,7 +345,7 @@ FUZZ_OF_reclaim := shm/reclaim.c shm/threadrec.c daemon/reaper.c
 FUZZ_OF_adopt   := shm/adopt.c shm/image.c shm/dump.c shm/check_meta.c shm/check_lists.c daemon/heap.c
 FUZZ_OF_session := daemon/dialogue.c daemon/session_fsm.c daemon/requests.c daemon/refill.c daemon/large.c daemon/clients.c daemon/core.c \
 	daemon/query.c daemon/scavenger.c
-FUZZ_OF_config  := daemon/config.c daemon/configfile.c daemon/configprint.c daemon/settings.c daemon/access.c
+FUZZ_OF_config  := daemon/config.c daemon/configfile.c daemon/configprint.c daemon/settings.c daemon/settingkinds.c daemon/access.c
 FUZZ_OF_ctl     := client/ctl/
 FUZZ_OF_client  := client/channel.c client/attach.c client/pool.c client/large.c client/thread.c client/mapping.c
 

@@ -22,16 +22,6 @@ static enum log_level most = LEVEL_INFO;
 static int out = STDERR_FILENO;
 static struct loglimit limit;
 
-bool log_level_parse(const char *name, enum log_level *level)
-{
-	for (int i = 0; i < LEVELS; i++)
-		if (!strcmp(name, level_name[i])) {
-			*level = (enum log_level)i;
-			return true;
-		}
-	return false;
-}
-
 void log_set_level(enum log_level level)
 {
 	most = level;

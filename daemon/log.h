@@ -65,9 +65,6 @@ struct log_place {
 
 #define LOG_HERE ((struct log_place){__FILE__, __func__, __LINE__})
 
-/* "warn" to LEVEL_WARN. False if there is no such level. */
-bool log_level_parse(const char *name, enum log_level *level);
-
 void log_set_level(enum log_level level);
 
 /* Lines go to `fd` instead of standard error; for tests. */

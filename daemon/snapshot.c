@@ -278,15 +278,3 @@ void snapshot_free(struct snapshot *s)
 	free(s->classes);
 	free(s);
 }
-
-struct report snapshot_report(const struct snapshot *s)
-{
-	return (struct report){.stats = s->stats,
-	        .n_clients = s->n_clients,
-	        .clients = s->clients,
-	        .n_users = s->n_users,
-	        .users = s->users,
-	        .n_classes = s->n_classes,
-	        .classes = s->classes,
-	        .version = SHMALLOC_VERSION};
-}

@@ -28,9 +28,6 @@ struct snapshot {
 struct snapshot *snapshot_take(const struct core *core, uint32_t id);
 void snapshot_free(struct snapshot *snapshot);
 
-/* As it goes into a report; without `heaps`. Good as long as the snapshot is. */
-struct report snapshot_report(const struct snapshot *snapshot);
-
 /* The cursor of row `at` of it, and back. */
 static inline uint64_t snapshot_cursor(const struct snapshot *snapshot, uint32_t at)
 {

@@ -41,17 +41,12 @@ static unsigned lines(void)
 
 Test(log, levels)
 {
-	enum log_level level;
-
 	begin();
 	log_set_level(LEVEL_WARN);
 	log_line(LEVEL_ERROR, "a %d", 1);
 	log_line(LEVEL_WARN, "b");
 	log_line(LEVEL_INFO, "c");
 	cr_assert_str_eq(said(), "shmallocd: error: a 1\nshmallocd: warn: b\n");
-	cr_assert(log_level_parse("debug", &level) && level == LEVEL_DEBUG);
-	cr_assert_not(log_level_parse("Debug", &level));
-	cr_assert_not(log_level_parse("", &level));
 }
 
 Test(log, priorities_for_the_journal)

@@ -93,15 +93,9 @@ const char *top_state(const struct wire_client_row *row)
 	return row->evicted ? "evicted" : row->detached ? "detached" : "attached";
 }
 
-static const char *const sort_names[TOP_SORTS] = {"held", "rate", "idle", "name", "pid"};
-
-const char *top_sort_name(enum top_sort sort)
-{
-	return sort_names[sort];
-}
-
 enum top_sort top_sort_find(const char *name)
 {
+	static const char *const sort_names[TOP_SORTS] = {"held", "rate", "idle", "name", "pid"};
 	enum top_sort sort = TOP_HELD;
 
 	while (sort < TOP_SORTS && strcmp(name, sort_names[sort]) != 0)

@@ -65,8 +65,7 @@ uint64_t top_idle(const struct wire_client_row *row);
 /* "attached", "detached", "evicted" */
 const char *top_state(const struct wire_client_row *row);
 
-/* The word of --sort, and the way back: TOP_SORTS if there is none. */
-const char *top_sort_name(enum top_sort sort);
+/* What the word of --sort stands for. TOP_SORTS: nothing. */
 enum top_sort top_sort_find(const char *name);
 
 /* Moves the selection by so many rows; it begins at the first. */
