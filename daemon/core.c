@@ -280,6 +280,7 @@ void core_caller_left(struct core *core, struct caller *caller)
 	client->caller = NULL;
 	if (client->state == CLIENT_ATTACHED) {
 		client->state = CLIENT_DETACHED;
+		client->unleased_ms = 0;
 		log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client),
 		        "client %u (pid %d) has lost its connection and may resume", client->id, client->peer.pid);
 	}

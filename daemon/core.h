@@ -189,6 +189,7 @@ struct client {
 	enum client_state state;
 	struct peer peer;
 	struct caller *caller; /* its connection */
+	uint64_t unleased_ms; /* when its lease was seen to be free, without a connection; plus 1; 0: it was not */
 	bool evicted; /* nothing is granted to its process any more (daemon/evict.h) */
 	struct user *user;
 	struct account account;

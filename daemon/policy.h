@@ -69,6 +69,9 @@
 #define POLICY_LEASE_DETACHED_MS 1000
 #define POLICY_LEASE_LOOKS 256u
 
+/* A process that ends drops its lease a moment before it can be seen to be dead: whoever lives that much later is another program. */
+#define POLICY_EXEC_MS 200u
+
 /* A client that has asked for nothing for so long sleeps. */
 #define POLICY_SLEEP_MS 1000u
 

@@ -262,13 +262,18 @@ void reaper_start(struct core *core, struct client *client, bool dead)
 	core_queue(core, &r->job);
 }
 
-/* The client's lease is free. */
-static void end_of_lease(struct core *core, struct client *client)
+/* Whether a client without a connection has become another program: it lives, and its lease has been free for a while. */
+static bool has_gone(struct core *core, struct client *client)
 {
-	if (client->state == CLIENT_LEAVING) {
-		core_queue(core, &client->reclaim.job);
-		return;
-	}
+	uint64_t now_ms = core->now_ms + 1;
+
+	if (!client->unleased_ms)
+		client->unleased_ms = now_ms;
+	return now_ms - client->unleased_ms >= POLICY_EXEC_MS;
+}
+
+static void end_of_use(struct core *core, struct client *client)
+{
 	log_event(LEVEL_DEBUG, LOG_CLIENT, core_about(core, client), "client %u (pid %d) has become another program",
 	        client->id, client->peer.pid);
 	client->reclaim.serial = 0;
@@ -278,6 +283,7 @@ static void end_of_lease(struct core *core, struct client *client)
 int reaper_look(struct core *core)
 {
 	uint32_t looks = 0, detached = 0;
+	bool soon = core->waiting != 0;
 
 	for (uint32_t n = 0; n < SHMI_MAX_CLIENTS && looks < core->looks; n++) {
 		core->looked = (core->looked + 1) % SHMI_MAX_CLIENTS;
@@ -288,10 +294,16 @@ int reaper_look(struct core *core)
 			continue;
 		looks++;
 		detached += !waits;
-		if (!is_leased(core, client))
-			end_of_lease(core, client);
+		if (is_leased(core, client))
+			client->unleased_ms = 0;
+		else if (waits)
+			core_queue(core, &client->reclaim.job);
+		else if (has_gone(core, client))
+			end_of_use(core, client);
+		else
+			soon = true;
 	}
-	if (core->waiting)
+	if (soon)
 		return POLICY_LEASE_MS;
 	return detached ? POLICY_LEASE_DETACHED_MS : -1;
 }

@@ -7,8 +7,8 @@
  *	SCOPED   its scoped spans go to the page heap, whatever is in them
  *
  * A client that has detached is answered before WAIT: it has unmapped the heap, its children have not. A client that lives, has no
- * connection and whose lease is free has become another program by exec, which ends its use of the heap as well: it can
- * reach none of it any more. One that has only closed its socket has the lease.
+ * connection and whose lease has been free for a moment has become another program by exec, which ends its use of the heap as well: it
+ * can reach none of it any more. One that has only closed its socket has the lease; one that dies drops it before it is dead.
  *
  * One job per client; a step looks at about POLICY_TURN_SLOTS cached slots or POLICY_TURN_SPANS spans. There is one buffer for
  * the copy of a record: a client whose turn comes while another's record is in it waits.

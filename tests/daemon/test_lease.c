@@ -176,10 +176,37 @@ Test(lease, a_closed_socket_is_neither_death_nor_exec, .init = start, .fini = en
 	cr_expect_eq(word(scoped).owner, id);
 }
 
+/* It is not seen at once, but when the process could have been seen to be dead. */
+static void end_of_use(void)
+{
+	t->leased[id] = false;
+	cr_expect_eq(reaper_look(&t->core), POLICY_LEASE_MS);
+	core_tick(&t->core, t->core.now_ms + POLICY_EXEC_MS - 1);
+	cr_expect_eq(reaper_look(&t->core), POLICY_LEASE_MS);
+	test_core_run(t);
+	cr_expect_eq(t->core.client[id].state, CLIENT_DETACHED);
+	core_tick(&t->core, t->core.now_ms + 1);
+	reaper_look(&t->core);
+	test_core_run(t);
+}
+
+/* A process that ends closes its files first. */
+Test(lease, who_dies_is_no_exec, .init = start, .fini = end)
+{
+	test_core_hang_up(t, d);
+	t->leased[id] = false;
+	reaper_look(&t->core);
+	test_core_run(t);
+	cr_expect_null(core_client_died(&t->core, id));
+	test_core_run(t);
+	expect_gone();
+	cr_expect_eq(shmi_load(&t->heap.img.super->counters.deaths), 1);
+}
+
 Test(lease, exec_ends_the_use, .init = start, .fini = end)
 {
 	test_core_hang_up(t, d);
-	end_of_lease();
+	end_of_use();
 	cr_expect_eq(word(shared).state, SHMI_SPAN_CENTRAL, "the shared block stays");
 	expect_gone();
 	cr_expect_eq(shmi_load(&t->heap.img.super->counters.deaths), 0);
@@ -283,7 +310,7 @@ Test(lease, the_next_daemon_finds_an_exec, .init = start, .fini = end)
 	cr_expect_eq(t->core.client[id].state, CLIENT_DETACHED);
 	cr_expect_eq(reaper_look(&t->core), POLICY_LEASE_DETACHED_MS);
 	cr_expect_eq(t->core.client[id].state, CLIENT_DETACHED);
-	end_of_lease();
+	end_of_use();
 	expect_gone();
 }
 

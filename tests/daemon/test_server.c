@@ -620,7 +620,7 @@ Test(server, killed_clients)
 		kill_child(pid[i]);
 	wait_for_clients(&d, 0);
 	cr_assert_eq(stats(&d)->owned, 0);
-	cr_assert_eq(stats(&d)->counters[9], 8, "deaths");
+	cr_assert_eq(stats(&d)->counters[9], 8, "%llu deaths", (unsigned long long)stats(&d)->counters[9]);
 	end(&d, before);
 }
 
