@@ -26,9 +26,9 @@ static bool is_counted(struct shmi_word word)
 	return (word.state == SHMI_SPAN_CENTRAL || word.state == SHMI_SPAN_OWNED) && shmi_sclass_is_small(word.sclass);
 }
 
-static struct share share_of(const struct shmi_image *img, shmi_page page, struct shmi_word word)
+static struct share share_of(
+        const struct shmi_image *img, shmi_page page, struct shmi_word word, const struct shmi_counted *c)
 {
-	const struct shmi_counted *c = &img->ledger->counted[page.i];
 	struct share s = {.bytes = shmi_npages_bytes((shmi_npages){shmi_span_at(img, page)->pages})};
 	uint32_t slots = 1;
 
@@ -77,15 +77,21 @@ static void add_stock(struct shmi_stock *stock, const struct share *s, bool owne
 	stock->written_off += sign * s->written_off;
 }
 
-static void add(const struct shmi_image *img, shmi_page page, struct shmi_word word, uint64_t sign)
+static void add_counted(const struct shmi_image *img, shmi_page page, struct shmi_word word,
+        const struct shmi_counted *counted, uint64_t sign)
 {
 	struct shmi_ledger *ledger = img->ledger;
-	struct share share = share_of(img, page, word);
+	struct share share = share_of(img, page, word, counted);
 	bool owned = word.owner < SHMI_MAX_CLIENTS, quarantined = word.state == SHMI_SPAN_QUARANTINE;
 
 	add_holding(owned ? &ledger->owner[word.owner] : &ledger->nobody, &share, quarantined, sign);
 	if (!quarantined && word.sclass.c < SHMI_SPAN_CLASSES)
 		add_stock(&ledger->stock[word.sclass.c], &share, owned, sign);
+}
+
+static void add(const struct shmi_image *img, shmi_page page, struct shmi_word word, uint64_t sign)
+{
+	add_counted(img, page, word, &img->ledger->counted[page.i], sign);
 }
 
 void shmi_ledger_change(const struct shmi_image *img, shmi_page page, struct shmi_word from, struct shmi_word to)
@@ -175,6 +181,7 @@ void shmi_ledger_count(const struct shmi_image *img, shmi_page page)
 
 void shmi_ledger_open(struct shmi_ledger *ledger, struct shmi_image *img, struct shmi_counted *counted)
 {
+	static const struct shmi_counted nothing; /* that in `counted` would each need a page from the system */
 	struct shmi_walk walk = shmi_walk_start(img);
 
 	memset(ledger, 0, sizeof(*ledger));
@@ -182,7 +189,7 @@ void shmi_ledger_open(struct shmi_ledger *ledger, struct shmi_image *img, struct
 	img->ledger = ledger;
 	while (shmi_walk_next(img, &walk))
 		if (is_counted(walk.word))
-			add(img, walk.page, walk.word, 1);
+			add_counted(img, walk.page, walk.word, &nothing, 1);
 }
 
 struct shmi_holding shmi_ledger_sum(const struct shmi_ledger *ledger)
