@@ -12,6 +12,12 @@
 static void central(struct deaths *d)
 {
 	history(d);
+	uint32_t page =
+	        span(d, &d->asker, SHARED(C64)); /* of the asker's own user: another's would be wiped, and comes last */
+
+	use(d, page, 0, 7);
+	give_back(d, &d->asker, page);
+	cr_assert_eq(word(d, page).state, SHMI_SPAN_CENTRAL);
 	want(refill(d), SHARED(C64), 2); /* one that nobody holds, and a fresh one */
 }
 DEATHS(refill_from_the_central_lists, .prepare = central)
