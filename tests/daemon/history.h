@@ -14,6 +14,7 @@
 
 #define SHARED(class) ((class) * SHMI_ATTRS)
 #define SCOPED(class) ((class) * SHMI_ATTRS + SHMI_SCOPED)
+#define C16 1u
 #define C64 4u
 #define C128 8u
 #define SMALL 320u /* pages: a heap with room for what happens here */

@@ -1,4 +1,4 @@
-/* The daemon is killed after every store of its requests, of growth and of scavenging, and of its own recovery (tests/lib/deaths.h
+/* The daemon is killed after every store of its requests, of growth, scavenging and seizing, and of its own recovery (tests/lib/deaths.h
  * says how, and what must hold); test_deaths_clients has what makes and ends clients. Prints a line of figures for each deed: its
  * stores, kills in it, in the recovery from these, and in the recovery from those.
  *
@@ -167,21 +167,35 @@ DEATHS(refill_for_a_large_block, .prepare = refill_for_a_block)
 
 /* ---- seizures ---- */
 
+static void fall_asleep(struct deaths *d)
+{
+	core_tick(&d->t->core, d->t->core.now_ms + POLICY_SLEEP_MS + 1);
+}
+
+/* Wholly free spans of several words, too. */
 static void sleepers(struct deaths *d)
 {
 	history(d);
 	span(d, &d->other, SHARED(30));
-	core_tick(&d->t->core, d->t->core.now_ms + POLICY_SLEEP_MS + 1);
+	span(d, &d->asker, SHARED(C16));
+	fall_asleep(d);
 }
 
-/* Both clients' wholly free spans. A seizure that is cut short need not be done again, and may write slots off, so it is no deed for the
- * judge here: tests/interleave kills the daemon in the middle of one. */
+/* Both clients' wholly free spans. */
 static void seize(struct deaths *d)
 {
 	seizer_start(&d->t->core, UINT64_MAX);
 	while (core_turn(&d->t->core))
 		;
 }
+
+static void seize_again(struct deaths *d)
+{
+	fall_asleep(d);
+	seize(d);
+}
+DEATHS(seizure, .prepare = sleepers, .act = seize, .again = seize_again)
+
 static void returns_seized(struct deaths *d)
 {
 	sleepers(d);

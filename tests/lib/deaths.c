@@ -111,6 +111,8 @@ static void recover(void *ctx)
 		test_core_run(d->t);
 	if (!d->orphaned)
 		ask_again(d);
+	if (d->c->again)
+		d->c->again(d);
 	test_core_run(d->t);
 	scavenger_look(&d->t->core); /* so that what is central and empty has been found, here and there */
 	test_core_run(d->t);
@@ -139,10 +141,29 @@ static void bury(struct deaths *d)
 		entry->pidfd_inode = d->asker.peer.inode + (d->orphaned ? 1 : 0);
 }
 
+/* Of a note under SHMI_SEIZING_DOUBT the word is not in doubt any more: an earlier death was. */
+static struct death_note read_note(const struct deaths *d)
+{
+	const struct shmi_geometry *geo = &d->w.geo;
+	const struct shmi_state *state = (const void *)d->w.master[HEAP_STATE].start;
+	const struct shmi_span *spans = (const void *)(d->w.master[HEAP_META].start + geo->spans);
+	uint32_t step = shmi_load(&state->seizing.step), page = state->seizing.span;
+	const shmi_a64 *bitmap =
+	        (const void *)(d->w.master[HEAP_CTL].start + geo->bitmaps + page * SHMI_BITMAP_BYTES_PER_PAGE);
+	uint32_t words = (step & ~SHMI_SEIZING_DOUBT) - 1;
+
+	if (!step || (shmi_load(&spans[page].word) & 15) == SHMI_SPAN_SEIZED)
+		return (struct death_note){0};
+	return (struct death_note){.span = page,
+	        .words = words,
+	        .doubt = !(step & SHMI_SEIZING_DOUBT) && words * 64 < spans[page].slots && !shmi_load(&bitmap[words])};
+}
+
 /* The daemon has been killed with the master memory as it is: the next one comes. With `log`, its stores are recorded. */
 static void take_over(struct deaths *d, struct stores *log)
 {
 	bury(d);
+	d->note[d->level] = read_note(d);
 	world_fresh(&d->w);
 	d->t = NULL;
 	d->reply.kind = WIRE_NONE;
@@ -302,7 +323,7 @@ uint64_t deaths_run(const struct death_case *c, const struct death_plan *plan)
 	world_init(&d.w, c->limit);
 	rehearse(&d, &deed);
 	explore(&d, &deed);
-	if (plan->orphans && d.req.kind != WIRE_NONE && d.req.kind != WIRE_ATTACH)
+	if (plan->orphans && (c->again || d.req.kind != WIRE_NONE) && d.req.kind != WIRE_ATTACH)
 		orphan(&d, &deed);
 	world_deinit(&d.w);
 	fprintf(stderr,

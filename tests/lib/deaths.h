@@ -15,6 +15,10 @@
  * The recovery is a deed as well, and recorded; so the daemon that recovers can be killed after each of its stores, and the one after.
  *
  * The same is done with the asking client dead, too: then all is as if it had died before the request, or after it.
+ *
+ * A deed that nobody asked for, and that the next daemon does when it comes to it, is a case with `again`. A seizure is one. What a
+ * death in it leaves need not be as without: a word of the bitmap of which the next daemon cannot know is written off, one for each
+ * death that left the note standing over a word with no slot free, and its span stays with its client.
  */
 #ifndef TESTS_LIB_DEATHS_H
 #define TESTS_LIB_DEATHS_H
@@ -32,6 +36,7 @@ struct death_case {
 	uint32_t limit; /* pages of the heap */
 	void (*prepare)(struct deaths *d); /* what is there before; sets d->req if somebody asks */
 	void (*act)(struct deaths *d); /* the deed; NULL: the request */
+	void (*again)(struct deaths *d); /* how the next daemon does it by itself; NULL: it does not */
 	bool recovery; /* the daemon dies before the deed: only its recovery is stepped */
 };
 
@@ -39,6 +44,12 @@ struct death_case {
 struct death_plan {
 	uint32_t deaths[DEATHS_LEVELS], deeper[DEATHS_LEVELS];
 	bool orphans; /* with the asking client dead, too */
+};
+
+/* What the note of a seizure says when the daemon dies. */
+struct death_note {
+	uint32_t span, words; /* of that span, so many words are the daemon's for certain; 0: there is none */
+	bool doubt; /* and nobody can know about the next one */
 };
 
 /* A client that outlives daemons. */
@@ -64,6 +75,7 @@ struct deaths {
 	/* the death that is looked at */
 	uint32_t level;
 	size_t at[DEATHS_LEVELS], of[DEATHS_LEVELS];
+	struct death_note note[DEATHS_LEVELS];
 	uint32_t variant;
 	bool watched;
 	size_t adopted; /* stores of the recovery when it had adopted */

@@ -59,7 +59,14 @@ static bool backed(const struct deaths *d, enum heap_object object, uint64_t off
 	return world_backed(&d->w, d->w.copy, object, off, len);
 }
 
-/* Pages in use, arenas and records have memory behind them. */
+static void judge_dropped(struct deaths *d, uint32_t page, uint32_t pages)
+{
+	for (uint32_t i = page; i < page + pages; i++)
+		if (backed(d, HEAP_DATA, shmi_page_off((shmi_page){i}).b, 1))
+			deaths_violation(d, "page %u is seized and backed", i);
+}
+
+/* Pages in use, arenas and records have memory behind them, and seized ones have none. */
 static void judge_backing(struct deaths *d)
 {
 	const struct shmi_image *img = &d->t->heap.img;
@@ -69,6 +76,8 @@ static void judge_backing(struct deaths *d)
 		if (shmi_span_is_backed(img, walk.page) &&
 		        !backed(d, HEAP_DATA, shmi_page_off(walk.page).b, shmi_npages_bytes(walk.pages)))
 			deaths_violation(d, "page %u is in use and not backed", walk.page.i);
+		if (walk.word.state == SHMI_SPAN_SEIZED)
+			judge_dropped(d, walk.page.i, walk.pages.n);
 	}
 	for (uint32_t part = 0; part < SHMI_ARENA_PARTS; part++) {
 		uint64_t off, len;
@@ -147,6 +156,75 @@ static void rename_newcomer(const struct deaths *d, struct digest *is)
 		}
 }
 
+/* ---- seizures ---- */
+
+/* How many words of the span are written off; all other slots are free. */
+static uint32_t words_written_off(struct deaths *d, const struct digest_span *s)
+{
+	const struct shmi_image *img = &d->t->heap.img;
+	const struct shmi_class *class = &img->classes[shmi_sclass_size_class(s->word.sclass)];
+	const shmi_a64 *bitmap = shmi_bitmap_at(img, (shmi_page){s->page});
+	uint32_t words = 0, slots = 0;
+
+	for (uint32_t w = 0; w < class->words; w++) {
+		uint64_t mask = shmi_slots_mask(class, w), free = shmi_load(&bitmap[w]);
+
+		words += !free;
+		slots += free ? 0 : (uint32_t)__builtin_popcountll(mask);
+		if (free && free != mask)
+			deaths_violation(d, "word %u of span %u, which nobody used, is %lx", w, s->page, free);
+	}
+	if (slots != s->written_off)
+		deaths_violation(
+		        d, "%u slots of span %u are nowhere, and %u are written off", slots, s->page, s->written_off);
+	return words;
+}
+
+/* What could not be seized, as a part of it is written off, counts as seized; as free, if its owner is dead. */
+static bool forgive(struct digest *is, const struct digest *should, uint32_t i)
+{
+	struct digest_span *s = &is->span[i];
+	const struct digest_span *seized = digest_find(should, s->page, s->word.generation);
+
+	if (s->word.state == SHMI_SPAN_OWNED && seized && seized->word.state == SHMI_SPAN_SEIZED) {
+		is->owned -= s->pages;
+		is->client[s->word.owner].charged -= s->pages;
+		*s = *seized;
+		return true;
+	}
+	if (s->word.state == SHMI_SPAN_CENTRAL && !seized) {
+		is->central -= s->pages;
+		is->free += s->pages;
+		*s = is->span[--is->spans];
+		return true;
+	}
+	return false;
+}
+
+/* As many words are written off as the deaths account for, and counted. */
+static void judge_written_off(struct deaths *d, struct digest *is, const struct digest *should)
+{
+	uint64_t slots = 0, counted = shmi_load(&d->t->heap.img.super->counters.slots_written_off);
+	uint32_t words = 0, doubts = 0;
+
+	for (uint32_t i = is->spans; i--;) {
+		struct digest_span s = is->span[i];
+
+		slots += s.written_off;
+		if (s.written_off && forgive(is, should, i))
+			words += words_written_off(d, &s);
+	}
+	for (uint32_t l = 0; l <= d->level; l++)
+		doubts += d->note[l].doubt;
+	if (words > doubts)
+		deaths_violation(d, "%u words are written off, and %u were in doubt", words, doubts);
+	if (!words && d->note[d->level].doubt)
+		deaths_violation(d, "nobody can know of a word whether it is free, and it was not written off");
+	if (slots != counted)
+		deaths_violation(d, "%llu slots are written off, and %llu were counted", (unsigned long long)slots,
+		        (unsigned long long)counted);
+}
+
 void deaths_judge(struct deaths *d)
 {
 	static struct digest is;
@@ -156,6 +234,8 @@ void deaths_judge(struct deaths *d)
 	judge_backing(d);
 	digest_take(&is, &d->t->heap);
 	rename_newcomer(d, &is);
+	if (d->c->again)
+		judge_written_off(d, &is, d->orphaned ? &d->orphan[0] : &d->after);
 	if (d->orphaned) {
 		why = digest_differs(&is, &d->orphan[0], &d->before);
 		or = why ? digest_differs(&is, &d->orphan[1], &d->before) : NULL;
@@ -215,8 +295,19 @@ static const char *read_in_meta(const struct deaths *d, uint64_t off)
 		return is_read(d, (uint32_t)i) ? "the page map" : NULL;
 	if (!within(off, geo->spans, pages, sizeof(struct shmi_span), &i, &in) || !is_read(d, (uint32_t)i))
 		return NULL;
+	if (in >= offsetof(struct shmi_span, written_off_bits) && in < offsetof(struct shmi_span, last_user))
+		return NULL;
 	return in < offsetof(struct shmi_span, next) || in >= offsetof(struct shmi_span, flags) ? "a span's record"
 	                                                                                        : NULL;
+}
+
+/* A byte of a word that the dead daemon had taken for a seizure is put back: the one thing that a client may see happen. */
+static bool is_put_back(const struct deaths *d, uint64_t off, unsigned char before, unsigned char after)
+{
+	const struct death_note *note = &d->note[d->level]; /* of no words, mostly */
+	uint64_t from = d->t->heap.img.geo.bitmaps + note->span * SHMI_BITMAP_BYTES_PER_PAGE;
+
+	return off >= from && off < from + note->words * sizeof(uint64_t) && !before && after;
 }
 
 static const char *read_in_ctl(const struct deaths *d, uint64_t off)
@@ -242,11 +333,13 @@ void deaths_judge_stores(struct deaths *d, const struct stores *log)
 		const char *what = NULL;
 
 		for (uint32_t b = 0; b < c->len && !what; b++) {
-			if (stores_before(log, c)[b] == stores_after(log, c)[b])
+			unsigned char before = stores_before(log, c)[b], after = stores_after(log, c)[b];
+
+			if (before == after)
 				continue;
 			if (c->range == HEAP_META)
 				what = read_in_meta(d, c->off + b);
-			else if (c->range == HEAP_CTL)
+			else if (c->range == HEAP_CTL && !is_put_back(d, c->off + b, before, after))
 				what = read_in_ctl(d, c->off + b);
 		}
 		if (what)

@@ -78,6 +78,9 @@ undo() {
 	rm /run/systemd/system/shmallocd.service.d/"$1".conf
 	systemctl daemon-reload
 }
+sealed() { SHMALLOC_HEAP=sealed "$@"; } # in the heap of that name
+stored() { is NFileDescriptorStore "$1"; }
+configure() { printf '%s\n' "$@" >/etc/shmalloc/shmallocd.conf; }
 sums() { tar -C /dev/shm --sparse --mtime=@0 -cf - shmalloc.system.default.{meta,ctl,data,state} | sha256sum; }
 
 step 'clients that are there before the daemon'
@@ -238,6 +241,86 @@ for id in 1136a67a78c946fb93cd64bb0e6af7c7 4302031f12e9474f92711d1ef4bbe5cc; do 
 done
 expect '"PRIORITY":"6"' entry
 pids=()
+
+step 'a heap of sealed memory'
+stored 0
+mkdir -p /etc/shmalloc
+configure '[heap default]' '[heap sealed]' 'backing = memfd'
+systemctl restart shmallocd.service
+is StatusText "serving heaps 'default', 'sealed' on /run/shmalloc/shmalloc.sock"
+stored 4
+[ -e /dev/shm/shmalloc.system.default.meta ]
+! ls /dev/shm/shmalloc.system.sealed.* 2>/dev/null || false
+sealed hold sealed1
+sealed hold sealed2 "${as[@]}" --groups shmalloc
+holds sealed1 sealed2
+kill -9 "$(systemctl show -P MainPID shmallocd.service)"
+sealed across verify sealed1
+stored 4
+sealed across kills 10
+sealed "${as[@]}" --groups shmalloc across verify sealed2
+stored 4
+systemctl restart shmallocd.service
+sealed across verify sealed1
+sealed across verify sealed2
+stored 4
+sealed clean
+alive
+release
+
+step 'it is kept while nobody serves it'
+configure '[heap default]'
+systemctl restart shmallocd.service
+is StatusText 'serving heap '\''default'\'' on /run/shmalloc/shmalloc.sock'
+stored 4
+configure '[heap default]' '[heap sealed]' 'backing = memfd'
+systemctl restart shmallocd.service
+sealed across verify sealed1
+sealed across verify sealed2
+stored 4
+
+step 'a stop ends it'
+sealed hold sealed3
+holds sealed3
+systemctl stop shmallocd.socket shmallocd.service
+is ActiveState inactive
+stored 0
+[ -e /dev/shm/shmalloc.system.default.meta ]
+systemctl start shmallocd.socket shmallocd.service
+stored 4
+wait "${pids[0]}" && false || true # its heap is gone: it was told so
+expect 'Input/output error' cat /tmp/sealed3.said
+pids=()
+for name in sealed1 sealed2 sealed3; do expect 'No such file' sealed across verify $name; done
+sealed clean
+
+step 'one that every start dies of'
+sealed hold sealed4
+holds sealed4
+dropin die 'SystemCallFilter=~pidfd_open:kill'
+kill -9 "$(systemctl show -P MainPID shmallocd.service)"
+logged "SET ASIDE heap 'sealed'"
+is ActiveState active
+stored 8
+undo die
+wait "${pids[0]}" && false || true
+expect 'Input/output error' cat /tmp/sealed4.said
+pids=()
+expect 'No such file' sealed across verify sealed4
+systemctl restart shmallocd.service
+stored 8
+sealed clean
+
+step 'an empty one goes with its daemon'
+configure '[heap default]'
+systemctl restart shmallocd.service
+stored 4 # of the one that was set aside
+logged 'the service manager keeps 4 descriptors that no heap uses'
+systemctl stop shmallocd.socket shmallocd.service
+stored 0
+rm /etc/shmalloc/shmallocd.conf
+systemctl start shmallocd.socket shmallocd.service
+clean
 
 step 'the unit as systemd sees it'
 for setting in RemoveIPC=no DynamicUser=no PrivateUsers=no MemoryMax=infinity Restart=always; do
