@@ -1,6 +1,7 @@
 #include "daemon/passed.h"
 
 #include "daemon/memfd.h"
+#include "daemon/notify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -105,9 +106,7 @@ unsigned passed_left(void)
 
 bool passed_has_store(void)
 {
-	const char *path = getenv("NOTIFY_SOCKET");
-
-	return path && *path;
+	return notify_is_watched();
 }
 
 int passed_keep(int fd, const char *name)

@@ -4,9 +4,14 @@
 #define TEST_SYSTEM_H
 
 #include <criterion/criterion.h>
+#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
+#include "client/shmalloc.h"
 #include "tests/lib/child.h"
 #include "tests/lib/ctl.h"
 #include "tests/lib/daemon.h"
@@ -51,6 +56,35 @@ static inline void system_expect_empty(const struct test_daemon *d)
 static inline void system_end(struct test_daemon *d)
 {
 	cr_expect_eq(test_daemon_end(d), 0);
+}
+
+/* A /dev/shm of its own for this process and its children. False, and said so, if that cannot be had. */
+static inline bool system_private_shm(const char *options)
+{
+	if (geteuid() == 0 && unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) == 0)
+		return true;
+	fprintf(stderr, "skipped: a private /dev/shm needs root\n");
+	return false;
+}
+
+/* For children: leaves a block that holds the text `arg` under that name, or finds it there. */
+static inline int system_leave_root(void *arg)
+{
+	char *block = shma_malloc(100);
+
+	child_check(block != NULL);
+	strcpy(block, arg);
+	child_check(shma_root_set(shma_default(), arg, block) == 0);
+	return 0;
+}
+
+static inline int system_find_root(void *arg)
+{
+	const char *block = shma_root_get(shma_default(), arg);
+
+	child_check(block && strcmp(block, arg) == 0);
+	return 0;
 }
 
 #endif

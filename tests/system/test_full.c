@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 
 #include "client/shmalloc.h"
 
@@ -207,16 +206,6 @@ Test(full, what_one_process_frees_another_can_have)
 
 /* ---- /dev/shm ---- */
 
-/* A /dev/shm of its own for this process and its children. False, and said so, if that cannot be had. */
-static bool private_shm(const char *options)
-{
-	if (geteuid() == 0 && unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) == 0)
-		return true;
-	fprintf(stderr, "skipped: a private /dev/shm needs root\n");
-	return false;
-}
-
 static int fill_tmpfs(void *arg)
 {
 	(void)arg;
@@ -229,7 +218,7 @@ Test(full, tmpfs)
 	static const char *const args[] = {"--size=1GiB", NULL};
 	struct test_daemon d;
 
-	if (!private_shm("size=24m"))
+	if (!system_private_shm("size=24m"))
 		return;
 	system_start(&d, args);
 	cr_expect_eq(child_run(fill_tmpfs, NULL), 0);
@@ -243,7 +232,7 @@ Test(full, tmpfs_too_small_for_a_heap)
 	struct test_daemon d;
 	char said[4096] = "";
 
-	if (!private_shm("size=64k"))
+	if (!system_private_shm("size=64k"))
 		return;
 	cr_assert_eq(test_daemon_init(&d, NULL), 0);
 	cr_expect_gt(test_daemon_refused(&d, NULL, said, sizeof(said)), 0);

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -146,15 +145,6 @@ static int64_t counter(const struct test_daemon *d, const char *key)
 	return n;
 }
 
-static bool private_shm(const char *options)
-{
-	if (geteuid() == 0 && unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	        mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) == 0)
-		return true;
-	fprintf(stderr, "skipped: a private /dev/shm needs root\n");
-	return false;
-}
-
 Test(pressure, a_full_tmpfs)
 {
 	static const char *const args[] = {"--size=1GiB", NULL};
@@ -162,7 +152,7 @@ Test(pressure, a_full_tmpfs)
 	pid_t sleeping, using;
 	struct test_daemon d;
 
-	if (!private_shm("size=40m")) /* less than both hold in the end */
+	if (!system_private_shm("size=40m")) /* less than both hold in the end */
 		return;
 	system_start(&d, args);
 	put_to_sleep(&sleeping, &using, &most);

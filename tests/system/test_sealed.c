@@ -173,24 +173,6 @@ static void end(void)
 	cr_expect_eq(test_daemon_end(&m.d), 0);
 }
 
-static int leave_root(void *arg)
-{
-	char *block = shma_malloc(100);
-
-	child_check(block != NULL);
-	strcpy(block, arg);
-	child_check(shma_root_set(shma_default(), arg, block) == 0);
-	return 0;
-}
-
-static int find_root(void *arg)
-{
-	const char *block = shma_root_get(shma_default(), arg);
-
-	child_check(block && strcmp(block, arg) == 0);
-	return 0;
-}
-
 static char name[] = "sealed";
 
 Test(sealed, survives_the_daemon_but_has_no_name)
@@ -199,17 +181,17 @@ Test(sealed, survives_the_daemon_but_has_no_name)
 	start();
 	cr_expect_eq(m.n, 4, "meta, ctl, data and state are kept, not %d", m.n);
 	cr_expect_eq(test_daemon_objects(&m.d), 1, "nothing but the lock is in /dev/shm");
-	cr_expect_eq(child_run(leave_root, name), 0);
+	cr_expect_eq(child_run(system_leave_root, name), 0);
 	for (int i = 0; i < 3; i++) {
 		test_daemon_kill(&m.d);
 		start();
 		cr_expect_eq(m.n, 4, "the same four");
-		cr_expect_eq(child_run(find_root, name), 0);
+		cr_expect_eq(child_run(system_find_root, name), 0);
 	}
 	cr_expect_eq(test_daemon_stop(&m.d), 0);
 	cr_expect_eq(m.n, 4, "it is in use");
 	start();
-	cr_expect_eq(child_run(find_root, name), 0);
+	cr_expect_eq(child_run(system_find_root, name), 0);
 	end();
 }
 
@@ -285,7 +267,7 @@ Test(sealed, is_set_aside)
 
 	begin();
 	start();
-	cr_expect_eq(child_run(leave_root, name), 0);
+	cr_expect_eq(child_run(system_leave_root, name), 0);
 	test_daemon_kill(&m.d);
 	cr_assert_eq(
 	        pwrite(kept("state"), &starts, sizeof(starts), offsetof(struct shmi_state, boots)), sizeof(starts));
@@ -304,7 +286,7 @@ Test(sealed, what_was_swapped_is_refused)
 
 	begin();
 	start();
-	cr_expect_eq(child_run(leave_root, name), 0);
+	cr_expect_eq(child_run(system_leave_root, name), 0);
 	test_daemon_kill(&m.d);
 	cr_assert_eq(fchmod(kept("data"), 0644), 0);
 	fflush(NULL);

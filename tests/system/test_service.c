@@ -145,24 +145,6 @@ static void end(struct service *s)
 	cr_expect_eq(test_daemon_end(&s->d), 0);
 }
 
-static int leave_root(void *arg)
-{
-	char *block = shma_malloc(100);
-
-	child_check(block != NULL);
-	strcpy(block, arg);
-	child_check(shma_root_set(shma_default(), arg, block) == 0);
-	return 0;
-}
-
-static int find_root(void *arg)
-{
-	const char *block = shma_root_get(shma_default(), arg);
-
-	child_check(block && strcmp(block, arg) == 0);
-	return 0;
-}
-
 static char root_name[] = "kept";
 
 /* ---- what it says ---- */
@@ -266,19 +248,19 @@ Test(service, passed_socket)
 	s->pass[0] = bound(s->d.socket, SOCK_SEQPACKET, true);
 	s->n_pass = 1;
 	cr_assert_eq(stat(s->d.socket, &before), 0);
-	pid_t waiting = child_start(leave_root, root_name);
+	pid_t waiting = child_start(system_leave_root, root_name);
 
 	start_ready(s);
 	cr_expect_eq(child_join(waiting), 0);
 	cr_expect_eq(test_daemon_stop(&s->d), 0);
 	cr_expect(connects(s->d.socket), "while it is stopped");
-	waiting = child_start(find_root, root_name);
+	waiting = child_start(system_find_root, root_name);
 	start_ready(s);
 	cr_expect_eq(child_join(waiting), 0);
 	test_daemon_kill(&s->d);
 	cr_expect(connects(s->d.socket), "after a kill");
 	start_ready(s);
-	cr_expect_eq(child_run(find_root, root_name), 0);
+	cr_expect_eq(child_run(system_find_root, root_name), 0);
 	cr_expect_eq(test_daemon_stop(&s->d), 0);
 	cr_assert_eq(stat(s->d.socket, &after), 0, "it was removed");
 	cr_expect_eq(before.st_ino, after.st_ino);
@@ -386,7 +368,7 @@ Test(service, reset_without_a_socket_drops_nothing)
 	static const char *const reset[] = {"--reset", NULL};
 
 	start_ready(s);
-	cr_expect_eq(child_run(leave_root, root_name), 0);
+	cr_expect_eq(child_run(system_leave_root, root_name), 0);
 	cr_expect_eq(test_daemon_stop(&s->d), 0);
 	nowhere = s->d;
 	snprintf(nowhere.socket, sizeof(nowhere.socket), "%s/no/such/place", s->d.dir);
@@ -394,7 +376,7 @@ Test(service, reset_without_a_socket_drops_nothing)
 	        test_daemon_refused(&nowhere, &(struct test_daemon_options){.args = reset}, said, sizeof(said)), 1);
 	cr_expect_not_null(strstr(said, "cannot listen on"), "%s", said);
 	start_ready(s);
-	cr_expect_eq(child_run(find_root, root_name), 0);
+	cr_expect_eq(child_run(system_find_root, root_name), 0);
 	cr_expect_eq(test_daemon_stop(&s->d), 0);
 	s->option = "--reset";
 	start_ready(s);
@@ -410,11 +392,11 @@ Test(service, kills_do_not_count)
 	for (int i = 0; i < 6; i++) {
 		start_ready(s);
 		if (i == 0)
-			cr_expect_eq(child_run(leave_root, root_name), 0);
+			cr_expect_eq(child_run(system_leave_root, root_name), 0);
 		test_daemon_kill(&s->d);
 	}
 	start_ready(s);
-	cr_expect_eq(child_run(find_root, root_name), 0);
+	cr_expect_eq(child_run(system_find_root, root_name), 0);
 	end(s);
 }
 
@@ -454,8 +436,8 @@ Test(service, a_damaged_heap_is_refused_again_and_again)
 	char said[8192], twin[] = "twin";
 
 	start_ready(s);
-	cr_expect_eq(child_run(leave_root, root_name), 0);
-	cr_expect_eq(child_run(leave_root, twin), 0);
+	cr_expect_eq(child_run(system_leave_root, root_name), 0);
+	cr_expect_eq(child_run(system_leave_root, twin), 0);
 	test_daemon_kill(&s->d);
 	damage(&s->d);
 	for (int i = 0; i < 5; i++) { /* refused in words each time, and never set aside */
