@@ -341,7 +341,7 @@ FUZZ_LIBS_client = $(FUZZ_LIBS_reclaim)
 
 # What each is about, for `make fuzz-coverage`.
 FUZZ_OF_codec   := proto/codec.c
-FUZZ_OF_reclaim := shm/reclaim.c shm/threadrec.c daemon/reaper.c
+FUZZ_OF_reclaim := shm/reclaim.c daemon/reaper.c
 FUZZ_OF_adopt   := shm/adopt.c shm/image.c shm/dump.c shm/check_meta.c shm/check_lists.c daemon/heap.c
 FUZZ_OF_session := daemon/dialogue.c daemon/session_fsm.c daemon/requests.c daemon/refill.c daemon/large.c daemon/clients.c daemon/core.c \
 	daemon/query.c daemon/scavenger.c
