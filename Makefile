@@ -32,7 +32,7 @@ OPT_plain     = -O2 -g -D_FORTIFY_SOURCE=$(FORTIFY)
 OPT_asan     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan     := -O1 -g -fsanitize=thread -Wno-tsan
 OPT_coverage := -O0 -g --coverage -fprofile-update=atomic
-OPT_fuzz     := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+OPT_fuzz     := -O1 -g -fsanitize=address,undefined,float-cast-overflow,fuzzer-no-link -fno-sanitize-recover=all
 # tests/system/hardening.sh looks for each of these in what is built. CET is of x86 alone; landing pads cost an instruction each, so
 # the library's own functions, which are called by the million, are built with shadow stacks only.
 has = $(shell $(CC) $(1) -E -x c /dev/null >/dev/null 2>&1 && echo $(1))
@@ -341,13 +341,13 @@ FUZZ_LIBS_client = $(FUZZ_LIBS_reclaim)
 
 # What each is about, for `make fuzz-coverage`.
 FUZZ_OF_codec   := proto/codec.c
-FUZZ_OF_reclaim := shm/reclaim.c shm/threadrec.c daemon/reaper.c
+FUZZ_OF_reclaim := shm/reclaim.c daemon/reaper.c
 FUZZ_OF_adopt   := shm/adopt.c shm/image.c shm/dump.c shm/check_meta.c shm/check_lists.c daemon/heap.c
 FUZZ_OF_session := daemon/dialogue.c daemon/session_fsm.c daemon/requests.c daemon/refill.c daemon/large.c daemon/clients.c daemon/core.c \
 	daemon/query.c daemon/scavenger.c
 FUZZ_OF_config  := daemon/config.c daemon/configfile.c daemon/configprint.c daemon/settings.c daemon/settingkinds.c daemon/access.c
-FUZZ_OF_ctl     := client/ctl/
-FUZZ_OF_client  := client/channel.c client/attach.c client/pool.c client/large.c client/thread.c client/mapping.c
+FUZZ_OF_ctl     := client/ctl/ proto/report/
+FUZZ_OF_client  := client/channel.c client/attach.c client/pool.c client/large.c client/bigcache.c client/thread.c client/mapping.c
 
 define fuzz_rule
 $(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(FUZZ_LINK_$(1))

@@ -38,10 +38,15 @@ static void cgroup_end(const void *row, char *to, size_t room)
 	cgroup(row, whole, sizeof(whole));
 	size_t len = strlen(whole);
 
-	if (len <= CGROUP_WIDTH)
+	if (len <= CGROUP_WIDTH) {
 		snprintf(to, room, "%s", whole);
-	else
-		snprintf(to, room, "...%s", whole + len - (CGROUP_WIDTH - 3));
+		return;
+	}
+	const char *at = whole + len - (CGROUP_WIDTH - 3);
+
+	while ((*at & 0xc0) == 0x80) /* the rest of a character */
+		at++;
+	snprintf(to, room, "...%s", at);
 }
 
 /* So much of it that the columns behind it stay where they are. */
@@ -50,7 +55,7 @@ static void short_label(const void *row, char *to, size_t room)
 	char whole[CTL_CELL];
 
 	report_clean(((const struct wire_client_row *)row)->label, whole, sizeof(whole));
-	snprintf(to, room, "%.*s", (int)LABEL_WIDTH, whole);
+	snprintf(to, room, "%.*s", (int)report_fit(whole, LABEL_WIDTH), whole);
 }
 
 static const struct ctl_column columns[] = {

@@ -6,19 +6,23 @@ json_t *report_json_number(uint64_t n)
 	return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
 }
 
-/* Control characters that JSON leaves as they are: delete, and U+0080 to U+009F, by which some terminals can be told things. */
-static bool has_controls(const char *text)
+/* Is there what is not to be shown, and what JSON would leave as it is? It escapes the controls below the space itself. */
+static bool is_unfit(const char *text)
 {
-	for (const unsigned char *c = (const unsigned char *)text; *c; c++)
-		if (*c == 0x7f || (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0))
+	size_t n;
+
+	for (; *text; text += n) {
+		n = *text > 0 && *text < ' ' ? 1 : report_char(text);
+		if (!n)
 			return true;
+	}
 	return false;
 }
 
 json_t *report_json_text(const char *text)
 {
 	char clean[REPORT_TEXT];
-	json_t *json = has_controls(text) ? NULL : json_string(text);
+	json_t *json = is_unfit(text) ? NULL : json_string(text);
 
 	if (json)
 		return json;

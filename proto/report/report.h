@@ -136,6 +136,9 @@ json_t *report_json_text(const char *text);
  * four times the length of `from`, plus 1, or the text is cut. */
 void report_clean(const char *from, char *to, size_t room);
 
+/* How much of a cleaned text fits into `most` bytes, without half a character at its end. */
+size_t report_fit(const char *text, size_t most);
+
 /* "64 B scoped", "large noscan" */
 void report_class_name(const struct wire_class_row *row, char *to, size_t room);
 

@@ -56,6 +56,16 @@ void report_clean(const char *from, char *to, size_t room)
 	to[len] = 0;
 }
 
+size_t report_fit(const char *text, size_t most)
+{
+	size_t len = strlen(text);
+
+	if (len > most)
+		for (len = most; len && ((unsigned char)text[len] & 0xc0) == 0x80; len--)
+			;
+	return len;
+}
+
 void report_human(uint64_t bytes, char *to, size_t room)
 {
 	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

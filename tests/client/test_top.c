@@ -57,6 +57,27 @@ Test(top, rates_are_differences)
 	top_model_deinit(&model);
 }
 
+/* What no heap has: more bytes in a second than there are numbers for, and a part that is more than the whole. */
+Test(top, figures_that_make_no_sense)
+{
+	struct top_model model = {.selected = TOP_NOBODY};
+	struct wire_client_row row = {.client = 1, .pid = 10};
+	const struct top_bar bar = {"live", UINT64_MAX, 1}, half = {"live", 1, 2}, none = {"live", 1, 0};
+	const char *name;
+	char text[TOP_LINE];
+
+	cr_assert(look(&model, &row, 1, 0, S));
+	row.granted = UINT64_MAX;
+	cr_assert(look(&model, &row, 1, 0, S + S / 2));
+	for (uint32_t i = 0; (name = top_detail(of(&model, 1), i, text, sizeof(text))); i++)
+		if (strcmp(name, "granted per second") == 0)
+			cr_assert_str_eq(text, "16.0 EiB");
+	cr_assert_eq(top_bar_full(&bar, 40), 40);
+	cr_assert_eq(top_bar_full(&half, 40), 20);
+	cr_assert_eq(top_bar_full(&none, 40), 0);
+	top_model_deinit(&model);
+}
+
 /* A new daemon counts from the start; an id may go to another process. */
 Test(top, no_rate_from_counters_of_another)
 {

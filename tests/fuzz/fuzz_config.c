@@ -41,8 +41,12 @@ static void fill(const void *bytes, size_t len)
 static enum config_result parse(struct config *config, const char *what)
 {
 	static char program[] = "shmallocd", option[] = "--config", show[32];
-	char *argv[] = {program, option, s.path, what ? show : NULL, NULL};
+	static char *argv[5]; /* config_again reads it once more */
 
+	argv[0] = program;
+	argv[1] = option;
+	argv[2] = s.path;
+	argv[3] = what ? show : NULL;
 	snprintf(show, sizeof(show), "%s", what ? what : "");
 	return config_parse(config, what ? 4 : 3, argv);
 }
@@ -77,6 +81,25 @@ static void look_at_faults(const struct config *config)
 		insist(config->fault[i][0], "a fault without a word");
 }
 
+/* Who is listed may attach; who is not may if nobody is. */
+static void look_at_access(const struct access *access)
+{
+	const uint32_t other = UINT32_MAX, owner = UINT32_MAX - 1; /* the first is a number that no list takes */
+	struct peer peer = {.uid = other, .gid = other};
+	struct peer_groups groups = {.n = 2, .id = {other, other}};
+
+	insist(access_allows(access, &peer, &groups, owner) == (!access->users.n && !access->groups.n), "a stranger");
+	for (uint32_t i = 0; i < access->users.n; i++) {
+		peer.uid = access->users.id[i];
+		insist(access_allows(access, &peer, &groups, owner), "a user who is listed may not attach");
+	}
+	peer.uid = other;
+	for (uint32_t i = 0; i < access->groups.n; i++) {
+		groups.id[1] = access->groups.id[i];
+		insist(access_allows(access, &peer, &groups, owner), "a member of a group may not attach");
+	}
+}
+
 static void look_at_heaps(struct config *config)
 {
 	insist(config->heaps && config->heaps <= CONFIG_HEAPS_MAX, "the number of heaps");
@@ -84,6 +107,7 @@ static void look_at_heaps(struct config *config)
 		insist(config->heap[i].size, "a heap without a size");
 		insist(config_heap_of(config, config->heap[i].name) == &config->heap[i], "two heaps of one name");
 		(void)config_limits(&config->heap[i]);
+		look_at_access(&config->heap[i].access);
 	}
 }
 

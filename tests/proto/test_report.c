@@ -302,6 +302,29 @@ Test(report, what_follows_from_others)
 	cr_expect_eq(report_value(report_metric(REPORT_CLIENT, "idle_bytes"), &row), 7);
 }
 
+Test(report, texts_of_json_are_fit_to_be_shown)
+{
+	static const struct {
+		const char *text, *shown;
+	} cases[] = {{"gr\xc3\xbc\xc3\x9f \\", "gr\xc3\xbc\xc3\x9f \\"}, {"a\n\x1b", "a\n\x1b"}, {"a\x7f", "a\\x7f"},
+	        {"\xc2\x9b", "\\xc2\\x9b"}, {"\xff", "\\xff"}, {"\xe2\x80\xae<", "\\xe2\\x80\\xae<"}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		json_t *json = report_json_text(cases[i].text);
+
+		cr_expect_str_eq(json_string_value(json), cases[i].shown);
+		json_decref(json);
+	}
+}
+
+Test(report, texts_are_cut_between_characters)
+{
+	static const size_t fit[] = {0, 1, 2, 2, 4, 4, 4, 7, 7};
+
+	for (size_t most = 0; most < sizeof(fit) / sizeof(fit[0]); most++)
+		cr_expect_eq(report_fit("gr\xc3\xbc\xe2\x82\xac", most), fit[most], "%zu", most);
+}
+
 Test(report, json_is_versioned_and_has_all_parts, .init = fill)
 {
 	json_t *json = report_json(&report);

@@ -12,6 +12,7 @@
 #include "shm/layout.h"
 
 #define ROWS_MOST 65536u /* clients have ids of 16 bits */
+#define WHY_TEXT 300u /* bytes of what a daemon says when it refuses */
 
 struct top_buffers {
 	struct wire_msg message;
@@ -119,7 +120,9 @@ static bool receive(struct top_feed *feed)
 	}
 	if (b->message.kind == WIRE_ERROR) {
 		report_clean(b->message.u.error.text, text, sizeof(text));
-		leave(feed, "it refuses: %.300s", text[0] ? text : shmi_wire_strerror(b->message.u.error.code));
+		if (!text[0])
+			snprintf(text, sizeof(text), "%s", shmi_wire_strerror(b->message.u.error.code));
+		leave(feed, "it refuses: %.*s", (int)report_fit(text, WHY_TEXT), text);
 		return false;
 	}
 	if (b->message.kind != wanted[feed->phase]) {

@@ -67,6 +67,13 @@ void top_bar_amount(const struct top_bar *bar, char *to, size_t room)
 	snprintf(to, room, "%10s %5.1f %%", size, bar->whole ? 100.0 * (double)bar->bytes / (double)bar->whole : 0.0);
 }
 
+uint32_t top_bar_full(const struct top_bar *bar, uint32_t width)
+{
+	if (bar->bytes >= bar->whole)
+		return bar->whole ? width : 0;
+	return (uint32_t)((double)bar->bytes / (double)bar->whole * width + 0.5);
+}
+
 /* ---- columns ---- */
 
 static void number(uint64_t n, char *to, size_t room)
@@ -101,8 +108,8 @@ static void held(const struct top_row *row, char *to, size_t room)
 
 static void granted_per_s(const struct top_row *row, char *to, size_t room)
 {
-	if (row->rated)
-		report_human((uint64_t)row->granted_per_s, to, room);
+	if (row->rated) /* 2^64 and more are of a daemon that makes no sense */
+		report_human(row->granted_per_s < 0x1p64 ? (uint64_t)row->granted_per_s : UINT64_MAX, to, room);
 	else
 		snprintf(to, room, "-");
 }
@@ -239,7 +246,7 @@ static void print_row(const struct top_column *const chosen[], uint32_t n, const
 
 static void print_bar(const struct top_bar *bar, uint32_t width, FILE *to)
 {
-	uint32_t full = bar->whole ? (uint32_t)((double)bar->bytes / (double)bar->whole * width + 0.5) : 0;
+	uint32_t full = top_bar_full(bar, width);
 	char amount[64];
 
 	top_bar_amount(bar, amount, sizeof(amount));

@@ -24,6 +24,9 @@ struct top_bar {
 };
 void top_bars(const struct top_model *model, struct top_bar bars[TOP_BARS]);
 
+/* How many of `width` columns are full: all, if the part is said to be more than the whole. */
+uint32_t top_bar_full(const struct top_bar *bar, uint32_t width);
+
 /* " 12.3 MiB  34.1 %" */
 void top_bar_amount(const struct top_bar *bar, char *to, size_t room);
 

@@ -159,7 +159,7 @@ static void draw_bars(const struct top_model *model)
 	top_bars(model, bars);
 	for (int i = 0; i < (int)TOP_BARS; i++) {
 		int width = COLS - BAR_NAME - 2 - BAR_AMOUNT, y = 2 + i;
-		int full = bars[i].whole ? (int)((double)bars[i].bytes / (double)bars[i].whole * width + 0.5) : 0;
+		int full = (int)top_bar_full(&bars[i], (uint32_t)width);
 
 		with(A_NORMAL, PLAIN);
 		put(y, 0, BAR_NAME, false, bars[i].name);
@@ -170,7 +170,7 @@ static void draw_bars(const struct top_model *model)
 		put(y, COLS - BAR_AMOUNT, BAR_AMOUNT, true, amount);
 		with(A_BOLD, pairs[i]);
 		if (full > 0)
-			mvhline(y, BAR_NAME + 1, '|', full < width ? full : width);
+			mvhline(y, BAR_NAME + 1, '|', full);
 	}
 }
 
