@@ -68,6 +68,11 @@ release() { # all of them check what they hold, and end
 	cat /tmp/*.said | grep calls
 	pids=()
 }
+lost() { # NAME: the only client; its heap is gone, and it was told so
+	wait "${pids[0]}" && false || true
+	expect 'Input/output error' cat /tmp/"$1".said
+	pids=()
+}
 as=(setpriv --reuid nobody --regid nogroup) # an ordinary user
 dropin() { # NAME LINE...: settings on top of the unit
 	mkdir -p /run/systemd/system/shmallocd.service.d
@@ -217,9 +222,7 @@ expect 'heap default:' shmallocctl check --image $aside.meta $aside.ctl
 expect 'root root2' shmallocctl dump --image $aside.meta $aside.ctl
 expect 'No such file' across verify root2
 undo die
-wait "${pids[0]}" && false || true # its heap is gone: it was told so
-expect 'Input/output error' cat /tmp/root2.said
-pids=()
+lost root2
 hold root3
 holds root3
 across kills 5
@@ -288,25 +291,27 @@ stored 0
 [ -e /dev/shm/shmalloc.system.default.meta ]
 systemctl start shmallocd.socket shmallocd.service
 stored 4
-wait "${pids[0]}" && false || true # its heap is gone: it was told so
-expect 'Input/output error' cat /tmp/sealed3.said
-pids=()
+lost sealed3
 for name in sealed1 sealed2 sealed3; do expect 'No such file' sealed across verify $name; done
 sealed clean
-
-step 'one that every start dies of'
 sealed hold sealed4
 holds sealed4
+systemctl stop shmallocd.service # that client makes the socket start it again
+lost sealed4
+expect 'No such file' sealed across verify sealed4
+stored 4
+
+step 'one that every start dies of'
+sealed hold sealed5
+holds sealed5
 dropin die 'SystemCallFilter=~pidfd_open:kill'
 kill -9 "$(systemctl show -P MainPID shmallocd.service)"
 logged "SET ASIDE heap 'sealed'"
 is ActiveState active
 stored 8
 undo die
-wait "${pids[0]}" && false || true
-expect 'Input/output error' cat /tmp/sealed4.said
-pids=()
-expect 'No such file' sealed across verify sealed4
+lost sealed5
+expect 'No such file' sealed across verify sealed5
 systemctl restart shmallocd.service
 stored 8
 sealed clean
