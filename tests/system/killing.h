@@ -79,6 +79,14 @@ static inline bool killing_line_or_end(struct killing *k, int pidfd)
 	return fd[0].revents != 0;
 }
 
+/* Does not wait. With `out` open here a line can be there, but no end. */
+static inline bool killing_line_is_there(struct killing *k)
+{
+	struct pollfd fd = {.fd = fileno(k->lines), .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
+}
+
 /* Up to `most` microseconds, so that what is killed is not always at the same place after what the test has heard of it. */
 static inline void killing_linger(struct killing *k, uint32_t most)
 {

@@ -40,12 +40,10 @@ static void hear(struct pool *p)
 /* Its workers go with it. What it has said until then names processes that are no more. */
 static void kill_parent(struct pool *p)
 {
-	struct pollfd fd = {.fd = fileno(p->killing.lines), .events = POLLIN};
-
 	if (killing_kill(&p->killing, p->parent))
 		p->killing.kills += WORKERS;
 	p->parent = 0;
-	while (poll(&fd, 1, 0) > 0)
+	while (killing_line_is_there(&p->killing))
 		killing_line(&p->killing);
 }
 
