@@ -267,17 +267,18 @@ static void cache_open(bool drop)
 /* Something slow that gives the same for the same key, of a length that depends on the key. */
 static unsigned char *compute(const char *key, uint64_t *size)
 {
-	uint64_t state = hash_of(key, strlen(key)), words = 16 + state % 500;
-	unsigned char *value = malloc(words * sizeof(state));
+	uint64_t state = hash_of(key, strlen(key));
+	unsigned char *value;
 
+	*size = (16 + state % 500) * sizeof(state);
+	value = malloc(*size);
 	if (!value)
 		fail("compute");
-	for (uint64_t i = 0; i < words; i++) {
+	for (uint64_t i = 0; i < *size; i += sizeof(state)) {
 		for (unsigned round = 0; round < SLOWNESS; round++)
 			state = (state ^ state >> 27) * 0x3c79ac492ba7b653ull + round;
-		memcpy(value + i * sizeof(state), &state, sizeof(state));
+		memcpy(value + i, &state, sizeof(state));
 	}
-	*size = words * sizeof(state);
 	return value;
 }
 
