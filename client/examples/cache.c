@@ -143,7 +143,8 @@ static void make_room(uint64_t room)
 	}
 }
 
-/* False and errno without memory; the caller has the value all the same. */
+/* False and errno without memory, and then the caller has the value all the same. Where the daemon is away, others wait for the lock
+ * until that is clear. */
 static bool entry_put(const char *key, const unsigned char *value, uint64_t size)
 {
 	struct entry *entry, head = {.key_size = (uint32_t)strlen(key), .value_size = size};

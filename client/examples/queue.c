@@ -92,6 +92,11 @@ static unsigned state_of(uint64_t word)
 	return word >> 14 & 3;
 }
 
+static unsigned member_of(uint64_t word)
+{
+	return word & 0x3fff;
+}
+
 static void announce(_Atomic uint32_t *events)
 {
 	atomic_fetch_add(events, 1);
@@ -151,7 +156,7 @@ static void mend(unsigned member)
 		struct slot *slot = &queue->slot[i];
 		uint64_t word = slot->word;
 
-		if ((word & 0x3fff) != member)
+		if (member_of(word) != member)
 			continue;
 		if (state_of(word) == FILLING) {
 			slot_empty(slot);
@@ -184,8 +189,8 @@ static void await(_Atomic uint32_t *events, uint32_t seen, uint64_t in_the_way)
 	bool timeout = syscall(SYS_futex, events, FUTEX_WAIT, seen, &patience, NULL, 0) != 0 && errno == ETIMEDOUT;
 
 	if (timeout && (state_of(in_the_way) == FILLING || state_of(in_the_way) == TAKEN) &&
-	        place_lock(in_the_way & 0x3fff))
-		pthread_mutex_unlock(&queue->alive[in_the_way & 0x3fff]);
+	        place_lock(member_of(in_the_way)))
+		pthread_mutex_unlock(&queue->alive[member_of(in_the_way)]);
 }
 
 /* ---- the queue ---- */
