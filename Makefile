@@ -274,6 +274,8 @@ endef
 $(foreach d,shm proto daemon client system,$(eval $(call suite_rule,$(d))))
 
 $(BUILD)/tests/system/test_replay_check: $(BUILD)/tests/bench/replay/check.o
+# They step through examples, which include the installed header.
+$(BUILD)/tests/system/test_examples_%_steps.o: BASE += -Iclient
 
 suites: $(SUITES)
 stress: $(STRESS)

@@ -27,7 +27,8 @@ grep -nE '#include ("proto/report/|<jansson)' $(sources 'proto/*.c' 'proto/*.h' 
 	grep -vE '^(proto/report|client/ctl)/' | complain 'the library does without reports and JSON'
 grep -nE '#include <(errno|stdio|time|unistd|pthread|sys/)' $(sources 'shm/*.c' 'shm/*.h') |
 	complain 'shm/ is data structures: no I/O, no clock, no errno'
-grep -nE '\b(__)?atomic_(load|store|fetch|exchange|compare)' $(sources 'shm/*.c' 'shm/*.h' 'client/*.c' 'client/*.h' 'daemon/*.c') |
+# Examples have the installed header and nothing else.
+grep -nE '\b(__)?atomic_(load|store|fetch|exchange|compare)' $(sources 'shm/*.c' 'shm/*.h' 'client/*.c' 'client/*.h' 'daemon/*.c' ':!client/examples/') |
 	grep -v '^shm/atomic.h' | complain 'atomic operations that shm/atomic.h does not name'
 grep -l 'pb-c.h"' $(sources '*.c' '*.h') | grep -v '^proto/codec.c$' | complain 'the generated header outside proto/codec.c'
 grep -nE '#include <event' $(sources '*.c' '*.h') | grep -vE '^(daemon/(server|served|listener|session|timer|http\.c)|tests/)' |
