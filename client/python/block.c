@@ -278,15 +278,15 @@ static PyObject *block_repr(PyObject *self)
 	        (unsigned long long)block->offset, shmi_py_is_owned(block->owned) ? "owned" : "borrowed");
 }
 
-PyDoc_STRVAR(block_doc,
+static char block_doc[] =
         "Bytes in a heap, from Heap.alloc(), Heap.block() or a root. memoryview(block) reads and writes them.\n\n"
         "A block from alloc() is owned: it is freed by free(), at the end of `with`, when nothing refers to the object "
         "any more,\n"
         "and at the end of the program, unless release() gave it up or a root was set to it. All others are borrowed: "
         "the\n"
-        "object refers to what somebody else frees. A block that is pickled arrives as a borrowed one.");
+        "object refers to what somebody else frees. A block that is pickled arrives as a borrowed one.";
 
-static PyType_Slot slots[] = {{Py_tp_doc, (void *)block_doc}, {Py_tp_dealloc, (void *)block_dealloc},
+static PyType_Slot slots[] = {{Py_tp_doc, block_doc}, {Py_tp_dealloc, (void *)block_dealloc},
         {Py_tp_repr, (void *)block_repr}, {Py_tp_methods, methods}, {Py_tp_getset, attributes},
         {Py_tp_members, members}, {Py_bf_getbuffer, (void *)get_buffer}, {Py_bf_releasebuffer, (void *)release_buffer},
         {Py_mp_length, (void *)block_length}, {0}};

@@ -74,7 +74,7 @@ static PyTypeObject *block_type_of(PyTypeObject *type)
 
 static PyObject *heap_new(PyTypeObject *type, PyObject *args, PyObject *words)
 {
-	static char *names[] = {(char[]){"socket"}, (char[]){"heap"}, (char[]){"label"}, (char[]){"timeout"}, NULL};
+	static char *names[] = {"socket", "heap", "label", "timeout", NULL};
 	struct shma_options options = {.size = sizeof(options)};
 	PyObject *timeout = Py_None;
 	int error;
@@ -181,8 +181,7 @@ PyDoc_STRVAR(alloc_doc,
 
 static PyObject *heap_alloc(PyObject *self, PyObject *args, PyObject *words)
 {
-	static char *names[] = {
-	        (char[]){"size"}, (char[]){"scoped"}, (char[]){"zero"}, (char[]){"lazy"}, (char[]){"align"}, NULL};
+	static char *names[] = {"size", "scoped", "zero", "lazy", "align", NULL};
 	struct shmi_py_heap *heap = self_of(self);
 	Py_ssize_t size, align = 0;
 	int scoped = 0, zero = 0, lazy = 0, error;
@@ -224,7 +223,7 @@ PyDoc_STRVAR(block_doc, "block(offset, size=-1)\n--\n\n"
 
 static PyObject *heap_block(PyObject *self, PyObject *args, PyObject *words)
 {
-	static char *names[] = {(char[]){"offset"}, (char[]){"size"}, NULL};
+	static char *names[] = {"offset", "size", NULL};
 	struct shmi_py_heap *heap = self_of(self);
 	PyObject *given;
 	Py_ssize_t size = -1;
@@ -405,9 +404,11 @@ static PyMemberDef members[] = {{"socket", T_STRING, offsetof(struct shmi_py_hea
         {"name", T_STRING, offsetof(struct shmi_py_heap, name), READONLY, "The heap's name."},
         {"__weaklistoffset__", T_PYSSIZET, offsetof(struct shmi_py_heap, weakrefs), READONLY, NULL}, {0}};
 
-static PyType_Slot slots[] = {{Py_tp_doc, (void *)(char[]){"An attachment to a heap: see shmalloc.Heap."}},
-        {Py_tp_new, (void *)heap_new}, {Py_tp_dealloc, (void *)heap_dealloc}, {Py_tp_methods, methods},
-        {Py_tp_getset, attributes}, {Py_tp_members, members}, {0}};
+static char heap_doc[] = "An attachment to a heap: see shmalloc.Heap.";
+
+static PyType_Slot slots[] = {{Py_tp_doc, heap_doc}, {Py_tp_new, (void *)heap_new},
+        {Py_tp_dealloc, (void *)heap_dealloc}, {Py_tp_methods, methods}, {Py_tp_getset, attributes},
+        {Py_tp_members, members}, {0}};
 
 PyType_Spec shmi_py_heap_spec = {.name = "shmalloc._shmalloc.Heap",
         .basicsize = sizeof(struct shmi_py_heap),

@@ -24,11 +24,9 @@ _anchor = _Anchor()
 
 
 def _free_owned() -> None:
-    """The worker waits for its other threads next; here it does so before what they use is gone."""
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join()
-    _shmalloc.free_owned()
+    """Other threads are waited for only after this, and may use what is owned: then it is left to the interpreter's objects."""
+    if all(t.daemon or t is threading.current_thread() for t in threading.enumerate()):
+        _shmalloc.free_owned()
 
 
 def _finalize_later(*_: Any) -> None:
