@@ -103,10 +103,7 @@ def _new(shape: Any, dtype: DTypeLike, order: str, heap: Optional[Heap], **how: 
     if order not in ("C", "F") or any(n < 0 for n in dims):
         raise ValueError("order is 'C' or 'F', and no dimension is negative")
     what, head = layout.plan(kind, dims, order)
-    size = what.start + what.bytes
-    if size > np.iinfo(np.intp).max:
-        raise MemoryError(f"an array of {what.bytes} bytes is larger than any heap")
-    block = (heap or default()).alloc(size, align=layout.ALIGN, **how)
+    block = (heap or default()).alloc(what.start + what.bytes, align=layout.ALIGN, **how)
     with memoryview(block) as view:
         view[: len(head)] = head
     block._wipe(len(layout.MAGIC))

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from ._shmalloc import Block
-from .heap import block_of
+from .heap import block_of, reduce_block
 
 if TYPE_CHECKING:
     from .arrays import Array
@@ -25,10 +25,12 @@ class Shared:
         block = block_of(self._thing)
         if not block.owned:
             raise ValueError("handed over already: share() is for one receiver; pickle the object itself to lend it")
-        rebuild, args = self._thing.__reduce_ex__(4)[:2]
-        token = 0 if self._thing is block else sys.modules["shmalloc.layout"].send(block)
+        if self._thing is block:
+            parts, token = reduce_block(block), 0
+        else:
+            parts, token = self._thing.__reduce_ex__(4), sys.modules["shmalloc.layout"].send(block)
         block.release()
-        return _receive, (rebuild, args, token)
+        return _receive, (*parts, token)
 
 
 def _receive(rebuild: Any, args: tuple[Any, ...], token: int) -> Any:

@@ -159,8 +159,9 @@ def reference(block: Block) -> tuple[str | None, str, int]:
     return block.heap.socket, block.heap.name, block.offset
 
 
-def _reduce_block(block: Block) -> tuple[Any, ...]:
+def reduce_block(block: Block) -> tuple[Any, ...]:
+    """As __reduce__; the type is of C."""
     return borrow, (*reference(block), block.size)
 
 
-copyreg.pickle(Block, _reduce_block)
+copyreg.pickle(Block, reduce_block)

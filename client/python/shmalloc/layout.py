@@ -22,6 +22,7 @@ import ast
 import math
 import os
 import struct
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,8 @@ def plan(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> tuple[Layo
     end = _HEAD.size + 8 * len(shape) + len(text)
     start = -(-end // ALIGN) * ALIGN
     size = math.prod(shape) * dtype.itemsize
+    if start + size > sys.maxsize:
+        raise MemoryError(f"an array of {size} bytes is larger than any heap")
     tag = int.from_bytes(os.urandom(8), "little")
     head = _HEAD.pack(MAGIC, VERSION, order == "F", len(shape), len(text), 0, tag, 0, start, size)
     return Layout(dtype, shape, order, tag, start, size), head + struct.pack(f"<{len(shape)}Q", *shape) + text
