@@ -39,20 +39,16 @@ static void unlink_block(struct shmi_py_block *block)
 	block->prev = block->next = NULL;
 }
 
-PyObject *shmi_py_block_new(struct shmi_py_heap *heap, void *address, Py_ssize_t size, bool own)
+PyObject *shmi_py_block_new(struct shmi_py_heap *heap, void *address, Py_ssize_t size, struct shmi_py_owned *owned)
 {
-	struct shmi_py_owned *owned = own ? shmi_py_own(address, 0) : NULL;
-	struct shmi_py_block *block =
-	        own && !owned ? NULL : (struct shmi_py_block *)heap->block_type->tp_alloc(heap->block_type, 0);
+	struct shmi_py_block *block = self_of(heap->block_type->tp_alloc(heap->block_type, 0));
 
 	if (!block) {
-		struct shmi_py_owned was = {.block = address};
+		struct shmi_py_owned *chain = NULL;
 
-		if (own) {
-			(void)shmi_py_disown(owned, &was);
-			SHMI_PY_CALL(heap, shmi_py_free(&was));
-		}
-		return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+		shmi_py_chain(owned, &chain);
+		SHMI_PY_CALL(heap, shmi_py_free_chain(chain));
+		return NULL;
 	}
 	block->heap = (struct shmi_py_heap *)Py_NewRef((PyObject *)heap);
 	block->address = address;

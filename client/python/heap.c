@@ -185,7 +185,6 @@ static PyObject *heap_alloc(PyObject *self, PyObject *args, PyObject *words)
 	struct shmi_py_heap *heap = self_of(self);
 	Py_ssize_t size, align = 0;
 	int scoped = 0, zero = 0, lazy = 0, error;
-	void *address;
 
 	if (!PyArg_ParseTupleAndKeywords(args, words, "n|$pppn:alloc", names, &size, &scoped, &zero, &lazy, &align) ||
 	        !shmi_py_attached(heap))
@@ -196,9 +195,16 @@ static PyObject *heap_alloc(PyObject *self, PyObject *args, PyObject *words)
 	}
 	unsigned flags = (scoped ? SHMA_SCOPED : 0u) | (zero ? SHMA_ZERO : 0u) | (lazy ? SHMA_LAZY : 0u);
 
-	SHMI_PY_CALL(
-	        heap, (address = shma_heap_alloc(heap->handle, (size_t)size, (size_t)align, flags), error = errno));
-	return address ? shmi_py_block_new(heap, address, size, true) : shmi_py_fail(error, "alloc");
+	struct shmi_py_owned *owned = shmi_py_own(NULL, 0), none;
+
+	if (!owned)
+		return PyErr_NoMemory();
+	SHMI_PY_CALL(heap,
+	        (owned->block = shma_heap_alloc(heap->handle, (size_t)size, (size_t)align, flags), error = errno));
+	if (owned->block)
+		return shmi_py_block_new(heap, owned->block, size, owned);
+	(void)shmi_py_disown(owned, &none);
+	return shmi_py_fail(error, "alloc");
 }
 
 /* A borrowed block at `address`; size -1: as large as it is. */
@@ -211,7 +217,7 @@ static PyObject *borrow(struct shmi_py_heap *heap, void *address, Py_ssize_t siz
 		        usable ? "the block is smaller than that" : "no block there: it has been freed");
 		return NULL;
 	}
-	return shmi_py_block_new(heap, address, size == -1 ? (Py_ssize_t)usable : size, false);
+	return shmi_py_block_new(heap, address, size == -1 ? (Py_ssize_t)usable : size, NULL);
 }
 
 PyDoc_STRVAR(block_doc, "block(offset, size=-1)\n--\n\n"

@@ -69,8 +69,8 @@ bool shmi_py_attached(const struct shmi_py_heap *heap);
  * failed. Returns NULL. */
 PyObject *shmi_py_fail(int error, const char *what);
 
-/* A Block of what is at `address`. If it is to own that, and there is no memory for it, it is freed. NULL and an exception. */
-PyObject *shmi_py_block_new(struct shmi_py_heap *heap, void *address, Py_ssize_t size, bool own);
+/* A Block of what is at `address`, borrowed if `owned` is NULL. On failure what is owned is freed: NULL and an exception. */
+PyObject *shmi_py_block_new(struct shmi_py_heap *heap, void *address, Py_ssize_t size, struct shmi_py_owned *owned);
 
 /* It is free from here on, as far as Python is concerned; what is to be freed is pushed on `chain`. */
 void shmi_py_block_end(struct shmi_py_block *block, struct shmi_py_owned **chain);

@@ -14,7 +14,7 @@
 
 struct shmi_py_owned {
 	struct shmi_py_owned *prev, *next;
-	void *block; /* NULL: free already */
+	void *block; /* NULL: free already, or yet to be allocated */
 	size_t wipe; /* bytes at its start that are zeroed before it is freed */
 	unsigned process; /* shmi_py_process() of the owner */
 };
@@ -25,7 +25,8 @@ unsigned shmi_py_process(void);
 /* To be called once. Returns 0 or an errno. */
 int shmi_py_owned_init(void);
 
-/* NULL without memory. */
+/* NULL without memory. A record for a block that is yet to be allocated is made first, and the block set without the lock: a
+ * thread that the end of the interpreter stops when it asks for the lock again has then not lost it. */
 struct shmi_py_owned *shmi_py_own(void *block, size_t wipe);
 
 /* Whether this process owns it; NULL: no. */

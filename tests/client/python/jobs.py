@@ -15,15 +15,15 @@ def fill(a, value):
     a[...] = value
 
 
-def make(n):
-    return shmalloc.share(shmalloc.array(np.arange(n)))
+def make(heap, n):
+    return shmalloc.share(shmalloc.array(np.arange(n), heap=heap))
 
 
-def keep(n):
+def keep(heap, n):
     """The worker ends with arrays of its own, and with loans, still referred to."""
-    kept.append(shmalloc.zeros(n))
-    kept.append(memoryview(shmalloc.default().alloc(n)))
-    kept.append(shmalloc.from_offset(kept[0].block.offset))
+    kept.append(shmalloc.zeros(n, heap=heap))
+    kept.append(memoryview(heap.alloc(n)))
+    kept.append(shmalloc.from_offset(kept[-2].block.offset, heap))
 
 
 def take(a):
@@ -32,8 +32,8 @@ def take(a):
     return owned, int(a[-1])
 
 
-def hold(pipe, a):
+def hold(pipe, heap, a):
     """Has blocks of both kinds, says where, and waits to be killed."""
-    mine = [shmalloc.zeros(1 << 17, scoped=True), shmalloc.zeros(1 << 18)]
+    mine = [shmalloc.zeros(1 << 17, heap=heap, scoped=True), shmalloc.zeros(1 << 18, heap=heap)]
     pipe.send((float(a[0]), mine[1].block.offset))
     pipe.recv()
