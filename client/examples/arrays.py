@@ -9,6 +9,8 @@ The parent has an array; a worker that runs already receives it, sums it and ans
     shared_memory   it is copied into a segment of multiprocessing.shared_memory, whose name goes through the queue
     shmalloc        it was made in a heap, and a reference goes through the queue
 
+The worker maps the pages of a heap once, those of a segment each time, when it reads them: that is in "and summed".
+
 Needs numpy, the package shmalloc in PYTHONPATH, and a daemon with room for the array (SHMALLOC_SOCKET, or the default one).
 """
 import multiprocessing
