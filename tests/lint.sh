@@ -122,7 +122,7 @@ for cc in gcc clang; do
 done | grep -E 'warning:|error:' | sort -u | complain 'compiler warnings'
 printf '%s\n' $code | xargs -P 2 -n 6 sh -c "clang-tidy --quiet \"\$@\" -- $flags 2>/dev/null" sh |
 	grep -E 'warning:|error:' | sort -u | complain 'clang-tidy'
-cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
+cppcheck --quiet --std=c11 --library=python --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
 	--suppress=uninitvar:shm/threadrec.h -I. $code 2>&1 | grep -E ': (error|warning|performance|portability):' | complain 'cppcheck'
 [ -s "$findings" ] && exit 1
 echo 'lint: clean'

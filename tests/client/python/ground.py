@@ -10,7 +10,7 @@ import time
 import unittest
 
 BUILD = os.path.abspath(os.environ["BUILD"])
-PATIENCE = 30  # seconds; machines may be busy
+PATIENCE = 60  # seconds; machines may be busy
 
 
 class Daemon:
