@@ -11,6 +11,7 @@ if __name__ == "__main__":
     else:
         tests = loader.discover(here)
     result = unittest.TextTestRunner(verbosity=2).run(tests)
-    bad = len(result.failures) + len(result.errors) + len(result.unexpectedSuccesses)
+    failed = [test for test, _ in result.failures + result.errors] + result.unexpectedSuccesses
+    bad = len({getattr(test, "test_case", test) for test in failed})  # of a sub-test: the test
     print(f"Synthesis: Tested: {result.testsRun} | Passing: {result.testsRun - bad} | Failing: {bad}")
     sys.exit(bad != 0 or result.testsRun == 0)
