@@ -15,6 +15,9 @@ includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
 completionsdir ?= $(prefix)/share/bash-completion/completions
 docdir     ?= $(prefix)/share/doc/shmalloc
+# Debian's interpreter looks below /usr for modules of every version, below /usr/local for those of its own
+PYTHON     ?= /usr/bin/python3
+pythondir  ?= $(prefix)/lib/python$(if $(filter /usr,$(prefix)),3,$(PY_VERSION))/dist-packages
 # systemd looks below /usr/local/lib and /usr/lib
 unitdir     ?= $(prefix)/lib/systemd/system
 userunitdir ?= $(prefix)/lib/systemd/user
@@ -65,6 +68,17 @@ LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 
 # What the client links of libshm: only what reads, and what a thread may do to its own record.
 CLIENT_SHM_O := $(patsubst %,$(BUILD)/shm/%.o,image sizeclass slots threadrec roots)
+
+# The package for Python, for the interpreter $(PYTHON), if its headers are there.
+PY_INC     := $(patsubst -I%,-isystem %,$(sort $(shell $(PYTHON)-config --includes 2>/dev/null)))
+PY_HERE    := $(wildcard $(addsuffix /Python.h,$(filter-out -isystem,$(PY_INC))))
+PY_VERSION  = $(patsubst python%,%,$(notdir $(patsubst %/,%,$(dir $(firstword $(PY_HERE))))))
+PY_SUFFIX  := $(if $(PY_HERE),$(shell $(PYTHON)-config --extension-suffix))
+PY_DIR     := $(BUILD)/python/shmalloc
+PY_MODULE  := $(PY_DIR)/_shmalloc$(PY_SUFFIX)
+PY_FILES   := $(notdir $(wildcard $(addprefix client/python/shmalloc/*,.py .pyi py.typed)))
+PY_O       := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/python/*.c))
+PY_ALL     := $(if $(PY_HERE),$(PY_MODULE) $(addprefix $(PY_DIR)/,$(PY_FILES)))
 
 SO := libshmalloc.so.0
 PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/$(SO) $(BUILD)/libshmalloc.a
@@ -152,6 +166,21 @@ $(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc $(LIBS_EXAMPLE) -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 $(BUILD)/examples/pipeline: LIBS_EXAMPLE := -lzstd
+
+# The interpreter has the symbols that the module does not find in the library, so -z defs is not for it.
+$(BUILD)/client/python/%.o: CF += $(PY_INC)
+$(PY_MODULE): $(PY_O) $(BUILD)/$(SO)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared $(subst $(comma)-z$(comma)defs,,$(LD_HARDEN)) $(LF) $(filter %.o,$^) -L$(BUILD) -lshmalloc \
+		-Wl,-rpath,'$$ORIGIN/../..' -pthread -o $@
+$(addprefix $(PY_DIR)/,$(PY_FILES)): $(PY_DIR)/%: client/python/shmalloc/%
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+
+.PHONY: python
+python: $(PY_ALL) ## the package for Python: PYTHONPATH=build/plain/python; PYTHON=... says for which
+	$(if $(PY_HERE),,$(error no headers of $(PYTHON): make deps, or PYTHON=...))
 
 $(BUILD)/bench/replay: $(REPLAY_O) $(BUILD)/libtest.a $(BUILD)/$(SO)
 	@mkdir -p $(@D)
@@ -279,12 +308,12 @@ $(BUILD)/tests/system/test_examples_%_steps.o: BASE += -Iclient
 
 suites: $(SUITES)
 stress: $(STRESS)
-everything: $(PROGRAMS) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE)
+everything: $(PROGRAMS) $(PY_ALL) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
-TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
+TEST_ENV = BUILD=$(BUILD) PYTHON=$(PYTHON) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
 SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh
 
@@ -294,7 +323,7 @@ MUTANT_SHARE ?= 3
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
 	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
-		tests/bench/instructions.sh tests/mutants/run.sh
+		tests/client/python.sh tests/bench/instructions.sh tests/mutants/run.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -399,7 +428,7 @@ bench-report: bench ## the same, with plots
 	@BUILD=$(BUILD) tests/bench/plots.sh
 
 lint: $(PROGRAMS) ## formatting, include graph, exported symbols, compiler and static analysis
-	@BUILD=$(BUILD) tests/lint.sh
+	@BUILD=$(BUILD) PYTHON_FLAGS='$(if $(PY_HERE),$(PY_INC))' tests/lint.sh
 
 format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
@@ -408,7 +437,7 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
@@ -456,10 +485,11 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:systemd/shmallocd.conf.example:$(docdir)/shmallocd.conf.example \
 	$(foreach m,$(wildcard daemon/*.5),644:$(m):$(mandir)/man5/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
-	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))
+	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m))) \
+	$(foreach f,$(PY_ALL),644:$(f):$(pythondir)/shmalloc/$(notdir $(f)))
 field = $(word $(2),$(subst :, ,$(1)))
 
-install: $(PROGRAMS) $(PC) $(UNITS) ## install below $(DESTDIR)$(prefix)
+install: $(PROGRAMS) $(PY_ALL) $(PC) $(UNITS) ## install below $(DESTDIR)$(prefix)
 	@$(foreach i,$(INSTALL_LIST),install -D -m $(call field,$(i),1) $(call field,$(i),2) '$(DESTDIR)$(call field,$(i),3)' &&) true
 	@ln -sf $(SO) '$(DESTDIR)$(libdir)/libshmalloc.so'
 

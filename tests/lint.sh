@@ -111,8 +111,9 @@ done | complain 'names in client/libshmalloc.3'
 sources '*.c' '*.h' '*.cpp' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
 
 # shellcheck disable=SC2086
-flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -I. -Iclient -I$BUILD"
+flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -I. -Iclient -I$BUILD ${PYTHON_FLAGS:-}"
 code=$(sources 'shm/*.c' 'proto/*.c' 'daemon/*.c' 'client/*.c')
+[ -n "${PYTHON_FLAGS:-}" ] || code=$(grep -v '^client/python/' <<<"$code") # no headers of Python
 for cc in gcc clang; do
 	# the adapters of other allocators need their headers, which make deps does not install
 	for f in $code $(sources 'tests/*.c' ':!tests/bench/heaps/' tests/bench/heaps/malloc.c tests/bench/heaps/shmalloc.c); do
@@ -122,7 +123,7 @@ for cc in gcc clang; do
 done | grep -E 'warning:|error:' | sort -u | complain 'compiler warnings'
 printf '%s\n' $code | xargs -P 2 -n 6 sh -c "clang-tidy --quiet \"\$@\" -- $flags 2>/dev/null" sh |
 	grep -E 'warning:|error:' | sort -u | complain 'clang-tidy'
-cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
+cppcheck --quiet --std=c11 --library=python --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
 	--suppress=uninitvar:shm/threadrec.h -I. $code 2>&1 | grep -E ': (error|warning|performance|portability):' | complain 'cppcheck'
 [ -s "$findings" ] && exit 1
 echo 'lint: clean'

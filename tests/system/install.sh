@@ -47,6 +47,12 @@ kill "$daemon"
 wait "$daemon"
 daemon=
 
+python=$(find "$root/lib" -name 'python3*' -print -quit)
+if [ -n "$python" ]; then # it comes where the headers are, and finds the installed library
+	said=$(PYTHONPATH=$python/dist-packages "${PYTHON:-/usr/bin/python3}" -B -c 'import shmalloc; print(shmalloc.__version__, shmalloc.__file__)')
+	[[ $said == "$("$root/bin/shmallocctl" --version | grep -oE '[0-9]+\.[0-9.]+' | head -n 1) $root/"* ]] || { echo "import shmalloc: $said"; exit 1; }
+fi
+
 make -s uninstall DESTDIR="$dir/root" prefix=/opt/shmalloc
 left=$(find "$dir/root" ! -type d)
 [ -z "$left" ] || { echo "uninstall left: $left"; exit 1; }
