@@ -144,8 +144,8 @@ SHMA_API void *shma_own_page(shma_heap *heap);
 
 /* Named roots: how processes find the first block. Names are 1 to 95 bytes. A root does not keep its block alive.
  * set: 0, or -1 and errno (EINVAL, ENOSPC when all 1024 are taken, EAGAIN: it may take effect later); replaces.
- * add: the same, but EEXIST if the name is taken: of processes that add it at once one gets 0. After an EAGAIN, too, it may take effect later: the
- * block must stay, until a get says whose the name is or another request to the daemon has succeeded.
+ * add: the same, but EEXIST if the name is taken: of processes that add it at once one gets 0. After EAGAIN, as after that of a set,
+ * the block must stay until another request to the daemon has been answered and a get says whose the name is.
  * get: NULL and ENOENT.
  * del: 0, or -1 and ENOENT. */
 SHMA_API int shma_root_set(shma_heap *heap, const char *name, const void *block);

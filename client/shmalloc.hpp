@@ -275,8 +275,8 @@ bool operator!=(const allocator<T, Flags> &a, const allocator<U, Flags> &b) noex
 	return !(a == b);
 }
 
-/* A pointer that stores how far its target is from itself: good wherever the heap is mapped, as long as both lie in the same heap, or
- * both on one process's own side. It is copied by its functions and never by memcpy. */
+/* A pointer that stores how far its target is from itself. Where both lie in one heap it is good in every process, wherever that has the
+ * heap; anywhere else it is a pointer of this process. It is copied by its functions, never by memcpy. */
 template <class T> class offset_ptr
 {
 	struct nothing {
