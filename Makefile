@@ -82,6 +82,11 @@ PY_ALL     := $(if $(PY_HERE),$(PY_MODULE) $(addprefix $(PY_DIR)/,$(PY_FILES)))
 
 SO := libshmalloc.so.0
 PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/$(SO) $(BUILD)/libshmalloc.a
+# C++ is for the tests of shmalloc.hpp, each built by both compilers and for both standards, and for an example.
+CPP_BUILDS := $(if $(filter plain,$(FLAVOUR)),$(foreach c,g++ clang++,$(if $(shell command -v $(c)),$(c)-17 $(c)-20)),g++-20)
+CPP_WARN   := -Wall -Wextra -Wconversion -Wshadow -Wold-style-cast -Wnon-virtual-dtor $(if $(CI),-Werror)
+CPP_TESTS  := $(foreach b,$(CPP_BUILDS),$(patsubst tests/client/cpp/%.cpp,$(BUILD)/cpp/%-$(b),$(wildcard tests/client/cpp/*.cpp)))
+CPP_EXAMPLES := $(patsubst client/examples/%.cpp,$(BUILD)/examples/%,$(wildcard client/examples/*.cpp))
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 BENCHES  := $(patsubst %,$(BUILD)/bench/%,replay pageheap micro-malloc micro-shmalloc)
 MICRO    := $(patsubst tests/bench/micro/%.c,%,$(wildcard tests/bench/micro/*.c))
@@ -166,6 +171,10 @@ $(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc $(LIBS_EXAMPLE) -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 $(BUILD)/examples/pipeline: LIBS_EXAMPLE := -lzstd
+$(BUILD)/examples/%: client/examples/%.cpp client/shmalloc.hpp $(BUILD)/$(SO)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CXX) $(filter-out -std=%,$(CF)) -std=c++17 $(CPP_WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 
 # The interpreter has the symbols that the module does not find in the library, so -z defs is not for it.
 $(BUILD)/client/python/%.o: CF += $(PY_INC)
@@ -270,6 +279,16 @@ $(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
 
+# Named after compiler and standard: containers-clang++-20.
+define cpp_rule
+$(BUILD)/cpp/%-$(1): tests/client/cpp/%.cpp client/shmalloc.hpp $(wildcard tests/client/cpp/*.hpp) $(BUILD)/libtest.a $(BUILD)/$(SO)
+	@mkdir -p $$(@D)
+	$$(call say,CXX,$$@)
+	$$(Q)$(patsubst %-20,%,$(1:%-17=%)) $$(filter-out -std=% -O%,$$(CF)) -O1 -std=c++$(lastword $(subst -, ,$(1))) $(CPP_WARN) -Iclient $$< $$(LF) \
+		$(BUILD)/libtest.a -L$(BUILD) -lshmalloc -ljansson -Wl,-rpath,'$$$$ORIGIN/..' -pthread -o $$@
+endef
+$(foreach b,$(CPP_BUILDS),$(eval $(call cpp_rule,$(b))))
+
 NEXT_O := $(BUILD)/next/image.o $(BUILD)/next/check_meta.o
 $(BUILD)/next/shm/layout.h: shm/layout.h
 	@mkdir -p $(@D)
@@ -308,7 +327,7 @@ $(BUILD)/tests/system/test_examples_%_steps.o: BASE += -Iclient
 
 suites: $(SUITES)
 stress: $(STRESS)
-everything: $(PROGRAMS) $(PY_ALL) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE)
+everything: $(PROGRAMS) $(PY_ALL) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE) $(CPP_TESTS) $(CPP_EXAMPLES)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
@@ -322,7 +341,7 @@ MUTANT_SHARE ?= 3
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
+	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(CPP_TESTS) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
 		tests/client/python.sh tests/bench/instructions.sh tests/mutants/run.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
@@ -431,13 +450,13 @@ lint: $(PROGRAMS) ## formatting, include graph, exported symbols, compiler and s
 	@BUILD=$(BUILD) PYTHON_FLAGS='$(if $(PY_HERE),$(PY_INC))' tests/lint.sh
 
 format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
-	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
+	@git ls-files '*.c' '*.h' '*.cpp' '*.hpp' | xargs clang-format -i
 
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy g++ libboost-dev
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
@@ -471,6 +490,7 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	755:$(BUILD)/$(SO):$(libdir)/$(SO) \
 	644:$(BUILD)/libshmalloc.a:$(libdir)/libshmalloc.a \
 	644:client/shmalloc.h:$(includedir)/shmalloc.h \
+	644:client/shmalloc.hpp:$(includedir)/shmalloc.hpp \
 	644:$(PC):$(libdir)/pkgconfig/shmalloc.pc \
 	644:$(BUILD)/systemd/shmallocd.service:$(unitdir)/shmallocd.service \
 	644:systemd/shmallocd.socket:$(unitdir)/shmallocd.socket \

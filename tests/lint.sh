@@ -10,6 +10,9 @@ complain() { # title; the findings come on standard input
 	[ -z "$found" ] || printf 'lint: %s\n%s\n' "$1" "$found" | tee -a "$findings"
 }
 
+# The C++ header is of the public one alone.
+grep -nE '#include ("|<[a-z]+/)' client/shmalloc.hpp | complain 'client/shmalloc.hpp needs what is not installed'
+
 # Who may include whom: the folders of the project, path-qualified from the root.
 allowed() {
 	case $1 in
@@ -108,7 +111,7 @@ grep -ohE '\b(shma_[a-z_]+|SHMA(LLOC)?_[A-Z]+)' client/libshmalloc.3 | sort -u |
 	grep -qw "$name" client/shmalloc.h || echo "$name is not in client/shmalloc.h"
 done | complain 'names in client/libshmalloc.3'
 
-sources '*.c' '*.h' '*.cpp' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
+sources '*.c' '*.h' '*.cpp' '*.hpp' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
 
 # shellcheck disable=SC2086
 flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -I. -Iclient -I$BUILD ${PYTHON_FLAGS:-}"
@@ -121,6 +124,14 @@ for cc in gcc clang; do
 			-Wvla -Wformat=2 -Wno-format-nonliteral -fsyntax-only "$f" 2>&1
 	done
 done | grep -E 'warning:|error:' | sort -u | complain 'compiler warnings'
+for cxx in g++ clang++; do
+	for std in 17 20; do
+		for f in client/shmalloc.hpp $(sources 'client/examples/*.cpp' 'tests/client/cpp/*.cpp'); do
+			$cxx -x c++ -std=c++$std -D_GNU_SOURCE -I. -Iclient -Wall -Wextra -Wconversion -Wshadow -Wold-style-cast -Wnon-virtual-dtor \
+				-fsyntax-only "$f" 2>&1
+		done
+	done
+done | grep -E 'warning:|error:' | grep -v 'pragma once in main file' | sort -u | complain 'C++ compiler warnings'
 printf '%s\n' $code | xargs -P 2 -n 6 sh -c "clang-tidy --quiet \"\$@\" -- $flags 2>/dev/null" sh |
 	grep -E 'warning:|error:' | sort -u | complain 'clang-tidy'
 cppcheck --quiet --std=c11 --library=python --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \

@@ -15,6 +15,11 @@ cc client/examples/hello.c $(pkg-config --cflags --libs shmalloc) -o "$dir/hello
 # shellcheck disable=SC2046
 cc client/examples/hello.c $(pkg-config --cflags shmalloc) "$root/lib/libshmalloc.a" -lprotobuf-c -pthread -o "$dir/hello-static"
 
+if command -v g++ >/dev/null; then
+	# shellcheck disable=SC2046
+	g++ -std=c++17 client/examples/containers.cpp $(pkg-config --cflags --libs shmalloc) -o "$dir/containers"
+fi
+
 for f in systemd/system/shmallocd.service systemd/system/shmallocd.socket systemd/user/shmallocd.service \
 	systemd/user/shmallocd.socket sysusers.d/shmalloc.conf tmpfiles.d/shmalloc.conf; do
 	[ -s "$root/lib/$f" ] || { echo "not installed: $f"; exit 1; }
