@@ -22,7 +22,8 @@ runs() { # PROGRAM LIBDIR: it says the library's version, and has the library fr
 	local said
 	said=$(LD_LIBRARY_PATH=$2 "$1") || fail "$1 fails: $said"
 	[ "$said" = "shmalloc $version" ] || fail "$1 says '$said'"
-	LD_LIBRARY_PATH=$2 ldd "$1" | grep -qF "libshmalloc.so.0 => $2/libshmalloc.so.0" || fail "$1 does not use $2/libshmalloc.so.0"
+	said=$(LD_LIBRARY_PATH=$2 ldd "$1")
+	[[ $said == *"libshmalloc.so.0 => $2/libshmalloc.so.0"* ]] || fail "$1 does not use $2/libshmalloc.so.0: $said"
 }
 by_pkg_config() { # ROOT LIBDIR
 	export PKG_CONFIG_PATH=$1$2/pkgconfig PKG_CONFIG_SYSROOT_DIR=$1
@@ -35,10 +36,10 @@ by_pkg_config() { # ROOT LIBDIR
 	runs "$dir/by-pcxx" "$1$2"
 }
 configure() { # DIRECTORY OF THE CONFIG [OPTION]...
-	rm -rf "$dir/cmade"
-	cmake -S "$source" -B "$dir/cmade" -Dshmalloc_DIR="$1" "${@:2}" >"$dir/said" 2>&1
+	cmake -S "$source" -B "$dir/cmade" -Dshmalloc_DIR="$1" -DWANT= "${@:2}" >"$dir/said" 2>&1
 }
 by_cmake() { # LIBDIR
+	rm -rf "$dir/cmade" # later ones ask the compiler nothing anew
 	configure "$1/cmake/shmalloc" -DWANT=0.1 || fail "$(cat "$dir/said")"
 	cmake --build "$dir/cmade" >"$dir/said" 2>&1 || fail "$(cat "$dir/said")"
 	for language in c cpp; do runs "$dir/cmade/consumer-$language" "$1"; done
@@ -61,7 +62,7 @@ configure "$dir/debian${multiarch#/usr}/cmake/shmalloc" || fail "through a link:
 
 refused() { # WORDS [OPTION]...
 	! configure "$dir/moved/lib/cmake/shmalloc" "${@:2}" || fail "cmake takes ${*:2}"
-	tr -s '\n ' ' ' <"$dir/said" | grep -qF -- "$1" || fail "cmake, with ${*:2}, does not say '$1' but:" "$(cat "$dir/said")"
+	[[ $(tr -s '\n ' ' ' <"$dir/said") == *"$1"* ]] || fail "cmake, with ${*:2}, does not say '$1' but:" "$(cat "$dir/said")"
 }
 for want in "$version" 0.0.9 0.1...0.9 "0.0.1...$version"; do
 	configure "$dir/moved/lib/cmake/shmalloc" -DWANT="$want" || fail "cmake does not take $want: $(cat "$dir/said")"
