@@ -22,6 +22,8 @@
 
 static struct test_daemon d;
 static char outside[] = "outside", inside[] = "inside";
+static const char *const for_all[] = {"--socket-mode", "0666", NULL};
+static const char *const for_root[] = {"--socket-mode", "0666", "--allowed-users", "root", NULL};
 
 /* ---- a container ---- */
 
@@ -129,13 +131,11 @@ static int try_user(void *arg)
 
 static bool start(const char *const *args)
 {
-	static const char *const all[] = {"--socket-mode", "0666", NULL};
-
 	if (geteuid() != 0) {
 		fprintf(stderr, "skipped: making containers needs root\n");
 		return false;
 	}
-	system_start(&d, args ? args : all);
+	system_start(&d, args);
 	cr_assert_eq(chmod(d.dir, 0755), 0);
 	return true;
 }
@@ -155,7 +155,7 @@ static void with_both(void (*test)(struct box *box), int (*program)(struct box *
 	for (int rootless = 0; rootless < 2; rootless++) {
 		struct box box = {.rootless = rootless, .program = program};
 
-		if (!start(NULL))
+		if (!start(for_all))
 			return;
 		if (!rootless || users_can())
 			test(&box);
@@ -327,7 +327,6 @@ static int generations(struct box *box)
 
 static void outlives_parent_and_daemon(struct box *box)
 {
-	static const char *const all[] = {"--socket-mode", "0666", NULL};
 	pid_t outer = start_box(box);
 
 	family_await(&box->family);
@@ -335,7 +334,7 @@ static void outlives_parent_and_daemon(struct box *box)
 	cr_expect_eq(kill((pid_t)of_client(0, "pid"), SIGKILL), 0);
 	family_ask(&box->family);
 	test_daemon_kill(&d);
-	cr_assert_eq(test_daemon_start_again(&d, &(struct test_daemon_options){.args = all}), 0);
+	cr_assert_eq(test_daemon_start_again(&d, &(struct test_daemon_options){.args = for_all}), 0);
 	family_ask(&box->family);
 	family_end(&box->family);
 	cr_expect_eq(child_join(outer), 0);
@@ -369,7 +368,7 @@ Test(namespaces, a_user_is_who_it_is_outside)
 {
 	struct box box = {.rootless = true, .program = attach_and_stay};
 
-	if (!start(NULL))
+	if (!start(for_all))
 		return;
 	if (users_can())
 		for (int mapped = 0; mapped < 2; mapped++) {
@@ -396,10 +395,9 @@ static int be_refused(struct box *box)
 
 Test(namespaces, root_inside_is_not_root_outside)
 {
-	static const char *const roots[] = {"--socket-mode", "0666", "--allowed-users", "root", NULL};
 	struct box box = {.rootless = true, .program = be_refused};
 
-	if (!start(roots))
+	if (!start(for_root))
 		return;
 	if (users_can())
 		cr_expect_eq(child_join(start_box(&box)), 0);
@@ -494,11 +492,10 @@ static int be_refused_as_user(void *arg)
 
 Test(namespaces, users_whom_a_daemon_does_not_know_are_one)
 {
-	static const char *const all[] = {"--socket-mode", "0666", NULL};
 	struct box box = {0};
 	char log[4096] = "";
 
-	if (!start_unmapped(all))
+	if (!start_unmapped(for_all))
 		return;
 	family_init(&box.family, NULL);
 	pid_t user = child_start(stay_as_user, &box);
@@ -521,9 +518,7 @@ Test(namespaces, users_whom_a_daemon_does_not_know_are_one)
 
 Test(namespaces, and_are_not_root)
 {
-	static const char *const roots[] = {"--socket-mode", "0666", "--allowed-users", "root", NULL};
-
-	if (!start_unmapped(roots))
+	if (!start_unmapped(for_root))
 		return;
 	cr_expect_eq(child_run(system_leave_root, outside), 0, "root is still root");
 	cr_expect_eq(child_run(be_refused_as_user, NULL), 0);
