@@ -334,15 +334,20 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) PYTHON=$(PYTHON) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh
+SHELL_TESTS := install.sh consumer.sh packaging.sh container.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh
 
 # All mutants take as long as all other tests: check tries one in so many, others with each commit; `make mutants` all.
 MUTANT_SHARE ?= 3
 
-.PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
+.PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage products install uninstall \
+	check-packages
 check: everything ## run all tests; ends with a line "N passed, N failed"
 	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(CPP_TESTS) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
 		tests/client/python.sh tests/bench/instructions.sh tests/mutants/run.sh
+
+check-packages: ## build the Debian packages, and install, use and remove them in a fresh system; some minutes, root, a Debian mirror
+	@tests/deps.sh $(DEPS_PACKAGES)
+	@$(TEST_ENV) TEST_TIMEOUT=3600 tests/run.sh tests/system/packages.sh
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -456,9 +461,10 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy g++ libboost-dev
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy g++ libboost-dev cmake dpkg-dev python3-yaml
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
+DEPS_PACKAGES := dpkg-dev debhelper lintian mmdebstrap systemd-container
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always
@@ -479,11 +485,14 @@ build/tools/promtool:
 
 # What is generated from NAME.in, for whatever prefix this call has.
 PC    := $(BUILD)/client/shmalloc.pc
+CMAKE := $(BUILD)/client/shmallocConfig.cmake $(BUILD)/client/shmallocConfigVersion.cmake
 UNITS := $(BUILD)/systemd/shmallocd.service $(BUILD)/systemd/user/shmallocd.service
-$(PC) $(UNITS): $(BUILD)/%: %.in always
+cmakedir = $(libdir)/cmake/shmalloc
+$(PC) $(CMAKE) $(UNITS): $(BUILD)/%: %.in always
 	@mkdir -p $(@D)
 	@sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(libdir)|' -e 's|@includedir@|$(includedir)|' -e 's|@version@|$(VERSION)|' \
-		-e 's|@sbindir@|$(sbindir)|' $< >$@
+		-e 's|@sbindir@|$(sbindir)|' -e 's|@so@|$(SO)|' \
+		-e "s|@fromcmake@|$$(realpath -m --relative-to='$(cmakedir)' '$(includedir)')|" $< >$@
 
 INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	755:$(BUILD)/shmallocctl:$(bindir)/shmallocctl \
@@ -492,6 +501,7 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:client/shmalloc.h:$(includedir)/shmalloc.h \
 	644:client/shmalloc.hpp:$(includedir)/shmalloc.hpp \
 	644:$(PC):$(libdir)/pkgconfig/shmalloc.pc \
+	$(foreach f,$(CMAKE),644:$(f):$(cmakedir)/$(notdir $(f))) \
 	644:$(BUILD)/systemd/shmallocd.service:$(unitdir)/shmallocd.service \
 	644:systemd/shmallocd.socket:$(unitdir)/shmallocd.socket \
 	644:systemd/shmallocd-http.socket:$(unitdir)/shmallocd-http.socket \
@@ -509,7 +519,8 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	$(foreach f,$(PY_ALL),644:$(f):$(pythondir)/shmalloc/$(notdir $(f)))
 field = $(word $(2),$(subst :, ,$(1)))
 
-install: $(PROGRAMS) $(PY_ALL) $(PC) $(UNITS) ## install below $(DESTDIR)$(prefix)
+products: $(PROGRAMS) $(PY_ALL) $(PC) $(CMAKE) $(UNITS)
+install: products ## install below $(DESTDIR)$(prefix)
 	@$(foreach i,$(INSTALL_LIST),install -D -m $(call field,$(i),1) $(call field,$(i),2) '$(DESTDIR)$(call field,$(i),3)' &&) true
 	@ln -sf $(SO) '$(DESTDIR)$(libdir)/libshmalloc.so'
 

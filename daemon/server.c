@@ -14,6 +14,7 @@
 #include "daemon/notify.h"
 #include "daemon/passed.h"
 #include "daemon/reload.h"
+#include "daemon/usermap.h"
 
 #define STOP_MS 2000 /* the longest that a stop waits for jobs */
 
@@ -249,6 +250,27 @@ static int take_lock(struct server *server)
 	return 1;
 }
 
+/* Whether the users whom the daemon cannot tell apart are ordinary ones (daemon/usermap.h). Returns 0 or 1. */
+static int look_at_users(void)
+{
+	int64_t unmapped = usermap_unmapped();
+
+	if (unmapped < 0)
+		return 0;
+	if (unmapped == 0 || unmapped == (int64_t)geteuid()) {
+		log_line(LEVEL_ERROR,
+		        "cannot start as uid %u: this user namespace shows users whom it does not map as uid %u, which "
+		        "must not "
+		        "be root or the daemon's own; run it as another user of the namespace",
+		        geteuid(), (unsigned)unmapped);
+		return 1;
+	}
+	log_line(LEVEL_WARN,
+	        "this user namespace does not map all users: those whom it does not map count as one, uid %u",
+	        (unsigned)unmapped);
+	return 0;
+}
+
 /* The socket comes before the heaps: if it cannot be had, --reset has dropped nothing, and while a heap is taken over clients that
  * connect need not try again. */
 static int open_socket(struct server *server)
@@ -318,7 +340,7 @@ int server_start(struct server *server, struct config *config)
 	LIST_INIT(&server->sessions);
 	raise_limits();
 	guard_install();
-	if (take_lock(server))
+	if (look_at_users() || take_lock(server))
 		return 1;
 	if (open_socket(server) || open_heaps(server) || start_http(server)) {
 		close_all(server);

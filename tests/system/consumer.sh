@@ -1,0 +1,79 @@
+#!/bin/bash
+# What is installed is found by pkg-config and by CMake, in C and in C++: from a tree below a prefix, from one as Debian has it, and
+# from a tree that was moved. What does not fit is refused in words.
+set -euo pipefail
+BUILD=${BUILD:-build/plain}
+case $BUILD in */plain) ;; *) echo 'skipped: installs the plain build only'; exit 77 ;; esac
+for tool in pkg-config cmake g++; do
+	command -v $tool >/dev/null || { echo "skipped: no $tool"; exit 77; }
+done
+dir=$(mktemp -d)
+daemon=
+trap '[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true; rm -rf "$dir"' EXIT
+fail() { printf '%s\n' "$@"; exit 1; }
+version=$("$BUILD/shmallocd" --version | grep -oE '[0-9]+\.[0-9]+\.[0-9]+')
+source=tests/client/consumer
+
+export SHMALLOC_SOCKET=$dir/sock
+MEMORY_PRESSURE_WATCH=/dev/null "$BUILD/shmallocd" --config /dev/null --socket "$SHMALLOC_SOCKET" --instance "consumer-$$" --size 64MiB 2>"$dir/log" &
+daemon=$!
+
+runs() { # PROGRAM LIBDIR: it says the library's version, and has the library from there
+	local said
+	said=$(LD_LIBRARY_PATH=$2 "$1") || fail "$1 fails: $said"
+	[ "$said" = "shmalloc $version" ] || fail "$1 says '$said'"
+	said=$(LD_LIBRARY_PATH=$2 ldd "$1")
+	[[ $said == *"libshmalloc.so.0 => $2/libshmalloc.so.0"* ]] || fail "$1 does not use $2/libshmalloc.so.0: $said"
+}
+by_pkg_config() { # ROOT LIBDIR
+	export PKG_CONFIG_PATH=$1$2/pkgconfig PKG_CONFIG_SYSROOT_DIR=$1
+	[ "$(pkg-config --modversion shmalloc)" = "$version" ] || fail 'pkg-config says another version'
+	# shellcheck disable=SC2046
+	cc "$source/consumer.c" $(pkg-config --cflags --libs shmalloc) -o "$dir/by-pc"
+	# shellcheck disable=SC2046
+	c++ "$source/consumer.cpp" $(pkg-config --cflags --libs shmalloc) -o "$dir/by-pcxx"
+	runs "$dir/by-pc" "$1$2"
+	runs "$dir/by-pcxx" "$1$2"
+}
+configure() { # DIRECTORY OF THE CONFIG [OPTION]...
+	cmake -S "$source" -B "$dir/cmade" -Dshmalloc_DIR="$1" -DWANT= "${@:2}" >"$dir/said" 2>&1
+}
+by_cmake() { # LIBDIR
+	rm -rf "$dir/cmade" # later ones ask the compiler nothing anew
+	configure "$1/cmake/shmalloc" -DWANT=0.1 || fail "$(cat "$dir/said")"
+	cmake --build "$dir/cmade" >"$dir/said" 2>&1 || fail "$(cat "$dir/said")"
+	for language in c cpp; do runs "$dir/cmade/consumer-$language" "$1"; done
+}
+
+multiarch=/usr/lib/$(cc -print-multiarch)
+make -s install DESTDIR="$dir/below" prefix=/opt/shmalloc
+make -s install DESTDIR="$dir/debian" prefix=/usr libdir="$multiarch"
+by_pkg_config "$dir/below" /opt/shmalloc/lib
+by_pkg_config "$dir/debian" "$multiarch"
+by_cmake "$dir/below/opt/shmalloc/lib"
+by_cmake "$dir/debian$multiarch"
+mv "$dir/below/opt/shmalloc" "$dir/moved"
+by_cmake "$dir/moved/lib"
+# /lib is a link to /usr/lib, and there is no /include
+ln -s usr/lib "$dir/debian/lib"
+configure "$dir/debian${multiarch#/usr}/cmake/shmalloc" || fail "through a link: $(cat "$dir/said")"
+
+# ---- what does not fit ----
+
+refused() { # WORDS [OPTION]...
+	! configure "$dir/moved/lib/cmake/shmalloc" "${@:2}" || fail "cmake takes ${*:2}"
+	[[ $(tr -s '\n ' ' ' <"$dir/said") == *"$1"* ]] || fail "cmake, with ${*:2}, does not say '$1' but:" "$(cat "$dir/said")"
+}
+for want in "$version" 0.0.9 0.1...0.9 "0.0.1...$version"; do
+	configure "$dir/moved/lib/cmake/shmalloc" -DWANT="$want" || fail "cmake does not take $want: $(cat "$dir/said")"
+done
+for want in 0.9 1.0 0.2...0.9 "0.0.1...<$version"; do
+	refused "version: $version" -DWANT="$want"
+done
+refused 'shmalloc has no components: ask for none' -DWANT='0.1;COMPONENTS;static'
+rm "$dir/moved/lib/libshmalloc.so.0"
+refused 'libshmalloc.so.0 is missing: install shmalloc again'
+
+kill "$daemon"
+wait "$daemon" || fail "the daemon did not end well:" "$(cat "$dir/log")"
+daemon=
