@@ -59,7 +59,9 @@ SHM_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shm/*.c))
 PROTO_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/*.c)) $(BUILD)/proto/shmalloc.pb-c.o
 REPORT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/report/*.c))
 DAEMON_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/*.c))
-CLIENT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
+PRELOAD_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/preload*.c))
+RUN_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/run*.c))
+CLIENT_O := $(filter-out $(PRELOAD_O) $(RUN_O),$(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c)))
 CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c client/ctl/top/*.c))
 LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 
@@ -67,7 +69,8 @@ LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 CLIENT_SHM_O := $(patsubst %,$(BUILD)/shm/%.o,image sizeclass slots threadrec roots)
 
 SO := libshmalloc.so.0
-PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/$(SO) $(BUILD)/libshmalloc.a
+PRELOAD := libshmalloc-preload.so
+PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/shmalloc-run $(BUILD)/$(SO) $(BUILD)/$(PRELOAD) $(BUILD)/libshmalloc.a
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 BENCHES  := $(patsubst %,$(BUILD)/bench/%,replay pageheap micro-malloc micro-shmalloc)
 MICRO    := $(patsubst tests/bench/micro/%.c,%,$(wildcard tests/bench/micro/*.c))
@@ -137,6 +140,21 @@ $(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
 	$(Q)$(CC) -shared -Wl,-soname,$(SO) -Wl,--version-script=client/libshmalloc.map $(LD_HARDEN) $(LF) \
 		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
 	$(Q)ln -sf $(SO) $(BUILD)/libshmalloc.so
+
+# Its functions stand before everybody's, so they must not be built as calls of each other: calloc as malloc and memset, and so on. It is
+# initialized before all other libraries: its handlers of a fork are then the first.
+$(PRELOAD_O): BASE += -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fexceptions
+$(BUILD)/$(PRELOAD): $(PRELOAD_O) $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc-preload.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-soname,$(PRELOAD) -Wl,--version-script=client/libshmalloc-preload.map -Wl,-Bsymbolic-functions \
+		-Wl,-z,initfirst $(LD_HARDEN) $(LF) $(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
+
+# Where it looks for the library and the daemon when they are not beside it.
+$(RUN_O): CET := $(CET)
+$(BUILD)/client/runplaces.o: BASE += -DSHMALLOC_LIBDIR='"$(libdir)"' -DSHMALLOC_SBINDIR='"$(sbindir)"' -DSHMALLOC_BINDIR='"$(bindir)"'
+$(BUILD)/shmalloc-run: $(RUN_O) $(BUILD)/client/sockpath.o $(BUILD)/libproto.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_PROTO) -pie -o $@
 
 $(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
@@ -438,6 +456,8 @@ $(PC) $(UNITS): $(BUILD)/%: %.in always
 INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	755:$(BUILD)/shmallocctl:$(bindir)/shmallocctl \
 	755:$(BUILD)/$(SO):$(libdir)/$(SO) \
+	755:$(BUILD)/$(PRELOAD):$(libdir)/$(PRELOAD) \
+	755:$(BUILD)/shmalloc-run:$(bindir)/shmalloc-run \
 	644:$(BUILD)/libshmalloc.a:$(libdir)/libshmalloc.a \
 	644:client/shmalloc.h:$(includedir)/shmalloc.h \
 	644:$(PC):$(libdir)/pkgconfig/shmalloc.pc \
@@ -450,7 +470,7 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:systemd/shmalloc.tmpfiles:$(tmpfilesdir)/shmalloc.conf \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocctl \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocd \
-	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
+	$(foreach m,$(wildcard client/*.1 client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
 	644:systemd/shmallocd.conf.example:$(docdir)/shmallocd.conf.example \
 	$(foreach m,$(wildcard daemon/*.5),644:$(m):$(mandir)/man5/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
