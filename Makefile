@@ -82,11 +82,17 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
+# Programs that know nothing of the heap, and libraries of one: a sanitizer's malloc and a preloaded one exclude each other.
+PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)/preload/%,$(filter-out %/plugin,$(basename \
+	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so))
 # Clients for the shell tests, and the daemon of another layout version.
 SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
 SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
+ifneq ($(FLAVOUR),plain)
+SUITES   := $(filter-out %/test_preload %/test_run,$(SUITES))
+endif
 
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -259,6 +265,24 @@ $(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
 
+# As any other program is built, without a word of ours.
+$(BUILD)/preload/lib%.so: tests/preload/plugin.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE) -fvisibility=default $(OPT_$(FLAVOUR)) $(CFLAGS) $(WARN) -Wno-missing-prototypes $< -shared -o $@
+$(BUILD)/preload/%: tests/preload/%.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CF) $(WARN) -fno-builtin -rdynamic -fvisibility=default $< $(LF) $(LIBS_PRELOADED) -pthread -o $@
+$(BUILD)/preload/%: tests/preload/%.cpp
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CXX) $(filter-out -std=%,$(BASE)) -O2 -g -Wall -Wextra $< $(LF) -o $@
+$(BUILD)/preload/early: $(BUILD)/preload/libplugin.so
+$(BUILD)/preload/early: LIBS_PRELOADED := -L$(BUILD)/preload -lplugin -Wl,-rpath,'$$ORIGIN'
+$(BUILD)/preload/linked: $(BUILD)/$(SO)
+$(BUILD)/preload/linked: LIBS_PRELOADED := -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..'
+
 NEXT_O := $(BUILD)/next/image.o $(BUILD)/next/check_meta.o
 $(BUILD)/next/shm/layout.h: shm/layout.h
 	@mkdir -p $(@D)
@@ -295,7 +319,7 @@ $(BUILD)/tests/system/test_replay_check: $(BUILD)/tests/bench/replay/check.o
 
 suites: $(SUITES)
 stress: $(STRESS)
-everything: $(PROGRAMS) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE)
+everything: $(PROGRAMS) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE) $(PRELOADED)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
@@ -423,7 +447,7 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
-	libcriterion-dev libzstd-dev
+	libcriterion-dev libzstd-dev g++
 DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc

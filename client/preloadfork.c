@@ -86,7 +86,7 @@ static void copy_pages(const struct shma_heap *heap, uint32_t from, uint32_t to)
 {
 	uint64_t at = shmi_page_off((shmi_page){from}).b, bytes = shmi_page_off((shmi_page){to}).b - at;
 
-	if (!bytes)
+	if (from >= to)
 		return;
 #ifdef MADV_POPULATE_WRITE
 	(void)madvise(copy.pages + at, bytes, MADV_POPULATE_WRITE); /* at once, not page by page */
@@ -180,7 +180,7 @@ static void child(void)
 		return;
 	if (!copy.room)
 		end("no memory for a copy of what the parent of this process holds");
-	if (mremap(copy.pages, copy.bytes, copy.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, base) != base ||
+	if ((copy.bytes && mremap(copy.pages, copy.bytes, copy.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, base) != base) ||
 	        (rest && mmap(base + copy.bytes, rest, PROT_NONE,
 	                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED))
 		end("the copy of what the parent of this process holds could not be put in its place");
