@@ -326,15 +326,18 @@ SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh
+SHELL_TESTS := install.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh run.sh
 
 # All mutants take as long as all other tests: check tries one in so many, others with each commit; `make mutants` all.
 MUTANT_SHARE ?= 3
 
-.PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
+.PHONY: deps check check-programs check-programs-deps soak mutants demo bench bench-report bench-deps lint format asan tsan coverage install uninstall
 check: everything ## run all tests; ends with a line "N passed, N failed"
 	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
-		tests/bench/instructions.sh tests/mutants/run.sh
+		tests/bench/instructions.sh tests/system/programs-few.sh tests/mutants/run.sh
+
+check-programs: everything ## some fifteen real programs on the heap and on glibc, side by side: a table; half an hour
+	@$(TEST_ENV) tests/system/programs.sh $(CHECK_PROGRAMS)
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -448,9 +451,11 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev g++
-DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils procps time perl sqlite3
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
+DEPS_PROGRAMS := time sqlite3 python3 libpython3.11-testsuite perl lua5.4 gcc git redis-server redis-tools jq xz-utils poppler-utils ghostscript \
+	nodejs default-jdk-headless mawk
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always
@@ -458,6 +463,8 @@ deps: ## install what building, testing and linting needs (Debian; asks for root
 	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_BROWSER) $(DEPS_LINT)
 deps-if-missing:
 	@tests/deps.sh $(DEPS)
+check-programs-deps: ## install the programs that make check-programs runs
+	@tests/deps.sh $(DEPS_PROGRAMS)
 bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
 	@tests/deps.sh $(DEPS_BENCH)
 
