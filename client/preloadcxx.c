@@ -37,7 +37,9 @@ typedef void *aligned_nothrow(size_t size, size_t alignment, const void *nothrow
 	SHMI_EXPORT void *symbol(size_t size)                                                                          \
 	{                                                                                                              \
 		void *block = malloc(size);                                                                            \
-		return __builtin_expect(block != NULL, 1) ? block : FAILED(#symbol, plain *)(size);                    \
+		if (!block)                                                                                            \
+			block = FAILED(#symbol, plain *)(size);                                                        \
+		return block;                                                                                          \
 	}
 
 #define NEW_NOTHROW(symbol)                                                                                            \
@@ -45,7 +47,9 @@ typedef void *aligned_nothrow(size_t size, size_t alignment, const void *nothrow
 	SHMI_EXPORT void *symbol(size_t size, const void *nothrow)                                                     \
 	{                                                                                                              \
 		void *block = malloc(size);                                                                            \
-		return __builtin_expect(block != NULL, 1) ? block : FAILED(#symbol, plain_nothrow *)(size, nothrow);   \
+		if (!block)                                                                                            \
+			block = FAILED(#symbol, plain_nothrow *)(size, nothrow);                                       \
+		return block;                                                                                          \
 	}
 
 #define NEW_ALIGNED(symbol)                                                                                            \
@@ -53,7 +57,9 @@ typedef void *aligned_nothrow(size_t size, size_t alignment, const void *nothrow
 	SHMI_EXPORT void *symbol(size_t size, size_t alignment)                                                        \
 	{                                                                                                              \
 		void *block = aligned_alloc(alignment, size);                                                          \
-		return __builtin_expect(block != NULL, 1) ? block : FAILED(#symbol, aligned *)(size, alignment);       \
+		if (!block)                                                                                            \
+			block = FAILED(#symbol, aligned *)(size, alignment);                                           \
+		return block;                                                                                          \
 	}
 
 #define NEW_ALIGNED_NOTHROW(symbol)                                                                                    \
@@ -61,9 +67,9 @@ typedef void *aligned_nothrow(size_t size, size_t alignment, const void *nothrow
 	SHMI_EXPORT void *symbol(size_t size, size_t alignment, const void *nothrow)                                   \
 	{                                                                                                              \
 		void *block = aligned_alloc(alignment, size);                                                          \
-		return __builtin_expect(block != NULL, 1)                                                              \
-		               ? block                                                                                 \
-		               : FAILED(#symbol, aligned_nothrow *)(size, alignment, nothrow);                         \
+		if (!block)                                                                                            \
+			block = FAILED(#symbol, aligned_nothrow *)(size, alignment, nothrow);                          \
+		return block;                                                                                          \
 	}
 
 NEW(_Znwm)

@@ -6,27 +6,80 @@
 
 #include "client/preload.h"
 
-/* DECLARE: a function that opens a stream, its parameters and the arguments to pass on. */
-#define OPENS(name, parameters, arguments)                                                                             \
-	SHMI_EXPORT FILE *name parameters;                                                                             \
-	SHMI_EXPORT FILE *name parameters                                                                              \
-	{                                                                                                              \
-		FILE *(*next)parameters = (FILE * (*)parameters) shmi_preload_next(#name);                             \
-		struct shmi_tcache *tc = shmi_preload_aside();                                                         \
-		FILE *stream = next arguments;                                                                         \
-                                                                                                                       \
-		shmi_preload_back(tc);                                                                                 \
-		return stream;                                                                                         \
-	}
+#define NEXT(name) ((__typeof__(&(name)))shmi_preload_next(#name))
 
-OPENS(fopen, (const char *restrict path, const char *restrict mode), (path, mode))
-OPENS(fopen64, (const char *restrict path, const char *restrict mode), (path, mode))
-OPENS(fdopen, (int fd, const char *mode), (fd, mode))
-OPENS(popen, (const char *command, const char *mode), (command, mode))
-OPENS(tmpfile, (void), ())
-OPENS(tmpfile64, (void), ())
-OPENS(fmemopen, (void *buffer, size_t size, const char *mode), (buffer, size, mode))
-OPENS(open_memstream, (char **text, size_t *size), (text, size))
-OPENS(open_wmemstream, (wchar_t * *text, size_t *size), (text, size))
-OPENS(fopencookie, (void *restrict cookie, const char *restrict mode, cookie_io_functions_t functions),
-        (cookie, mode, functions))
+static FILE *back(struct shmi_tcache *tc, FILE *stream)
+{
+	shmi_preload_back(tc);
+	return stream;
+}
+
+SHMI_EXPORT FILE *fopen(const char *restrict path, const char *restrict mode)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(fopen)(path, mode));
+}
+
+SHMI_EXPORT FILE *fopen64(const char *restrict path, const char *restrict mode)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(fopen64)(path, mode));
+}
+
+SHMI_EXPORT FILE *fdopen(int fd, const char *mode)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(fdopen)(fd, mode));
+}
+
+SHMI_EXPORT FILE *popen(const char *command, const char *mode)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(popen)(command, mode));
+}
+
+SHMI_EXPORT FILE *tmpfile(void)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(tmpfile)());
+}
+
+SHMI_EXPORT FILE *tmpfile64(void)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(tmpfile64)());
+}
+
+SHMI_EXPORT FILE *fmemopen(void *buffer, size_t size, const char *mode)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(fmemopen)(buffer, size, mode));
+}
+
+SHMI_EXPORT FILE *open_memstream(char **text, size_t *size)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(open_memstream)(text, size));
+}
+
+SHMI_EXPORT FILE *open_wmemstream(wchar_t **text, size_t *size)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(open_wmemstream)(text, size));
+}
+
+SHMI_EXPORT FILE *fopencookie(void *restrict cookie, const char *restrict mode, cookie_io_functions_t functions)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+
+	return back(tc, NEXT(fopencookie)(cookie, mode, functions));
+}

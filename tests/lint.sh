@@ -115,7 +115,7 @@ done | complain 'names in client/libshmalloc.3'
 sources '*.c' '*.h' '*.cpp' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
 
 # shellcheck disable=SC2086
-flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -I. -Iclient -I$BUILD"
+flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -DSHMALLOC_LIBDIR=__FILE__ -DSHMALLOC_SBINDIR=__FILE__ -DSHMALLOC_BINDIR=__FILE__ -I. -Iclient -I$BUILD"
 code=$(sources 'shm/*.c' 'proto/*.c' 'daemon/*.c' 'client/*.c')
 for cc in gcc clang; do
 	# the adapters of other allocators need their headers, which make deps does not install

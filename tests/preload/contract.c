@@ -91,7 +91,7 @@ static void alignments(void)
 			free(b);
 			free(c);
 		}
-	void *far = opaque(aligned_alloc(1ul << 30, 100)), *odd = opaque(memalign(48, 100));
+	void *far = opaque(aligned_alloc(1ul << 30, 100)), *odd = opaque(memalign(zero + 48, 100));
 
 	expect(far && is_aligned(far, 1ul << 30) && odd && is_aligned(odd, 64));
 	free(far);

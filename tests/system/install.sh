@@ -46,6 +46,9 @@ daemon=$!
 kill "$daemon"
 wait "$daemon"
 daemon=
+# Far from where it was to be installed, too: beside it, by relative places.
+SHMALLOC_SOCKET=$dir/none "$root/bin/shmalloc-run" sh -c 'case $LD_PRELOAD in */lib/libshmalloc-preload.so) ;; *) exit 1 ;; esac'
+[ -s "$root/share/man/man1/shmalloc-run.1" ]
 
 make -s uninstall DESTDIR="$dir/root" prefix=/opt/shmalloc
 left=$(find "$dir/root" ! -type d)
