@@ -31,6 +31,7 @@
 
 #define LARGE 0x80000000u /* in sizes: so many pages */
 #define ALIGN (2 * SHMI_MIB) /* so that whole tables of pages are moved */
+#define WASTE 4u /* huge pages are used for the copy if they make it so many times as large at most */
 
 /* Of the fork under way in this thread. */
 struct copy {
@@ -43,7 +44,7 @@ struct copy {
 
 static __thread struct copy copy __attribute__((tls_model("initial-exec")));
 
-static _Noreturn void end(const char *why)
+static _Noreturn void end_with(const char *why)
 {
 	(void)dprintf(STDERR_FILENO, "shmalloc: %d: %s\n", (int)getpid(), why);
 	abort();
@@ -51,8 +52,8 @@ static _Noreturn void end(const char *why)
 
 _Noreturn void shmi_preload_cloned(void)
 {
-	end("this process was cloned without fork(), so it has no memory of its own: run the program without the "
-	    "preloaded heap");
+	end_with("this process was cloned without fork(), so it has no memory of its own: run the program without the "
+	         "preloaded heap");
 }
 
 size_t shmi_inherited_size(uint32_t page)
@@ -60,7 +61,7 @@ size_t shmi_inherited_size(uint32_t page)
 	uint32_t size = page < shmi_preload.n_sizes ? shmi_preload.sizes[page] : 0;
 
 	if (!size)
-		end("invalid pointer: no block of the parent of this process begins there");
+		end_with("invalid pointer: no block of the parent of this process begins there");
 	return size & LARGE ? shmi_npages_bytes((shmi_npages){size & ~LARGE}) : size;
 }
 
@@ -118,11 +119,33 @@ static bool is_own(const struct shma_heap *heap, uint32_t page, uint32_t end_pag
 	return shmi_state_has_blocks(word.state) && word.owner == heap->proc->client;
 }
 
+/* Whether what we own lies so close together that huge pages waste little. They make the copy some twenty times as fast. */
+static bool is_dense(const struct shma_heap *heap, uint32_t end_page)
+{
+	uint32_t in_block = (uint32_t)(ALIGN >> SHMI_PAGE_SHIFT), own = 0, blocks = 0,
+	         counted = 0; /* blocks up to here */
+	uint32_t pages;
+	shmi_sclass sclass;
+
+	for (uint32_t page = 1; page < end_page; page += pages) {
+		if (!is_own(heap, page, end_page, &pages, &sclass))
+			continue;
+		uint32_t first = page / in_block, end_block = (page + pages - 1) / in_block + 1;
+
+		own += pages;
+		blocks += end_block - (first < counted ? counted : first);
+		counted = end_block;
+	}
+	return (uint64_t)blocks * in_block <= (uint64_t)own * WASTE;
+}
+
 static void copy_spans(const struct shma_heap *heap, uint32_t end_page)
 {
 	uint32_t from = 1, pages; /* adjacent spans are copied at once, from here on */
 	shmi_sclass sclass;
 
+	if (is_dense(heap, end_page))
+		(void)madvise(copy.pages, copy.bytes, MADV_HUGEPAGE); /* all of it: mremap moves what is of one kind */
 	for (uint32_t page = 1; page < end_page; page += pages) {
 		if (is_own(heap, page, end_page, &pages, &sclass)) {
 			note_sizes(heap, page, pages, sclass);
@@ -179,11 +202,11 @@ static void child(void)
 	if (!shmi_preload.heap)
 		return;
 	if (!copy.room)
-		end("no memory for a copy of what the parent of this process holds");
+		end_with("no memory for a copy of what the parent of this process holds");
 	if ((copy.bytes && mremap(copy.pages, copy.bytes, copy.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, base) != base) ||
 	        (rest && mmap(base + copy.bytes, rest, PROT_NONE,
 	                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED))
-		end("the copy of what the parent of this process holds could not be put in its place");
+		end_with("the copy of what the parent of this process holds could not be put in its place");
 	shmi_preload.sizes = copy.sizes;
 	shmi_preload.n_sizes = (uint32_t)(copy.bytes >> SHMI_PAGE_SHIFT);
 	copy = (struct copy){0};
@@ -194,5 +217,5 @@ static void child(void)
 void shmi_preload_watch_forks(void)
 {
 	if (pthread_atfork(prepare, parent, child) != 0)
-		end("no memory for the handlers of a fork");
+		end_with("no memory for the handlers of a fork");
 }
