@@ -62,7 +62,9 @@ SHM_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shm/*.c))
 PROTO_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/*.c)) $(BUILD)/proto/shmalloc.pb-c.o
 REPORT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/report/*.c))
 DAEMON_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/*.c))
-CLIENT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
+PRELOAD_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/preload*.c))
+RUN_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/run*.c))
+CLIENT_O := $(filter-out $(PRELOAD_O) $(RUN_O),$(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c)))
 CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c client/ctl/top/*.c))
 LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 
@@ -81,7 +83,8 @@ PY_O       := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/python/*.c))
 PY_ALL     := $(if $(PY_HERE),$(PY_MODULE) $(addprefix $(PY_DIR)/,$(PY_FILES)))
 
 SO := libshmalloc.so.0
-PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/$(SO) $(BUILD)/libshmalloc.a
+PRELOAD := libshmalloc-preload.so
+PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/shmalloc-run $(BUILD)/$(SO) $(BUILD)/$(PRELOAD) $(BUILD)/libshmalloc.a
 # C++ is for the tests of shmalloc.hpp, each built by both compilers and for both standards, and for an example.
 CPP_BUILDS := $(if $(filter plain,$(FLAVOUR)),$(foreach c,g++ clang++,$(if $(shell command -v $(c)),$(c)-17 $(c)-20)),g++-20)
 CPP_WARN   := -Wall -Wextra -Wconversion -Wshadow -Wold-style-cast -Wnon-virtual-dtor $(if $(CI),-Werror)
@@ -98,11 +101,17 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
+# Programs that know nothing of the heap, and libraries of one: a sanitizer's malloc and a preloaded one exclude each other.
+PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)/preload/%,$(filter-out %/plugin,$(basename \
+	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so))
 # Clients for the shell tests, and the daemon of another layout version.
 SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
 SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
+ifneq ($(FLAVOUR),plain)
+SUITES   := $(filter-out %/test_preload %/test_run,$(SUITES))
+endif
 
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -156,6 +165,21 @@ $(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
 	$(Q)$(CC) -shared -Wl,-soname,$(SO) -Wl,--version-script=client/libshmalloc.map $(LD_HARDEN) $(LF) \
 		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
 	$(Q)ln -sf $(SO) $(BUILD)/libshmalloc.so
+
+# Its functions stand before everybody's, so they must not be built as calls of each other: calloc as malloc and memset, and so on. It is
+# initialized before all other libraries: its handlers of a fork are then the first.
+$(PRELOAD_O): BASE += -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fexceptions
+$(BUILD)/$(PRELOAD): $(PRELOAD_O) $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc-preload.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-soname,$(PRELOAD) -Wl,--version-script=client/libshmalloc-preload.map -Wl,-Bsymbolic-functions \
+		-Wl,-z,initfirst $(LD_HARDEN) $(LF) $(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
+
+# Where it looks for the library and the daemon when they are not beside it.
+$(RUN_O): CET := $(CET)
+$(BUILD)/client/runplaces.o: BASE += -DSHMALLOC_LIBDIR='"$(libdir)"' -DSHMALLOC_SBINDIR='"$(sbindir)"' -DSHMALLOC_BINDIR='"$(bindir)"'
+$(BUILD)/shmalloc-run: $(RUN_O) $(BUILD)/client/sockpath.o $(BUILD)/libproto.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_PROTO) -pie -o $@
 
 $(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
@@ -289,6 +313,24 @@ $(BUILD)/cpp/%-$(1): tests/client/cpp/%.cpp client/shmalloc.hpp $(wildcard tests
 endef
 $(foreach b,$(CPP_BUILDS),$(eval $(call cpp_rule,$(b))))
 
+# As any other program is built, without a word of ours.
+$(BUILD)/preload/lib%.so: tests/preload/plugin.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE) -fvisibility=default $(OPT_$(FLAVOUR)) $(CFLAGS) $(WARN) -Wno-missing-prototypes $< -shared -o $@
+$(BUILD)/preload/%: tests/preload/%.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CF) $(WARN) -fno-builtin -rdynamic -fvisibility=default $< $(LF) $(LIBS_PRELOADED) -pthread -o $@
+$(BUILD)/preload/%: tests/preload/%.cpp
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CXX) $(filter-out -std=%,$(BASE)) -O2 -g -Wall -Wextra $< $(LF) -o $@
+$(BUILD)/preload/early: $(BUILD)/preload/libplugin.so
+$(BUILD)/preload/early: LIBS_PRELOADED := -L$(BUILD)/preload -lplugin -Wl,-rpath,'$$ORIGIN'
+$(BUILD)/preload/linked: $(BUILD)/$(SO)
+$(BUILD)/preload/linked: LIBS_PRELOADED := -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..'
+
 NEXT_O := $(BUILD)/next/image.o $(BUILD)/next/check_meta.o
 $(BUILD)/next/shm/layout.h: shm/layout.h
 	@mkdir -p $(@D)
@@ -327,27 +369,30 @@ $(BUILD)/tests/system/test_examples_%_steps.o: BASE += -Iclient
 
 suites: $(SUITES)
 stress: $(STRESS)
-everything: $(PROGRAMS) $(PY_ALL) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE) $(CPP_TESTS) $(CPP_EXAMPLES)
+everything: $(PROGRAMS) $(PY_ALL) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE) $(CPP_TESTS) $(CPP_EXAMPLES) $(PRELOADED)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
 TEST_ENV = BUILD=$(BUILD) PYTHON=$(PYTHON) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-SHELL_TESTS := install.sh consumer.sh packaging.sh container.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh
+SHELL_TESTS := install.sh consumer.sh packaging.sh container.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh run.sh
 
 # All mutants take as long as all other tests: check tries one in so many, others with each commit; `make mutants` all.
 MUTANT_SHARE ?= 3
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage products install uninstall \
-	check-packages
+	check-packages check-programs check-programs-deps
 check: everything ## run all tests; ends with a line "N passed, N failed"
 	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(CPP_TESTS) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
-		tests/client/python.sh tests/bench/instructions.sh tests/mutants/run.sh
+		tests/client/python.sh tests/bench/instructions.sh tests/system/programs-few.sh tests/mutants/run.sh
 
 check-packages: ## build the Debian packages, and install, use and remove them in a fresh system; some minutes, root, a Debian mirror
 	@tests/deps.sh $(DEPS_PACKAGES)
 	@$(TEST_ENV) TEST_TIMEOUT=3600 tests/run.sh tests/system/packages.sh
+
+check-programs: everything ## some fifteen real programs on the heap and on glibc, side by side: a table; half an hour
+	@$(TEST_ENV) tests/system/programs.sh $(CHECK_PROGRAMS)
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -460,11 +505,14 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
-	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy g++ libboost-dev cmake dpkg-dev python3-yaml
+	libcriterion-dev libzstd-dev g++
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy libboost-dev cmake dpkg-dev python3-yaml procps \
+	time perl sqlite3
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_PACKAGES := dpkg-dev debhelper lintian mmdebstrap systemd-container
+DEPS_PROGRAMS := time sqlite3 python3 libpython3.11-testsuite perl lua5.4 gcc git redis-server redis-tools jq xz-utils poppler-utils ghostscript \
+	nodejs default-jdk-headless mawk
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always
@@ -472,6 +520,8 @@ deps: ## install what building, testing and linting needs (Debian; asks for root
 	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_BROWSER) $(DEPS_LINT)
 deps-if-missing:
 	@tests/deps.sh $(DEPS)
+check-programs-deps: ## install the programs that make check-programs runs
+	@tests/deps.sh $(DEPS_PROGRAMS)
 bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
 	@tests/deps.sh $(DEPS_BENCH)
 
@@ -497,6 +547,8 @@ $(PC) $(CMAKE) $(UNITS): $(BUILD)/%: %.in always
 INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	755:$(BUILD)/shmallocctl:$(bindir)/shmallocctl \
 	755:$(BUILD)/$(SO):$(libdir)/$(SO) \
+	755:$(BUILD)/$(PRELOAD):$(libdir)/$(PRELOAD) \
+	755:$(BUILD)/shmalloc-run:$(bindir)/shmalloc-run \
 	644:$(BUILD)/libshmalloc.a:$(libdir)/libshmalloc.a \
 	644:client/shmalloc.h:$(includedir)/shmalloc.h \
 	644:client/shmalloc.hpp:$(includedir)/shmalloc.hpp \
@@ -511,7 +563,7 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:systemd/shmalloc.tmpfiles:$(tmpfilesdir)/shmalloc.conf \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocctl \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocd \
-	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
+	$(foreach m,$(wildcard client/*.1 client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
 	644:systemd/shmallocd.conf.example:$(docdir)/shmallocd.conf.example \
 	$(foreach m,$(wildcard daemon/*.5),644:$(m):$(mandir)/man5/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \

@@ -59,6 +59,9 @@ nm "$BUILD/libshmalloc.so.0" | awk '{print $3}' |
 nm -D --defined-only "$BUILD/libshmalloc.so.0" | awk '{print $3}' | grep -vE '^(shma_|SHMALLOC_0)' |
 	complain 'libshmalloc exports a foreign name'
 
+nm -D --defined-only "$BUILD/libshmalloc-preload.so" | awk '{print $3}' | sed 's/@.*//' | grep -vE '^(shma_|SHMALLOC_0|_Z(nw|na|dl|da)|(m|c|re)alloc$|reallocarray$|free$|(posix_)?memalign$|aligned_alloc$|p?valloc$|malloc_(usable_size|trim)$|mallinfo2?$|f(d|mem)?open(64|cookie)?$|popen$|tmpfile(64)?$|open_w?memstream$)' |
+	complain 'libshmalloc-preload exports a foreign name'
+
 # The program in README and man page is the example that the tests run.
 awk '/^```c$/ {on = 1; next} /^```$/ {on = 0} on' README.md | diff - client/examples/hello.c |
 	complain 'the program in README.md is not client/examples/hello.c'
@@ -92,7 +95,7 @@ options() { # of a help or a page on standard input
 page() { mandoc -T ascii -O width=200 "$1" | sed 's/.\x08//g'; }
 own() { grep -vE 'systemctl|systemd-sysusers|systemd-tmpfiles|# shmallocctl|shmallocctl --format|curl |ssh '; } # what the page says of other programs is theirs
 
-for page in daemon/shmallocd.8 daemon/shmallocd.conf.5 client/libshmalloc.3 client/ctl/shmallocctl.1; do
+for page in daemon/shmallocd.8 daemon/shmallocd.conf.5 client/libshmalloc.3 client/shmalloc-run.1 client/ctl/shmallocctl.1; do
 	mandoc -T lint -W warning "$page" 2>&1 | complain "$page"
 done
 differ "$("$BUILD/shmallocd" --help | options)" "$(page daemon/shmallocd.8 | own | options)" |
@@ -105,6 +108,8 @@ differ "$commands" "$(sed -n 's/^\.It Cm \([a-z]*\).*/\1/p' client/ctl/shmallocc
 differ "$(for c in '' $commands; do "$BUILD/shmallocctl" $c --help; done | options)" \
 	"$(page client/ctl/shmallocctl.1 | options)" |
 	complain 'options in client/ctl/shmallocctl.1'
+differ "$("$BUILD/shmalloc-run" --help | options)" "$(page client/shmalloc-run.1 | sed '/^ENVIRONMENT/,$d' | own | grep -v '[pm]alloc-' | options)" |
+	complain 'options in client/shmalloc-run.1'
 differ "$(sed -n 's/^SHMA_API.*\(shma_[a-z_]*\)(.*/\1/p' client/shmalloc.h)" \
 	"$(sed -nE 's/^\.F[no] (shma_[a-z_]+)( .*|$)/\1/p' client/libshmalloc.3)" | complain 'functions in client/libshmalloc.3'
 grep -ohE '\b(shma_[a-z_]+|SHMA(LLOC)?_[A-Z]+)' client/libshmalloc.3 | sort -u | while read -r name; do
@@ -114,7 +119,7 @@ done | complain 'names in client/libshmalloc.3'
 sources '*.c' '*.h' '*.cpp' '*.hpp' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
 
 # shellcheck disable=SC2086
-flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -I. -Iclient -I$BUILD ${PYTHON_FLAGS:-}"
+flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -DSHMALLOC_LIBDIR=__FILE__ -DSHMALLOC_SBINDIR=__FILE__ -DSHMALLOC_BINDIR=__FILE__ -I. -Iclient -I$BUILD ${PYTHON_FLAGS:-}"
 code=$(sources 'shm/*.c' 'proto/*.c' 'daemon/*.c' 'client/*.c')
 [ -n "${PYTHON_FLAGS:-}" ] || code=$(grep -v '^client/python/' <<<"$code") # no headers of Python
 for cc in gcc clang; do

@@ -51,6 +51,9 @@ daemon=$!
 kill "$daemon"
 wait "$daemon"
 daemon=
+# Far from where it was to be installed, too: beside it, by relative places.
+SHMALLOC_SOCKET=$dir/none "$root/bin/shmalloc-run" sh -c 'case $LD_PRELOAD in */lib/libshmalloc-preload.so) ;; *) exit 1 ;; esac'
+[ -s "$root/share/man/man1/shmalloc-run.1" ]
 
 python=$(find "$root/lib" -name 'python3*' -print -quit)
 if [ -n "$python" ]; then # it comes where the headers are, and finds the installed library
