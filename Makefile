@@ -510,7 +510,7 @@ DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev p
 	time perl sqlite3
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
-DEPS_PACKAGES := dpkg-dev debhelper lintian mmdebstrap systemd-container
+DEPS_PACKAGES := dpkg-dev debhelper dh-python lintian mmdebstrap systemd-container
 DEPS_PROGRAMS := time sqlite3 python3 libpython3.11-testsuite perl lua5.4 gcc git redis-server redis-tools jq xz-utils poppler-utils ghostscript \
 	nodejs default-jdk-headless mawk
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
