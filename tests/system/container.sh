@@ -4,7 +4,7 @@
 set -euo pipefail
 BUILD=${BUILD:-build/plain}
 case $BUILD in */plain) ;; *) echo 'skipped: the plain build only'; exit 77 ;; esac
-python3 -c 'import yaml' 2>/dev/null || { echo 'skipped: no python3-yaml'; exit 77; }
+/usr/bin/python3 -c 'import yaml' 2>/dev/null || { echo 'skipped: no python3-yaml'; exit 77; }
 here=systemd/container
 dir=$(mktemp -d)
 daemon=
@@ -170,13 +170,13 @@ print("\n".join(container["args"]))
 print("--")
 print("\n".join(container["livenessProbe"]["exec"]["command"]))
 PY
-python3 "$dir/look.py" $here >"$dir/said" || exit 1
+/usr/bin/python3 "$dir/look.py" $here >"$dir/said" || exit 1
 
 # ---- the commands that they have ----
 
 mapfile -t args < <(sed '/^--$/,$d' "$dir/said")
 mapfile -t probe < <(sed '1,/^--$/d' "$dir/said")
-default=$(instruction CMD | python3 -c 'import json, sys; print("\n".join(json.load(sys.stdin)))')
+default=$(instruction CMD | /usr/bin/python3 -c 'import json, sys; print("\n".join(json.load(sys.stdin)))')
 mapfile -t default <<<"$default"
 "$BUILD/shmallocd" "${default[@]}" --config /dev/null --check-config >/dev/null || fail 'Containerfile: CMD is not understood'
 "$BUILD/shmallocd" "${args[@]}" --config /dev/null --check-config >/dev/null || fail 'daemonset.yaml: args are not understood'

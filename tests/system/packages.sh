@@ -15,11 +15,11 @@ fi
 # shellcheck disable=SC1091
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 dir=$(mktemp -d /var/tmp/shmalloc-packages.XXXXXX)
-daemon=
+daemon= at=
 clean_up() {
 	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
 	wait
-	umount -l "$dir"/*/proc "$dir"/*/dev/shm "$dir"/image 2>/dev/null || true
+	[ -z "$at" ] || umount -R -l "$at" 2>/dev/null || true
 	rm -rf --one-file-system "$dir"
 }
 trap clean_up EXIT
@@ -47,14 +47,15 @@ grep -E '^[EWI]: ' "$dir/lintian.log" || true
 
 step "a fresh $suite"
 root=$dir/root
-mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,gcc,libc6-dev,pkg-config "$suite" "$root" 2>"$dir/mmdebstrap.log" ||
-	fail "$(tail -n 20 "$dir/mmdebstrap.log")"
+mmdebstrap --quiet --variant=minbase "$suite" "$dir/base" 2>"$dir/mmdebstrap.log" || fail "$(tail -n 20 "$dir/mmdebstrap.log")"
+cp /etc/resolv.conf "$dir/base/etc/resolv.conf"
+cp -a "$dir/base" "$root"
 mkdir "$root/srv/inside"
 cp "$dir"/*.deb tests/client/consumer/consumer.c tests/system/packages-inside.sh "$root/srv/inside/"
 rm -f "$root"/srv/inside/*-dbgsym_*.deb
-cp /etc/resolv.conf "$root/etc/resolv.conf"
 # What they need is fetched now, for there is no network inside.
-chroot "$root" sh -c 'apt-get -q update && apt-get -q -y --no-install-recommends --download-only install /srv/inside/*.deb' >"$dir/apt.log" 2>&1 ||
+chroot "$root" sh -c 'export DEBIAN_FRONTEND=noninteractive; get() { apt-get -q -y --no-install-recommends install "$@"; }
+	apt-get -q update && get systemd systemd-sysv dbus gcc libc6-dev pkg-config && get --download-only /srv/inside/*.deb' >"$dir/apt.log" 2>&1 ||
 	fail "$(tail -n 20 "$dir/apt.log")"
 
 step 'it is booted, and they are installed'
@@ -80,12 +81,10 @@ rm -rf --one-file-system "$root"
 
 # ---- the Containerfile ----
 
-# The instructions that it has, done to a directory for each stage. The first stage has the machine's compiler cache, if there is one.
+# The instructions that it has, done to a directory for each stage.
 step 'the steps of the Containerfile'
-mmdebstrap --quiet --variant=minbase "$suite" "$dir/base" 2>"$dir/mmdebstrap.log" || fail "$(tail -n 20 "$dir/mmdebstrap.log")"
-cp /etc/resolv.conf "$dir/base/etc/resolv.conf"
 declare -A stages=()
-at='' workdir=/ user=''
+workdir=/ user=
 copy() { # [--from=STAGE] FROM... TO
 	local from=$source to=${*: -1}
 	[[ $1 != --from=* ]] || { from=${stages[${1#--from=}]}; shift; }
@@ -112,30 +111,28 @@ while read -r what rest; do
 	*) fail "Containerfile: this test knows no $what" ;;
 	esac
 done <systemd/container/Containerfile
-mapfile -t command < <(sed -nE 's/^(ENTRYPOINT|CMD) //p' systemd/container/Containerfile | python3 -c 'import json, sys
+mapfile -t command < <(sed -nE 's/^(ENTRYPOINT|CMD) //p' systemd/container/Containerfile | /usr/bin/python3 -c 'import json, sys
 for line in sys.stdin: print("\n".join(json.loads(line)))')
 du -sm --exclude=proc "$dir/base" "$at" | sed 's/^\([0-9]*\)\t.*\//     \1 MiB: /'
 
-step 'and its daemon'
+step 'and its daemon, on a root that is read-only'
 mount --bind "$at" "$at"
+mount -o remount,bind,ro "$at"
 mount -t proc proc "$at/proc"
 mount -t tmpfs -o size=64m,mode=1777 tmpfs "$at/dev/shm"
-touch "$at/dev/null"
-as_user() { # PROGRAM...: as the image's user, in it, without a capability; the root is changed first, for that takes one
-	SHMALLOC_SOCKET=/run/shmalloc/shmalloc.sock MEMORY_PRESSURE_WATCH=/dev/null \
-		chroot --userspec="$user" --groups= "$at" "$@"
-}
-as_user "${command[@]}" --size 32MiB --socket-mode 0666 2>"$dir/daemon.log" &
+mount -t tmpfs -o "size=1m,mode=755,uid=${user%:*},gid=${user#*:}" tmpfs "$at/run/shmalloc"
+as_user=(env SHMALLOC_SOCKET=/run/shmalloc/shmalloc.sock MEMORY_PRESSURE_WATCH=/dev/null chroot --userspec="$user" --groups= "$at")
+"${as_user[@]}" "${command[@]}" --size 32MiB --socket-mode 0666 2>"$dir/daemon.log" &
 daemon=$!
 for ((i = 0; i < 200; i++)); do
-	! as_user shmallocctl heaps >"$dir/said" 2>&1 || break
+	! "${as_user[@]}" shmallocctl heaps >"$dir/said" 2>&1 || break
 	kill -0 "$daemon" || fail "$(cat "$dir/daemon.log")"
 	sleep 0.05
 done
 grep -q '^default' "$dir/said" || fail "$(cat "$dir/said" "$dir/daemon.log")"
 gcc -I"$source/client" tests/client/consumer/consumer.c "$source/build/plain/libshmalloc.a" -lprotobuf-c -pthread -o "$dir/consumer"
 [ "$(SHMALLOC_SOCKET=$at/run/shmalloc/shmalloc.sock "$dir/consumer")" = "shmalloc $version" ] || fail 'a client of it does not work'
-as_user shmallocctl check >/dev/null
+"${as_user[@]}" shmallocctl check >/dev/null
 kill "$daemon"
 wait "$daemon" || fail "$(cat "$dir/daemon.log")"
 daemon=
