@@ -15,6 +15,9 @@ includedir ?= $(prefix)/include
 mandir     ?= $(prefix)/share/man
 completionsdir ?= $(prefix)/share/bash-completion/completions
 docdir     ?= $(prefix)/share/doc/shmalloc
+# Debian's interpreter looks below /usr for modules of every version, below /usr/local for those of its own
+PYTHON     ?= /usr/bin/python3
+pythondir  ?= $(prefix)/lib/python$(if $(filter /usr,$(prefix)),3,$(PY_VERSION))/dist-packages
 # systemd looks below /usr/local/lib and /usr/lib
 unitdir     ?= $(prefix)/lib/systemd/system
 userunitdir ?= $(prefix)/lib/systemd/user
@@ -59,15 +62,34 @@ SHM_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shm/*.c))
 PROTO_O  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/*.c)) $(BUILD)/proto/shmalloc.pb-c.o
 REPORT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard proto/report/*.c))
 DAEMON_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard daemon/*.c))
-CLIENT_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c))
+PRELOAD_O := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/preload*.c))
+RUN_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/run*.c))
+CLIENT_O := $(filter-out $(PRELOAD_O) $(RUN_O),$(patsubst %.c,$(BUILD)/%.o,$(wildcard client/*.c)))
 CTL_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/ctl/*.c client/ctl/top/*.c))
 LIB_O    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/*.c))
 
 # What the client links of libshm: only what reads, and what a thread may do to its own record.
 CLIENT_SHM_O := $(patsubst %,$(BUILD)/shm/%.o,image sizeclass slots threadrec roots)
 
+# The package for Python, for the interpreter $(PYTHON), if its headers are there.
+PY_INC     := $(patsubst -I%,-isystem %,$(sort $(shell $(PYTHON)-config --includes 2>/dev/null)))
+PY_HERE    := $(wildcard $(addsuffix /Python.h,$(filter-out -isystem,$(PY_INC))))
+PY_VERSION  = $(patsubst python%,%,$(notdir $(patsubst %/,%,$(dir $(firstword $(PY_HERE))))))
+PY_SUFFIX  := $(if $(PY_HERE),$(shell $(PYTHON)-config --extension-suffix))
+PY_DIR     := $(BUILD)/python/shmalloc
+PY_MODULE  := $(PY_DIR)/_shmalloc$(PY_SUFFIX)
+PY_FILES   := $(notdir $(wildcard $(addprefix client/python/shmalloc/*,.py .pyi py.typed)))
+PY_O       := $(patsubst %.c,$(BUILD)/%.o,$(wildcard client/python/*.c))
+PY_ALL     := $(if $(PY_HERE),$(PY_MODULE) $(addprefix $(PY_DIR)/,$(PY_FILES)))
+
 SO := libshmalloc.so.0
-PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/$(SO) $(BUILD)/libshmalloc.a
+PRELOAD := libshmalloc-preload.so
+PROGRAMS := $(BUILD)/shmallocd $(BUILD)/shmallocctl $(BUILD)/shmalloc-run $(BUILD)/$(SO) $(BUILD)/$(PRELOAD) $(BUILD)/libshmalloc.a
+# C++ is for the tests of shmalloc.hpp, each built by both compilers and for both standards, and for an example.
+CPP_BUILDS := $(if $(filter plain,$(FLAVOUR)),$(foreach c,g++ clang++,$(if $(shell command -v $(c)),$(c)-17 $(c)-20)),g++-20)
+CPP_WARN   := -Wall -Wextra -Wconversion -Wshadow -Wold-style-cast -Wnon-virtual-dtor $(if $(CI),-Werror)
+CPP_TESTS  := $(foreach b,$(CPP_BUILDS),$(patsubst tests/client/cpp/%.cpp,$(BUILD)/cpp/%-$(b),$(wildcard tests/client/cpp/*.cpp)))
+CPP_EXAMPLES := $(patsubst client/examples/%.cpp,$(BUILD)/examples/%,$(wildcard client/examples/*.cpp))
 EXAMPLES := $(patsubst client/examples/%.c,$(BUILD)/examples/%,$(wildcard client/examples/*.c))
 BENCHES  := $(patsubst %,$(BUILD)/bench/%,replay pageheap micro-malloc micro-shmalloc)
 MICRO    := $(patsubst tests/bench/micro/%.c,%,$(wildcard tests/bench/micro/*.c))
@@ -79,11 +101,17 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 	$(patsubst %,client/%.c,tcache tcask tcput tcspan held) $(wildcard tests/interleave/*.c))
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
+# Programs that know nothing of the heap, and libraries of one: a sanitizer's malloc and a preloaded one exclude each other.
+PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)/preload/%,$(filter-out %/plugin,$(basename \
+	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so))
 # Clients for the shell tests, and the daemon of another layout version.
 SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
 SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
+ifneq ($(FLAVOUR),plain)
+SUITES   := $(filter-out %/test_preload %/test_run,$(SUITES))
+endif
 
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -138,6 +166,21 @@ $(BUILD)/$(SO): $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc.map
 		$(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
 	$(Q)ln -sf $(SO) $(BUILD)/libshmalloc.so
 
+# Its functions stand before everybody's, so they must not be built as calls of each other: calloc as malloc and memset, and so on. It is
+# initialized before all other libraries: its handlers of a fork are then the first.
+$(PRELOAD_O): BASE += -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fexceptions
+$(BUILD)/$(PRELOAD): $(PRELOAD_O) $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/libshmalloc-preload.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-soname,$(PRELOAD) -Wl,--version-script=client/libshmalloc-preload.map -Wl,-Bsymbolic-functions \
+		-Wl,-z,initfirst $(LD_HARDEN) $(LF) $(filter %.o,$^) $(LIBS_PROTO) -pthread -o $@
+
+# Where it looks for the library and the daemon when they are not beside it.
+$(RUN_O): CET := $(CET)
+$(BUILD)/client/runplaces.o: BASE += -DSHMALLOC_LIBDIR='"$(libdir)"' -DSHMALLOC_SBINDIR='"$(sbindir)"' -DSHMALLOC_BINDIR='"$(bindir)"'
+$(BUILD)/shmalloc-run: $(RUN_O) $(BUILD)/client/sockpath.o $(BUILD)/libproto.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_PROTO) -pie -o $@
+
 $(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_DAEMON) -pie -o $@
@@ -152,6 +195,25 @@ $(BUILD)/examples/%: client/examples/%.c $(BUILD)/$(SO)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc $(LIBS_EXAMPLE) -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
 $(BUILD)/examples/pipeline: LIBS_EXAMPLE := -lzstd
+$(BUILD)/examples/%: client/examples/%.cpp client/shmalloc.hpp $(BUILD)/$(SO)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CXX) $(filter-out -std=%,$(CF)) -std=c++17 $(CPP_WARN) -Iclient $< $(LF) -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..' -pthread -o $@
+
+# The interpreter has the symbols that the module does not find in the library, so -z defs is not for it.
+$(BUILD)/client/python/%.o: CF += $(PY_INC)
+$(PY_MODULE): $(PY_O) $(BUILD)/$(SO)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared $(subst $(comma)-z$(comma)defs,,$(LD_HARDEN)) $(LF) $(filter %.o,$^) -L$(BUILD) -lshmalloc \
+		-Wl,-rpath,'$$ORIGIN/../..' -pthread -o $@
+$(addprefix $(PY_DIR)/,$(PY_FILES)): $(PY_DIR)/%: client/python/shmalloc/%
+	@mkdir -p $(@D)
+	$(Q)cp $< $@
+
+.PHONY: python
+python: $(PY_ALL) ## the package for Python: PYTHONPATH=build/plain/python; PYTHON=... says for which
+	$(if $(PY_HERE),,$(error no headers of $(PYTHON): make deps, or PYTHON=...))
 
 $(BUILD)/bench/replay: $(REPLAY_O) $(BUILD)/libtest.a $(BUILD)/$(SO)
 	@mkdir -p $(@D)
@@ -241,6 +303,34 @@ $(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
 
+# Named after compiler and standard: containers-clang++-20.
+define cpp_rule
+$(BUILD)/cpp/%-$(1): tests/client/cpp/%.cpp client/shmalloc.hpp $(wildcard tests/client/cpp/*.hpp) $(BUILD)/libtest.a $(BUILD)/$(SO)
+	@mkdir -p $$(@D)
+	$$(call say,CXX,$$@)
+	$$(Q)$(patsubst %-20,%,$(1:%-17=%)) $$(filter-out -std=% -O%,$$(CF)) -O1 -std=c++$(lastword $(subst -, ,$(1))) $(CPP_WARN) -Iclient $$< $$(LF) \
+		$(BUILD)/libtest.a -L$(BUILD) -lshmalloc -ljansson -Wl,-rpath,'$$$$ORIGIN/..' -pthread -o $$@
+endef
+$(foreach b,$(CPP_BUILDS),$(eval $(call cpp_rule,$(b))))
+
+# As any other program is built, without a word of ours.
+$(BUILD)/preload/lib%.so: tests/preload/plugin.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE) -fvisibility=default $(OPT_$(FLAVOUR)) $(CFLAGS) $(WARN) -Wno-missing-prototypes $< -shared -o $@
+$(BUILD)/preload/%: tests/preload/%.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CF) $(WARN) -fno-builtin -rdynamic -fvisibility=default $< $(LF) $(LIBS_PRELOADED) -pthread -o $@
+$(BUILD)/preload/%: tests/preload/%.cpp
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CXX) $(filter-out -std=%,$(BASE)) -O2 -g -Wall -Wextra $< $(LF) -o $@
+$(BUILD)/preload/early: $(BUILD)/preload/libplugin.so
+$(BUILD)/preload/early: LIBS_PRELOADED := -L$(BUILD)/preload -lplugin -Wl,-rpath,'$$ORIGIN'
+$(BUILD)/preload/linked: $(BUILD)/$(SO)
+$(BUILD)/preload/linked: LIBS_PRELOADED := -L$(BUILD) -lshmalloc -Wl,-rpath,'$$ORIGIN/..'
+
 NEXT_O := $(BUILD)/next/image.o $(BUILD)/next/check_meta.o
 $(BUILD)/next/shm/layout.h: shm/layout.h
 	@mkdir -p $(@D)
@@ -274,30 +364,35 @@ endef
 $(foreach d,shm proto daemon client system,$(eval $(call suite_rule,$(d))))
 
 $(BUILD)/tests/system/test_replay_check: $(BUILD)/tests/bench/replay/check.o
+# They step through examples, which include the installed header.
+$(BUILD)/tests/system/test_examples_%_steps.o: BASE += -Iclient
 
 suites: $(SUITES)
 stress: $(STRESS)
-everything: $(PROGRAMS) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE)
+everything: $(PROGRAMS) $(PY_ALL) $(EXAMPLES) $(BENCHES) $(SUITES) $(STRESS) $(INTERLEAVE) $(MISUSE) $(SERVICE) $(CPP_TESTS) $(CPP_EXAMPLES) $(PRELOADED)
 
 # Where the traces of all ten programs are, if they are at hand; tests/data has three of them.
 SHMALLOC_TRACES ?= $(wildcard ../shared/traces)
 export SHMALLOC_TRACES
-TEST_ENV = BUILD=$(BUILD) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
+TEST_ENV = BUILD=$(BUILD) PYTHON=$(PYTHON) ASAN_OPTIONS=abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 
-SHELL_TESTS := install.sh consumer.sh packaging.sh container.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh
+SHELL_TESTS := install.sh consumer.sh packaging.sh container.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh run.sh
 
 # All mutants take as long as all other tests: check tries one in so many, others with each commit; `make mutants` all.
 MUTANT_SHARE ?= 3
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage products install uninstall \
-	check-packages
+	check-packages check-programs check-programs-deps
 check: everything ## run all tests; ends with a line "N passed, N failed"
-	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
-		tests/bench/instructions.sh tests/mutants/run.sh
+	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(CPP_TESTS) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
+		tests/client/python.sh tests/bench/instructions.sh tests/system/programs-few.sh tests/mutants/run.sh
 
 check-packages: ## build the Debian packages, and install, use and remove them in a fresh system; some minutes, root, a Debian mirror
 	@tests/deps.sh $(DEPS_PACKAGES)
 	@$(TEST_ENV) TEST_TIMEOUT=3600 tests/run.sh tests/system/packages.sh
+
+check-programs: everything ## some fifteen real programs on the heap and on glibc, side by side: a table; half an hour
+	@$(TEST_ENV) tests/system/programs.sh $(CHECK_PROGRAMS)
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
 CAMPAIGNS := $(addprefix $(BUILD)/,stress/kills stress/stepping tests/daemon/test_deaths tests/daemon/test_deaths_clients \
@@ -402,19 +497,22 @@ bench-report: bench ## the same, with plots
 	@BUILD=$(BUILD) tests/bench/plots.sh
 
 lint: $(PROGRAMS) ## formatting, include graph, exported symbols, compiler and static analysis
-	@BUILD=$(BUILD) tests/lint.sh
+	@BUILD=$(BUILD) PYTHON_FLAGS='$(if $(PY_HERE),$(PY_INC))' tests/lint.sh
 
 format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
-	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
+	@git ls-files '*.c' '*.h' '*.cpp' '*.hpp' | xargs clang-format -i
 
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
-	libcriterion-dev libzstd-dev
-DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils g++ cmake dpkg-dev python3-yaml
+	libcriterion-dev libzstd-dev g++
+DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy libboost-dev cmake dpkg-dev python3-yaml procps \
+	time perl sqlite3
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
-DEPS_PACKAGES := dpkg-dev debhelper lintian mmdebstrap systemd-container
+DEPS_PACKAGES := dpkg-dev debhelper dh-python lintian mmdebstrap systemd-container
+DEPS_PROGRAMS := time sqlite3 python3 libpython3.11-testsuite perl lua5.4 gcc git redis-server redis-tools jq xz-utils poppler-utils ghostscript \
+	nodejs default-jdk-headless mawk
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always
@@ -422,6 +520,8 @@ deps: ## install what building, testing and linting needs (Debian; asks for root
 	@tests/deps.sh $(DEPS) $(DEPS_TEST) $(DEPS_BROWSER) $(DEPS_LINT)
 deps-if-missing:
 	@tests/deps.sh $(DEPS)
+check-programs-deps: ## install the programs that make check-programs runs
+	@tests/deps.sh $(DEPS_PROGRAMS)
 bench-deps: ## install the allocators that make bench compares with, gnuplot and valgrind
 	@tests/deps.sh $(DEPS_BENCH)
 
@@ -447,8 +547,11 @@ $(PC) $(CMAKE) $(UNITS): $(BUILD)/%: %.in always
 INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	755:$(BUILD)/shmallocctl:$(bindir)/shmallocctl \
 	755:$(BUILD)/$(SO):$(libdir)/$(SO) \
+	755:$(BUILD)/$(PRELOAD):$(libdir)/$(PRELOAD) \
+	755:$(BUILD)/shmalloc-run:$(bindir)/shmalloc-run \
 	644:$(BUILD)/libshmalloc.a:$(libdir)/libshmalloc.a \
 	644:client/shmalloc.h:$(includedir)/shmalloc.h \
+	644:client/shmalloc.hpp:$(includedir)/shmalloc.hpp \
 	644:$(PC):$(libdir)/pkgconfig/shmalloc.pc \
 	$(foreach f,$(CMAKE),644:$(f):$(cmakedir)/$(notdir $(f))) \
 	644:$(BUILD)/systemd/shmallocd.service:$(unitdir)/shmallocd.service \
@@ -460,14 +563,15 @@ INSTALL_LIST := 755:$(BUILD)/shmallocd:$(sbindir)/shmallocd \
 	644:systemd/shmalloc.tmpfiles:$(tmpfilesdir)/shmalloc.conf \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocctl \
 	644:client/ctl/shmallocctl.bash:$(completionsdir)/shmallocd \
-	$(foreach m,$(wildcard client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
+	$(foreach m,$(wildcard client/*.1 client/ctl/*.1),644:$(m):$(mandir)/man1/$(notdir $(m))) \
 	644:systemd/shmallocd.conf.example:$(docdir)/shmallocd.conf.example \
 	$(foreach m,$(wildcard daemon/*.5),644:$(m):$(mandir)/man5/$(notdir $(m))) \
 	$(foreach m,$(wildcard daemon/*.8),644:$(m):$(mandir)/man8/$(notdir $(m))) \
-	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m)))
+	$(foreach m,$(wildcard client/*.3),644:$(m):$(mandir)/man3/$(notdir $(m))) \
+	$(foreach f,$(PY_ALL),644:$(f):$(pythondir)/shmalloc/$(notdir $(f)))
 field = $(word $(2),$(subst :, ,$(1)))
 
-products: $(PROGRAMS) $(PC) $(CMAKE) $(UNITS)
+products: $(PROGRAMS) $(PY_ALL) $(PC) $(CMAKE) $(UNITS)
 install: products ## install below $(DESTDIR)$(prefix)
 	@$(foreach i,$(INSTALL_LIST),install -D -m $(call field,$(i),1) $(call field,$(i),2) '$(DESTDIR)$(call field,$(i),3)' &&) true
 	@ln -sf $(SO) '$(DESTDIR)$(libdir)/libshmalloc.so'

@@ -188,6 +188,21 @@ SHMA_API struct shma_heap *shma_default(void)
 	return heap ? heap : attach(NULL, false);
 }
 
+SHMA_API void *shma_own_page(struct shma_heap *heap)
+{
+	int error = heap ? lock_table() : EINVAL;
+	void *page = NULL;
+
+	if (!error) {
+		page = shmi_heap_own_page(heap);
+		error = page ? 0 : ENOMEM;
+		unlock_table();
+	}
+	if (error)
+		errno = error;
+	return page;
+}
+
 /* What the daemon has given us must be of the heap that we have mapped; and our lease is not our parent's. */
 static int accept_place(struct shma_heap *heap, const int *fds, const struct wire_attach_ok *ok)
 {

@@ -33,6 +33,8 @@ static int error_of(uint32_t code)
 		return ENOSPC;
 	case WIRE_E_NOT_FOUND:
 		return ENOENT;
+	case WIRE_E_EXISTS:
+		return EEXIST;
 	case WIRE_E_DAMAGED:
 		return EIO;
 	case WIRE_E_BAD_FREE:

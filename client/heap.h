@@ -91,6 +91,7 @@ struct shma_heap {
 	bool debug;
 	int timeout_ms;
 	shmi_a64 *met; /* bit per 64 KiB of data: mapped by shmi_heap_meet */
+	bool own_page; /* mapped over page 0 of data; under the lock of the table of heaps */
 	char *leases; /* NULL, or address space of a page for each client id: what we and our ancestors got after a fork */
 	struct shmi_sock last_sock; /* our own; a child finds its parent's there, and closes it */
 	dev_t meta_dev;
@@ -171,6 +172,9 @@ int shmi_heap_map(struct shma_heap *heap, const int *fds, const struct wire_atta
 /* Maps pages that the daemon has granted here, before they are used, unless that was done before and they are not `fresh`. What is backed
  * and zeroed the system maps by 64 KiB when it is read, but page by page when it is written first, at five times the cost. */
 void shmi_heap_meet(const struct shma_heap *heap, uint32_t page, uint32_t pages, bool fresh);
+
+/* Maps zeros of this process's own over page 0 of data, where no block ever lies, unless it was done before. NULL without memory. */
+void *shmi_heap_own_page(struct shma_heap *heap);
 
 /* In a child of a fork that is client `client` now: maps its lease, a descriptor of data. Returns 0 or ENOMEM. */
 int shmi_heap_lease(struct shma_heap *heap, uint32_t client, int fd);

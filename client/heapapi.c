@@ -14,6 +14,11 @@ static int fail(int error)
 
 /* ---- references ---- */
 
+SHMA_API struct shma_heap *shma_heap_of(const void *block)
+{
+	return shmi_heap_of(block);
+}
+
 SHMA_API shma_off shma_to_off(const void *block)
 {
 	const struct shma_heap *heap = block ? shmi_heap_of(block) : NULL;
@@ -33,7 +38,7 @@ SHMA_API void *shma_from_off(struct shma_heap *heap, shma_off off)
 
 /* ---- roots ---- */
 
-static int root_request(struct shma_heap *heap, enum wire_kind kind, const char *name, uint64_t off)
+static int root_request(struct shma_heap *heap, enum wire_kind kind, const struct wire_root *root)
 {
 	struct wire_msg *msg = &heap->buffers->request;
 
@@ -45,8 +50,7 @@ static int root_request(struct shma_heap *heap, enum wire_kind kind, const char 
 	}
 	shmi_channel_lock(heap);
 	msg->kind = kind;
-	msg->u.root = (struct wire_root){.off = off};
-	(void)snprintf(msg->u.root.name, sizeof(msg->u.root.name), "%s", name);
+	msg->u.root = *root;
 	int error = shmi_channel_call(heap, NULL);
 
 	shmi_channel_unlock(heap);
@@ -60,20 +64,37 @@ static bool name_ok(const char *name)
 	return len > 0 && len <= SHMI_ROOT_NAME_MAX;
 }
 
-SHMA_API int shma_root_set(struct shma_heap *heap, const char *name, const void *block)
+static int root_set(struct shma_heap *heap, const char *name, const void *block, bool exclusive)
 {
+	struct wire_root root = {.exclusive = exclusive};
+
 	if (!heap || !name_ok(name) || !block || shmi_heap_of(block) != heap)
 		return fail(EINVAL);
-	int error = root_request(heap, WIRE_ROOT_SET, name, shma_to_off(block));
+	root.off = shma_to_off(block);
+	(void)snprintf(root.name, sizeof(root.name), "%s", name);
+	int error = root_request(heap, WIRE_ROOT_SET, &root);
 
 	return error ? fail(error) : 0;
 }
 
+SHMA_API int shma_root_set(struct shma_heap *heap, const char *name, const void *block)
+{
+	return root_set(heap, name, block, false);
+}
+
+SHMA_API int shma_root_add(struct shma_heap *heap, const char *name, const void *block)
+{
+	return root_set(heap, name, block, true);
+}
+
 SHMA_API int shma_root_del(struct shma_heap *heap, const char *name)
 {
+	struct wire_root root = {.off = 0};
+
 	if (!heap || !name_ok(name))
 		return fail(EINVAL);
-	int error = root_request(heap, WIRE_ROOT_DEL, name, 0);
+	(void)snprintf(root.name, sizeof(root.name), "%s", name);
+	int error = root_request(heap, WIRE_ROOT_DEL, &root);
 
 	return error ? fail(error) : 0;
 }

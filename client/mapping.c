@@ -207,6 +207,17 @@ int shmi_heap_lease(struct shma_heap *heap, uint32_t client, int fd)
 	return mmap(at, page, PROT_NONE, MAP_SHARED | MAP_FIXED, fd, 0) == at ? 0 : ENOMEM;
 }
 
+void *shmi_heap_own_page(struct shma_heap *heap)
+{
+	void *at = (void *)(uintptr_t)heap->env.base;
+
+	if (!heap->own_page &&
+	        mmap(at, SHMI_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != at)
+		return NULL;
+	heap->own_page = true;
+	return at;
+}
+
 void shmi_heap_unlease(struct shma_heap *heap)
 {
 	if (heap->env.base)

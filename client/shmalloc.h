@@ -132,11 +132,24 @@ SHMA_API shma_off shma_to_off(const void *block);
 /* NULL and EINVAL if `off` is outside the heap; NULL for 0. */
 SHMA_API void *shma_from_off(shma_heap *heap, shma_off off);
 
+/* The attached heap in whose address range `block` lies; NULL if it is in none. */
+SHMA_API shma_heap *shma_heap_of(const void *block);
+
+/* A page of 4 KiB at the heap's base that is this process's own, while all else there is shared. So a pointer to it that lies in a block
+ * is good in every process that has the heap at its base, and leads each to bytes of its own: for what cannot be shared, such as
+ * addresses of code. Zeros at first; every call gives the same page, a child of a fork has a copy of it, the last shma_detach unmaps
+ * it. Before its first call a process has nothing there that it could use. NULL and errno (ENOMEM, EINVAL). shmalloc.hpp uses the
+ * first 256 bytes. */
+SHMA_API void *shma_own_page(shma_heap *heap);
+
 /* Named roots: how processes find the first block. Names are 1 to 95 bytes. A root does not keep its block alive.
  * set: 0, or -1 and errno (EINVAL, ENOSPC when all 1024 are taken, EAGAIN: it may take effect later); replaces.
+ * add: the same, but EEXIST if the name is taken: of processes that add it at once one gets 0. After EAGAIN, as after that of a set,
+ * the block must stay until another request to the daemon has been answered and a get says whose the name is.
  * get: NULL and ENOENT.
  * del: 0, or -1 and ENOENT. */
 SHMA_API int shma_root_set(shma_heap *heap, const char *name, const void *block);
+SHMA_API int shma_root_add(shma_heap *heap, const char *name, const void *block);
 SHMA_API void *shma_root_get(shma_heap *heap, const char *name);
 SHMA_API int shma_root_del(shma_heap *heap, const char *name);
 

@@ -99,6 +99,8 @@ static bool is_in_use(const struct shmi_image *img, uint64_t off)
 	       page.i - first.i < shmi_span_at(img, first)->pages;
 }
 
+#define ROOT_E_TAKEN (-1) /* beside those of shm/roots.h */
+
 static enum outcome root_answer(struct core *core, int error, const char *name)
 {
 	switch (error) {
@@ -107,6 +109,8 @@ static enum outcome root_answer(struct core *core, int error, const char *name)
 		return OUTCOME_ANSWERED;
 	case SHMI_E_ROOT_FULL:
 		return core_fail(core, WIRE_E_NO_ROOM, "there are %u roots already", SHMI_MAX_ROOTS);
+	case ROOT_E_TAKEN:
+		return core_fail(core, WIRE_E_EXISTS, "there is a root '%s' already", name);
 	case SHMI_E_ROOT_NONE:
 		return core_fail(core, WIRE_E_NOT_FOUND, "there is no root '%s'", name);
 	default:
@@ -118,10 +122,14 @@ static enum outcome run_root_set(struct core *core, struct caller *caller, const
 {
 	struct shmi_image *img = &core->heap->img;
 	const struct wire_root *root = &req->u.root;
+	shmi_off old;
 
 	if (!is_in_use(img, root->off))
 		return core_fail(
 		        core, WIRE_E_INVALID, "there is no block at offset %llu", (unsigned long long)root->off);
+	/* Before the note, by which the next daemon would take the root for ours. */
+	if (root->exclusive && shmi_roots_get(img, root->name, &old) == 0)
+		return root_answer(core, ROOT_E_TAKEN, root->name);
 	journal_root(core, caller->client, root->name, root->off);
 	return root_answer(
 	        core, shmi_roots_set(img, root->name, (shmi_off){root->off}, caller->client->id), root->name);

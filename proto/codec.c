@@ -228,7 +228,7 @@ MAP(refill_ok, RefillOk) = {.pb = &shmi_pb__refill_ok__descriptor, .put = refill
 MAP(free, Free) = {.pb = &shmi_pb__free__descriptor, .put = free_put, .get = free_get};
 
 /* clang-format off */
-MESSAGE(error, Error, RANGE(error, code, WIRE_E_PROTOCOL, WIRE_E_EVICTED), TEXT(error, text));
+MESSAGE(error, Error, RANGE(error, code, WIRE_E_PROTOCOL, WIRE_E_EXISTS), TEXT(error, text));
 MESSAGE(hello, Hello, U32(hello, protocol), U64(hello, layout_hash), TEXT(hello, version), TEXT(hello, label));
 MESSAGE(attach, Attach, TEXT(attach, heap), BOOL(attach, resume), U32(attach, client), U64(attach, nonce));
 MESSAGE(attach_ok, AttachOk, U32(attach_ok, client), U32(attach_ok, thread), U64(attach_ok, nonce),
@@ -239,7 +239,7 @@ MESSAGE(thread_ok, ThreadOk, U32(thread_ok, thread));
 MESSAGE_AND(large, Large, large_put, large_get, U64(large, bytes), U32(large, pages), POW2(large, align_pages),
 	RANGE(large, attrs, 0, WIRE_ATTRS - 1), BOOL(large, lazy));
 MESSAGE(large_ok, LargeOk, U32(large_ok, page), U32(large_ok, generation), BOOL(large_ok, zeroed));
-MESSAGE(root, Root, TEXT(root, name), U64(root, off), U32(root, client));
+MESSAGE(root, Root, TEXT(root, name), U64(root, off), U32(root, client), BOOL(root, exclusive));
 MESSAGE(trim, Trim, BOOL(trim, all), TEXT(trim, heap), BOOL(trim, one), U32(trim, client));
 MESSAGE(evict, Evict, TEXT(evict, heap), U32(evict, client));
 MESSAGE(trim_ok, TrimOk, U64(trim_ok, bytes));

@@ -47,6 +47,7 @@ static const char *const sentences[] = {
         [WIRE_E_BAD_FREE] = "what was freed is not an allocated large block",
         [WIRE_E_DAMAGED] = "the heap is damaged and out of service",
         [WIRE_E_EVICTED] = "an operator has ended this client's use of the heap",
+        [WIRE_E_EXISTS] = "there is a root of that name already",
 };
 
 const char *shmi_wire_kind_name(enum wire_kind kind)

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WIRE_PROTOCOL 4u
+#define WIRE_PROTOCOL 5u
 #define WIRE_MAX 65536u /* bytes of a message */
 #define WIRE_FDS 3u /* descriptors of a message: meta, ctl, data */
 #define WIRE_WANTS 64u /* span classes of one refill */
@@ -78,7 +78,8 @@ enum wire_error_code {
 	WIRE_E_INVALID, /* a field is out of range, or a span is not the client's to give */
 	WIRE_E_BAD_FREE, /* FREE of what is not a large block, or not of that generation: an invalid or double free */
 	WIRE_E_DAMAGED, /* the heap is fenced */
-	WIRE_E_EVICTED /* an operator has ended this client's use of the heap */
+	WIRE_E_EVICTED, /* an operator has ended this client's use of the heap */
+	WIRE_E_EXISTS /* an exclusive ROOT_SET: the name is taken */
 };
 
 struct wire_hello {
@@ -171,6 +172,7 @@ struct wire_root {
 	char name[WIRE_NAME];
 	uint64_t off;
 	uint32_t client; /* in replies: who set it */
+	bool exclusive; /* ROOT_SET: only where there is none of that name */
 };
 
 struct wire_trim {

@@ -10,6 +10,9 @@ complain() { # title; the findings come on standard input
 	[ -z "$found" ] || printf 'lint: %s\n%s\n' "$1" "$found" | tee -a "$findings"
 }
 
+# The C++ header is of the public one alone.
+grep -nE '#include ("|<[a-z]+/)' client/shmalloc.hpp | complain 'client/shmalloc.hpp needs what is not installed'
+
 # Who may include whom: the folders of the project, path-qualified from the root.
 allowed() {
 	case $1 in
@@ -27,10 +30,11 @@ grep -nE '#include ("proto/report/|<jansson)' $(sources 'proto/*.c' 'proto/*.h' 
 	grep -vE '^(proto/report|client/ctl)/' | complain 'the library does without reports and JSON'
 grep -nE '#include <(errno|stdio|time|unistd|pthread|sys/)' $(sources 'shm/*.c' 'shm/*.h') |
 	complain 'shm/ is data structures: no I/O, no clock, no errno'
-grep -nE '\b(__)?atomic_(load|store|fetch|exchange|compare)' $(sources 'shm/*.c' 'shm/*.h' 'client/*.c' 'client/*.h' 'daemon/*.c') |
+# Examples have the installed header and nothing else.
+grep -nE '\b(__)?atomic_(load|store|fetch|exchange|compare)' $(sources 'shm/*.c' 'shm/*.h' 'client/*.c' 'client/*.h' 'daemon/*.c' ':!client/examples/') |
 	grep -v '^shm/atomic.h' | complain 'atomic operations that shm/atomic.h does not name'
 grep -l 'pb-c.h"' $(sources '*.c' '*.h') | grep -v '^proto/codec.c$' | complain 'the generated header outside proto/codec.c'
-grep -nE '#include <event' $(sources '*.c' '*.h') | grep -vE '^(daemon/(server|served|listener|session|timer|http\.c)|tests/)' |
+grep -nE '#include <event' $(sources '*.c' '*.h') | grep -vE '^(daemon/(server|served|listener|session|timer|http\.c|httpreply)|tests/)' |
 	complain 'libevent outside the files of the loop'
 
 # What writes without a bound, asks a shell, or makes a name that somebody else can guess.
@@ -54,6 +58,9 @@ nm "$BUILD/libshmalloc.so.0" | awk '{print $3}' |
 	complain 'libshmalloc contains daemon code'
 nm -D --defined-only "$BUILD/libshmalloc.so.0" | awk '{print $3}' | grep -vE '^(shma_|SHMALLOC_0)' |
 	complain 'libshmalloc exports a foreign name'
+
+nm -D --defined-only "$BUILD/libshmalloc-preload.so" | awk '{print $3}' | sed 's/@.*//' | grep -vE '^(shma_|SHMALLOC_0|_Z(nw|na|dl|da)|(m|c|re)alloc$|reallocarray$|free$|(posix_)?memalign$|aligned_alloc$|p?valloc$|malloc_(usable_size|trim)$|mallinfo2?$|f(d|mem)?open(64|cookie)?$|popen$|tmpfile(64)?$|open_w?memstream$)' |
+	complain 'libshmalloc-preload exports a foreign name'
 
 # The program in README and man page is the example that the tests run.
 awk '/^```c$/ {on = 1; next} /^```$/ {on = 0} on' README.md | diff - client/examples/hello.c |
@@ -88,7 +95,7 @@ options() { # of a help or a page on standard input
 page() { mandoc -T ascii -O width=200 "$1" | sed 's/.\x08//g'; }
 own() { grep -vE 'systemctl|systemd-sysusers|systemd-tmpfiles|# shmallocctl|shmallocctl --format|curl |ssh '; } # what the page says of other programs is theirs
 
-for page in daemon/shmallocd.8 daemon/shmallocd.conf.5 client/libshmalloc.3 client/ctl/shmallocctl.1; do
+for page in daemon/shmallocd.8 daemon/shmallocd.conf.5 client/libshmalloc.3 client/shmalloc-run.1 client/ctl/shmallocctl.1; do
 	mandoc -T lint -W warning "$page" 2>&1 | complain "$page"
 done
 differ "$("$BUILD/shmallocd" --help | options)" "$(page daemon/shmallocd.8 | own | options)" |
@@ -101,17 +108,20 @@ differ "$commands" "$(sed -n 's/^\.It Cm \([a-z]*\).*/\1/p' client/ctl/shmallocc
 differ "$(for c in '' $commands; do "$BUILD/shmallocctl" $c --help; done | options)" \
 	"$(page client/ctl/shmallocctl.1 | options)" |
 	complain 'options in client/ctl/shmallocctl.1'
+differ "$("$BUILD/shmalloc-run" --help | options)" "$(page client/shmalloc-run.1 | sed '/^ENVIRONMENT/,$d' | own | grep -v '[pm]alloc-' | options)" |
+	complain 'options in client/shmalloc-run.1'
 differ "$(sed -n 's/^SHMA_API.*\(shma_[a-z_]*\)(.*/\1/p' client/shmalloc.h)" \
 	"$(sed -nE 's/^\.F[no] (shma_[a-z_]+)( .*|$)/\1/p' client/libshmalloc.3)" | complain 'functions in client/libshmalloc.3'
 grep -ohE '\b(shma_[a-z_]+|SHMA(LLOC)?_[A-Z]+)' client/libshmalloc.3 | sort -u | while read -r name; do
 	grep -qw "$name" client/shmalloc.h || echo "$name is not in client/shmalloc.h"
 done | complain 'names in client/libshmalloc.3'
 
-sources '*.c' '*.h' '*.cpp' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
+sources '*.c' '*.h' '*.cpp' '*.hpp' | xargs clang-format --dry-run 2>&1 | grep 'code should be' | head -n 20 | complain 'not formatted: make format'
 
 # shellcheck disable=SC2086
-flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -I. -Iclient -I$BUILD"
+flags="-std=c11 -D_GNU_SOURCE -DSHMALLOC_VERSION=__FILE__ -DSHMALLOC_LIBDIR=__FILE__ -DSHMALLOC_SBINDIR=__FILE__ -DSHMALLOC_BINDIR=__FILE__ -I. -Iclient -I$BUILD ${PYTHON_FLAGS:-}"
 code=$(sources 'shm/*.c' 'proto/*.c' 'daemon/*.c' 'client/*.c')
+[ -n "${PYTHON_FLAGS:-}" ] || code=$(grep -v '^client/python/' <<<"$code") # no headers of Python
 for cc in gcc clang; do
 	# the adapters of other allocators need their headers, which make deps does not install
 	for f in $code $(sources 'tests/*.c' ':!tests/bench/heaps/' tests/bench/heaps/malloc.c tests/bench/heaps/shmalloc.c); do
@@ -119,9 +129,17 @@ for cc in gcc clang; do
 			-Wvla -Wformat=2 -Wno-format-nonliteral -fsyntax-only "$f" 2>&1
 	done
 done | grep -E 'warning:|error:' | sort -u | complain 'compiler warnings'
+for cxx in g++ clang++; do
+	for std in 17 20; do
+		for f in client/shmalloc.hpp $(sources 'client/examples/*.cpp' 'tests/client/cpp/*.cpp'); do
+			$cxx -x c++ -std=c++$std -D_GNU_SOURCE -I. -Iclient -Wall -Wextra -Wconversion -Wshadow -Wold-style-cast -Wnon-virtual-dtor \
+				-fsyntax-only "$f" 2>&1
+		done
+	done
+done | grep -E 'warning:|error:' | grep -v 'pragma once in main file' | sort -u | complain 'C++ compiler warnings'
 printf '%s\n' $code | xargs -P 2 -n 6 sh -c "clang-tidy --quiet \"\$@\" -- $flags 2>/dev/null" sh |
 	grep -E 'warning:|error:' | sort -u | complain 'clang-tidy'
-cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
+cppcheck --quiet --std=c11 --library=python --enable=warning,performance,portability --inline-suppr --suppress=missingIncludeSystem \
 	--suppress=uninitvar:shm/threadrec.h -I. $code 2>&1 | grep -E ': (error|warning|performance|portability):' | complain 'cppcheck'
 [ -s "$findings" ] && exit 1
 echo 'lint: clean'

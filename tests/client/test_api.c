@@ -2,6 +2,7 @@
 #include "tests/client/api.h"
 
 #include <stdint.h>
+#include <unistd.h>
 
 TestSuite(api, .timeout = 60);
 
@@ -573,6 +574,92 @@ Test(api, roots_are_seen_by_other_processes, .init = start, .fini = end)
 	api_expect_empty(heap);
 }
 
+static int add_in_child(void *arg)
+{
+	int *start = arg;
+	char go;
+	unsigned char *block = shma_malloc(64);
+
+	(void)close(start[1]);
+	child_check(block && read(start[0], &go, 1) == 0); /* all are let go at once, by a hang-up */
+	if (shma_root_add(shma_default(), "added", block) == 0)
+		return 1;
+	child_check(errno == EEXIST && shma_root_get(shma_default(), "added") != block);
+	shma_free(block);
+	return 0;
+}
+
+Test(api, of_all_who_add_a_root_one_is_first, .init = start, .fini = end)
+{
+	enum { CHILDREN = 8 };
+	pid_t pid[CHILDREN];
+	int gate[2], first = 0;
+
+	cr_assert_eq(pipe(gate), 0);
+	for (int i = 0; i < CHILDREN; i++)
+		pid[i] = child_start(add_in_child, gate);
+	(void)close(gate[0]);
+	(void)close(gate[1]);
+	for (int i = 0; i < CHILDREN; i++) {
+		int status = child_join(pid[i]);
+
+		cr_expect(status == 0 || status == 1, "%d", status);
+		first += status;
+	}
+	cr_expect_eq(first, 1);
+	void *block = shma_root_get(heap, "added");
+
+	cr_assert_not_null(block);
+	errno = 0;
+	cr_expect(shma_root_add(heap, "added", block) == -1 && errno == EEXIST);
+	cr_expect_eq(shma_root_del(heap, "added"), 0);
+	cr_expect_eq(shma_root_add(heap, "added", block), 0);
+	cr_expect_eq(shma_root_del(heap, "added"), 0);
+	shma_free(block);
+	api_expect_empty(heap);
+}
+
+/* ---- a page of one's own ---- */
+
+static int see_a_copy(void *arg)
+{
+	char *page = arg;
+
+	child_check(strcmp(page, "the parent's") == 0);
+	child_check(shma_own_page(shma_default()) == page);
+	child_check(strcmp(page, "the parent's") == 0);
+	strcpy(page, "the child's");
+	return 0;
+}
+
+static int see_nothing(void *arg)
+{
+	char *page;
+
+	child_check(shma_detach(shma_default()) == 0);
+	page = shma_own_page(shma_default());
+	child_check(page == arg);
+	for (size_t i = 0; i < 4096; i++)
+		child_check(!page[i]);
+	return 0;
+}
+
+Test(api, a_page_of_ones_own, .init = start, .fini = end)
+{
+	char *page = shma_own_page(heap);
+
+	cr_assert_eq((uintptr_t)page, api_stats(heap).base);
+	cr_expect_eq(page[0] | page[4095], 0);
+	strcpy(page, "the parent's");
+	cr_expect_eq(shma_own_page(heap), page);
+	cr_expect_eq(child_run(see_a_copy, page), 0);
+	cr_expect_eq(child_run(see_nothing, page), 0);
+	cr_expect_str_eq(page, "the parent's");
+	cr_expect_eq(shma_heap_of(page), heap);
+	cr_expect_null(shma_heap_of(&page));
+	cr_expect_null(shma_heap_of(NULL));
+}
+
 /* ---- statistics ---- */
 
 Test(api, stats_of_an_older_caller, .init = start, .fini = end)
@@ -630,6 +717,8 @@ Test(api, calls_without_a_heap, .init = start, .fini = end)
 	cr_expect(shma_trim(NULL) == -1 && errno == EINVAL);
 	errno = 0;
 	cr_expect(shma_root_set(NULL, "a", block) == -1 && errno == EINVAL);
+	cr_expect(shma_root_add(NULL, "a", block) == -1 && errno == EINVAL);
+	cr_expect(!shma_own_page(NULL) && errno == EINVAL);
 	errno = 0;
 	cr_expect(!shma_root_get(NULL, "a") && errno == EINVAL);
 	errno = 0;

@@ -534,10 +534,10 @@ Test(ctl_output, roots)
 	struct wire_roots *rows = &script->replies[0].u.roots;
 
 	rows->n_rows = 2;
-	rows->rows[0] = (struct wire_root){"jobs", 8192, 3};
+	rows->rows[0] = (struct wire_root){"jobs", 8192, 3, false};
 	rows->rows[1] = (struct wire_root){"\xe2\x80\xae"
 	                                   "drawkcab",
-	        1ull << 40, SHMI_NOBODY};
+	        1ull << 40, SHMI_NOBODY, false};
 	script->replies[1] = script->replies[0];
 	struct ctl_output o = ask(script, "roots", NULL, NULL);
 
@@ -587,7 +587,7 @@ Test(ctl_output, cursor_that_goes_back)
 
 	for (uint32_t i = 0; i < 4; i++) {
 		script->replies[i].u.roots.n_rows = 1;
-		script->replies[i].u.roots.rows[0] = (struct wire_root){"again", 16, 1};
+		script->replies[i].u.roots.rows[0] = (struct wire_root){"again", 16, 1, false};
 		script->replies[i].u.roots.next = i == 2 ? 5 : 5 + i;
 	}
 	struct ctl_output o = ask(script, "roots", NULL, NULL);

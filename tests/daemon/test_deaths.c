@@ -230,6 +230,14 @@ static void root_other(struct deaths *d)
 }
 DEATHS(root_replaced, .prepare = root_other)
 
+static void root_added(struct deaths *d)
+{
+	history(d);
+	root(d, WIRE_ROOT_SET, "added", own_span);
+	d->t->req.u.root.exclusive = true;
+}
+DEATHS(root_added, .prepare = root_added)
+
 static void root_gone(struct deaths *d)
 {
 	history(d);

@@ -93,6 +93,7 @@ static void fill(struct test_random *random, struct test_core *t)
 	case WIRE_ROOT_DEL:
 		t->req.u.root.off = (uint64_t)some_page(random, t) << SHMI_PAGE_SHIFT;
 		t->req.u.root.name[0] = (char)('a' + test_random_below(random, 5));
+		t->req.u.root.exclusive = test_random_one_in(random, 2);
 		break;
 	case WIRE_QUERY:
 		t->req.u.query.kind = 1 + test_random_below(random, 6);

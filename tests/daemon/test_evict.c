@@ -337,6 +337,8 @@ static void give_up(void)
 {
 	t->leased[id] = false;
 	reaper_look(&t->core);
+	core_tick(&t->core, t->core.now_ms + POLICY_EXEC_MS);
+	reaper_look(&t->core);
 	test_core_run(t);
 }
 

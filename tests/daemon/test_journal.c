@@ -261,6 +261,69 @@ Test(journal, roots_that_were_not_changed_yet)
 	test_core_free(t);
 }
 
+static enum wire_kind add(struct test_core *t, struct dialogue *d, uint64_t off)
+{
+	t->req = (struct wire_msg){.kind = WIRE_ROOT_SET, .u.root = {.name = "r", .off = off, .exclusive = true}};
+	return test_core_ask(t, d);
+}
+
+/* Killed after it was done, and before the answer was kept: the repeat hears that it was first, though the root is there, or another's. */
+Test(journal, an_exclusive_root_that_was_set)
+{
+	for (int replaced = 0; replaced < 2; replaced++) {
+		struct test_core *t = test_core_new(8192);
+		struct dialogue *d = attach_alive(t);
+		uint64_t a = shmi_page_off((shmi_page){test_core_large(t, d, 40, 0, false)}).b;
+		uint64_t b = shmi_page_off((shmi_page){test_core_large(t, d, 40, 0, false)}).b;
+
+		cr_assert_eq(add(t, d, a), WIRE_OK);
+		struct wire_msg req = t->req;
+
+		cut(t, 0);
+		if (replaced) {
+			struct dialogue *other = test_core_attach(t, 1000);
+
+			t->serial = 0;
+			cr_assert_eq(root(t, other, WIRE_ROOT_SET, b), WIRE_OK);
+		}
+		d = resume(t, 0);
+		t->req = req;
+		cr_assert_eq(test_core_send(t, d), WIRE_OK);
+		cr_assert_eq(root_off(t), replaced ? b : a);
+		test_core_free(t);
+	}
+}
+
+/* Killed before it was done, or with the refusal on its way: the repeat finds what is there by then, and takes nothing that is another's. */
+Test(journal, an_exclusive_root_that_was_not_set)
+{
+	for (int refused = 0; refused < 2; refused++) {
+		struct test_core *t = test_core_new(8192);
+		struct dialogue *d = attach_alive(t);
+		uint64_t a = shmi_page_off((shmi_page){test_core_large(t, d, 40, 0, false)}).b;
+		uint64_t b = shmi_page_off((shmi_page){test_core_large(t, d, 40, 0, false)}).b;
+
+		if (refused)
+			cr_assert_eq(root(t, d, WIRE_ROOT_SET, a), WIRE_OK);
+		cr_assert_eq(add(t, d, a), refused ? WIRE_ERROR : WIRE_OK);
+		struct wire_msg req = t->req;
+
+		if (!refused)
+			cr_assert_eq(shmi_roots_del(&t->heap.img, "r"), 0);
+		cut(t, 0);
+		struct dialogue *other = test_core_attach(t, 1000);
+
+		t->serial = 0;
+		cr_assert_eq(add(t, other, b), refused ? WIRE_ERROR : WIRE_OK);
+		d = resume(t, 0);
+		t->req = req;
+		cr_assert_eq(test_core_send(t, d), WIRE_ERROR);
+		cr_assert_eq(t->reply.u.error.code, WIRE_E_EXISTS);
+		cr_assert_eq(root_off(t), refused ? a : b);
+		test_core_free(t);
+	}
+}
+
 /* A client that was being taken apart is gone when the next daemon is through, whether it comes back or not. */
 Test(journal, a_detach_goes_on)
 {

@@ -7,6 +7,7 @@
 
 #include "daemon/clients.h"
 #include "daemon/policy.h"
+#include "shm/roots.h"
 #include "tests/lib/core.h"
 
 #define NOSCAN16 (1 * SHMI_ATTRS + SHMI_NOSCAN) /* 16-byte blocks */
@@ -28,7 +29,7 @@ Test(requests, versions_must_match)
 	cr_assert_eq(test_core_send(t, d), WIRE_ERROR);
 	cr_assert_eq(t->reply.u.error.code, WIRE_E_VERSION);
 	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)shmi_layout_hash());
-	cr_assert(strstr(t->reply.u.error.text, "9.9.9 with protocol 11") && strstr(t->reply.u.error.text, "abcdef"),
+	cr_assert(strstr(t->reply.u.error.text, "9.9.9 with protocol 12") && strstr(t->reply.u.error.text, "abcdef"),
 	        "theirs: %s", t->reply.u.error.text);
 	cr_assert(strstr(t->reply.u.error.text, SHMALLOC_VERSION) && strstr(t->reply.u.error.text, hash), "ours: %s",
 	        t->reply.u.error.text);
@@ -252,6 +253,57 @@ Test(requests, roots)
 	test_core_free(t);
 }
 
+static uint32_t add_root(struct test_core *t, struct dialogue *d, const char *name, uint64_t off)
+{
+	t->req = (struct wire_msg){.kind = WIRE_ROOT_SET, .u.root = {.off = off, .exclusive = true}};
+	snprintf(t->req.u.root.name, sizeof(t->req.u.root.name), "%s", name);
+	return test_core_fails(t, d);
+}
+
+Test(requests, an_exclusive_root_replaces_nothing)
+{
+	struct test_core *t = test_core_new(4096);
+	struct dialogue *one = test_core_attach(t, 1000), *two = test_core_attach(t, 1000);
+	uint64_t a = (uint64_t)test_core_large(t, one, 3, 0, false) << SHMI_PAGE_SHIFT;
+	uint64_t b = (uint64_t)test_core_large(t, one, 3, 0, false) << SHMI_PAGE_SHIFT;
+	shmi_off off;
+
+	cr_assert_eq(add_root(t, one, "a", a), 0);
+	t->serial = 0;
+	cr_assert_eq(add_root(t, two, "a", b), WIRE_E_EXISTS);
+	cr_assert_eq(add_root(t, two, "a", a), WIRE_E_EXISTS, "the same block");
+	struct wire_msg second = t->req;
+
+	cr_assert_eq(add_root(t, two, "a", 0), WIRE_E_INVALID);
+	cr_assert_eq(shmi_roots_get(&t->heap.img, "a", &off), 0);
+	cr_assert_eq(off.b, a);
+	cr_assert_eq(set_root(t, two, "a", b), 0, "not exclusive");
+	t->req = (struct wire_msg){.kind = WIRE_ROOT_DEL, .u.root = {.name = "a"}};
+	cr_assert_eq(test_core_fails(t, two), 0);
+	t->req = second;
+	cr_assert_eq(test_core_send(t, two), WIRE_ERROR, "a number of old");
+	cr_assert_neq(shmi_roots_get(&t->heap.img, "a", &off), 0);
+	cr_assert_eq(add_root(t, two, "a", b), 0);
+	test_core_check(t);
+	test_core_free(t);
+}
+
+Test(requests, an_exclusive_root_that_is_repeated_has_its_first_result)
+{
+	struct test_core *t = test_core_new(4096);
+	struct dialogue *d = test_core_attach(t, 1000);
+	uint64_t a = (uint64_t)test_core_large(t, d, 3, 0, false) << SHMI_PAGE_SHIFT;
+	uint64_t b = (uint64_t)test_core_large(t, d, 3, 0, false) << SHMI_PAGE_SHIFT;
+
+	cr_assert_eq(add_root(t, d, "a", a), 0);
+	cr_assert_eq(test_core_send(t, d), WIRE_OK, "not that it is there already");
+	cr_assert_eq(add_root(t, d, "a", b), WIRE_E_EXISTS);
+	cr_assert_eq(shmi_roots_del(&t->heap.img, "a"), 0);
+	cr_assert_eq(test_core_send(t, d), WIRE_ERROR, "not that it is free by now");
+	cr_assert_eq(t->reply.u.error.code, WIRE_E_EXISTS);
+	test_core_free(t);
+}
+
 Test(requests, roots_are_bounded)
 {
 	struct test_core *t = test_core_new(1024);
@@ -264,6 +316,8 @@ Test(requests, roots_are_bounded)
 		cr_assert_eq(set_root(t, d, name, off), 0);
 	}
 	cr_assert_eq(set_root(t, d, "another", off), WIRE_E_NO_ROOM);
+	cr_assert_eq(add_root(t, d, "another", off), WIRE_E_NO_ROOM);
+	cr_assert_eq(add_root(t, d, "r7", off), WIRE_E_EXISTS);
 	cr_assert_eq(set_root(t, d, "r7", off), 0, "replaced");
 	test_core_free(t);
 }

@@ -224,7 +224,7 @@ static void answer(const unsigned char *bytes, size_t len, bool descriptors)
 	}
 	if (how >= 230 && how < 240) {
 		s.msg.kind = WIRE_ERROR;
-		s.msg.u.error = (struct wire_error){.code = 1 + input_byte(&s.in) % WIRE_E_EVICTED};
+		s.msg.u.error = (struct wire_error){.code = 1 + input_byte(&s.in) % WIRE_E_EXISTS};
 	}
 	if (how >= 240 && how < 245)
 		s.msg.serial = input_byte(&s.in);
@@ -412,7 +412,7 @@ static void root(uint32_t i, uint32_t what)
 
 	snprintf(name, sizeof(name), "r%u", i % 4);
 	if (what & 1 && s.block[i])
-		(void)shma_root_set(s.client, name, s.block[i]);
+		(void)(what & 4 ? shma_root_add : shma_root_set)(s.client, name, s.block[i]);
 	else if (what & 2)
 		(void)shma_root_del(s.client, name);
 	else

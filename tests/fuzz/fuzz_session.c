@@ -236,6 +236,7 @@ static void make(enum wire_kind kind)
 	case WIRE_ROOT_DEL:
 		a_name(s.msg.u.root.name);
 		s.msg.u.root.off = (uint64_t)a_span().page << SHMI_PAGE_SHIFT;
+		s.msg.u.root.exclusive = s.msg.u.root.name[0] & 1;
 		break;
 	case WIRE_TRIM:
 		s.msg.u.trim.all = input_byte(&s.in) & 1;

@@ -170,6 +170,7 @@ static inline void fill_root(struct fill *f, struct wire_root *m)
 	fill_text(f, m->name, sizeof(m->name));
 	m->off = fill_u64(f);
 	m->client = fill_any(f);
+	m->exclusive = fill_bool(f);
 }
 
 static inline void fill_query(struct fill *f, struct wire_query *m)
@@ -359,7 +360,7 @@ static inline void fill_msg(struct fill *f, enum wire_kind kind, struct wire_msg
 		fill_query(f, &m->u.query);
 		return;
 	case WIRE_ERROR:
-		m->u.error.code = fill_u32(f, WIRE_E_PROTOCOL, WIRE_E_EVICTED);
+		m->u.error.code = fill_u32(f, WIRE_E_PROTOCOL, WIRE_E_EXISTS);
 		fill_text(f, m->u.error.text, sizeof(m->u.error.text));
 		return;
 	case WIRE_STATS:

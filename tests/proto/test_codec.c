@@ -134,7 +134,7 @@ static const struct {
         OVER(WIRE_QUERY, query.kind, WIRE_Q_STATS - 1),
         OVER(WIRE_QUERY, query.kind, WIRE_Q_HEAPS + 1),
         OVER(WIRE_ERROR, error.code, WIRE_E_PROTOCOL - 1),
-        OVER(WIRE_ERROR, error.code, WIRE_E_EVICTED + 1),
+        OVER(WIRE_ERROR, error.code, WIRE_E_EXISTS + 1),
         OVER(WIRE_STATS, stats.damaged, 2),
         OVER(WIRE_CLIENTS, clients.n_rows, WIRE_ROWS + 1),
         OVER(WIRE_CLIENTS, clients.n_rows, UINT32_MAX),
@@ -218,10 +218,10 @@ Test(codec, every_kind_and_error_has_a_name)
 	cr_expect_str_eq(shmi_wire_kind_name(WIRE_REFILL), "refill");
 	cr_expect_str_eq(shmi_wire_kind_name(WIRE_KINDS), "unknown");
 	cr_expect_str_eq(shmi_wire_kind_name((enum wire_kind) - 1), "unknown");
-	for (uint32_t i = WIRE_E_PROTOCOL; i <= WIRE_E_EVICTED; i++)
+	for (uint32_t i = WIRE_E_PROTOCOL; i <= WIRE_E_EXISTS; i++)
 		for (uint32_t j = 0; j < i; j++)
 			cr_expect_str_neq(shmi_wire_strerror(i), shmi_wire_strerror(j));
 	cr_expect_str_eq(shmi_wire_strerror(0), "unknown error");
-	cr_expect_str_eq(shmi_wire_strerror(WIRE_E_EVICTED + 1), "unknown error");
+	cr_expect_str_eq(shmi_wire_strerror(WIRE_E_EXISTS + 1), "unknown error");
 	cr_expect_str_eq(shmi_wire_strerror(UINT32_MAX), "unknown error");
 }

@@ -201,7 +201,7 @@ Test(codec_bytes, numbers_out_of_range)
 	        {LARGE, 3, 2, 3},
 	        {LARGE, 3, 1, 0xffffffff},
 	        {ERROR, 1, 1, 0},
-	        {ERROR, 1, 12, 13},
+	        {ERROR, 1, 13, 14},
 	        {QUERY, 1, 1, 0},
 	        {QUERY, 1, 8, 9},
 	};

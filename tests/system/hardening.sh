@@ -1,5 +1,5 @@
 #!/bin/bash
-# What the compiler and the linker can do against errors in C is in the daemon, the tool and the library, each as it is built. Each
+# What the compiler and the linker can do against errors in C is in the daemon, the tools and the libraries, each as it is built. Each
 # rule is tried on a small program that is built without it.
 set -euo pipefail
 BUILD=${BUILD:-build/plain}
@@ -35,7 +35,7 @@ objections() { # FILE program|library: prints the names of the rules that it bre
 }
 fail() { printf '%s\n' "$@"; exit 1; }
 
-for it in shmallocd:program shmallocctl:program libshmalloc.so.0:library; do
+for it in shmallocd:program shmallocctl:program shmalloc-run:program libshmalloc.so.0:library libshmalloc-preload.so:library; do
 	found=$(objections "$BUILD/${it%:*}" "${it#*:}")
 	[ -z "$found" ] || fail "${it%:*} is built without:" "$found"
 done

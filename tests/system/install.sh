@@ -15,6 +15,11 @@ cc client/examples/hello.c $(pkg-config --cflags --libs shmalloc) -o "$dir/hello
 # shellcheck disable=SC2046
 cc client/examples/hello.c $(pkg-config --cflags shmalloc) "$root/lib/libshmalloc.a" -lprotobuf-c -pthread -o "$dir/hello-static"
 
+if command -v g++ >/dev/null; then
+	# shellcheck disable=SC2046
+	g++ -std=c++17 client/examples/containers.cpp $(pkg-config --cflags --libs shmalloc) -o "$dir/containers"
+fi
+
 for f in systemd/system/shmallocd.service systemd/system/shmallocd.socket systemd/user/shmallocd.service \
 	systemd/user/shmallocd.socket sysusers.d/shmalloc.conf tmpfiles.d/shmalloc.conf; do
 	[ -s "$root/lib/$f" ] || { echo "not installed: $f"; exit 1; }
@@ -46,6 +51,15 @@ daemon=$!
 kill "$daemon"
 wait "$daemon"
 daemon=
+# Far from where it was to be installed, too: beside it, by relative places.
+SHMALLOC_SOCKET=$dir/none "$root/bin/shmalloc-run" sh -c 'case $LD_PRELOAD in */lib/libshmalloc-preload.so) ;; *) exit 1 ;; esac'
+[ -s "$root/share/man/man1/shmalloc-run.1" ]
+
+python=$(find "$root/lib" -name 'python3*' -print -quit)
+if [ -n "$python" ]; then # it comes where the headers are, and finds the installed library
+	said=$(PYTHONPATH=$python/dist-packages "${PYTHON:-/usr/bin/python3}" -B -c 'import shmalloc; print(shmalloc.__version__, shmalloc.__file__)')
+	[[ $said == "$("$root/bin/shmallocctl" --version | grep -oE '[0-9]+\.[0-9.]+' | head -n 1) $root/"* ]] || { echo "import shmalloc: $said"; exit 1; }
+fi
 
 make -s uninstall DESTDIR="$dir/root" prefix=/opt/shmalloc
 left=$(find "$dir/root" ! -type d)

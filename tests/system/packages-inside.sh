@@ -49,6 +49,9 @@ is ActiveState active shmallocd.service
 is User shmalloc shmallocd.service
 shmallocctl check
 "${as[@]}" --groups shmalloc ./consumer
+[ "$(python3 -c 'import shmalloc; print(bytes(shmalloc.default().alloc(3, zero=True)))')" = "b'\\x00\\x00\\x00'" ]
+[ "$(shmalloc-run -S echo preloaded 2>run.log)" = preloaded ]
+[ -s run.log ]
 ! "${as[@]}" --clear-groups ./consumer 2>/dev/null || false
 [ -s /usr/share/man/man8/shmallocd.8.gz ] || [ -n "$(grep -rs path-exclude /etc/dpkg/dpkg.cfg.d)" ]
 [ -s /usr/share/doc/shmalloc-daemon/copyright ]

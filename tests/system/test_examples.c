@@ -46,6 +46,28 @@ Test(examples, pipeline)
 	system_end(&d);
 }
 
+Test(examples, containers)
+{
+	static const char *const some[] = {"examples/containers", "one", "two", "two", NULL},
+	                         *const more[] = {"examples/containers", "two",
+	                                 "a word that is longer than a short string", NULL},
+	                         *const print[] = {"examples/containers", NULL};
+	struct test_daemon d;
+	char *said = NULL;
+
+	system_start(&d, NULL);
+	cr_expect_eq(program_run(some, NULL), 0);
+	cr_expect_eq(program_run(more, NULL), 0);
+	cr_expect_eq(program_run(print, &said), 0);
+	cr_expect_str_eq(said, "1 a word that is longer than a short string\n1 one\n3 two\n");
+	free(said);
+	cr_expect_eq(program_run(print, &said), 0);
+	cr_expect_str_eq(said, "", "it is there only once");
+	free(said);
+	system_expect_empty(&d);
+	system_end(&d);
+}
+
 /* The text of a file of the source tree; the caller frees it. */
 static char *text_of(const char *name)
 {

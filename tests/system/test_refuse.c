@@ -100,7 +100,7 @@ Test(refuse, another_version)
 	hello(&d, WIRE_PROTOCOL + 41, shmi_layout_hash());
 	cr_expect_eq(msg.kind, WIRE_ERROR);
 	cr_expect_eq(msg.u.error.code, WIRE_E_VERSION);
-	cr_expect_not_null(strstr(msg.u.error.text, "protocol 45"), "both sides' versions: %s", msg.u.error.text);
+	cr_expect_not_null(strstr(msg.u.error.text, "protocol 46"), "both sides' versions: %s", msg.u.error.text);
 	cr_expect_not_null(strstr(msg.u.error.text, "9.8.7"), "both sides' versions: %s", msg.u.error.text);
 	cr_expect_not_null(strstr(msg.u.error.text, shma_version()), "both sides' versions: %s", msg.u.error.text);
 	hello(&d, WIRE_PROTOCOL, shmi_layout_hash() + 1);

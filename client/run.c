@@ -1,0 +1,231 @@
+#include "client/run.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "proto/chan.h"
+
+static const struct {
+	const char *name, *arg;
+	int letter; /* what getopt returns */
+	const char *help;
+} options[] = {
+        {"socket", "PATH", 's',
+                "the daemon to use; without this, the one where libshmalloc looks for it, and if none\n"
+                "answers there, a private one for as long as the program runs"},
+        {"heap", "NAME", 'H', "which heap; default $SHMALLOC_HEAP, else 'default'"},
+        {"size", "SIZE", 'z', "limit of a private daemon's heap; default 16GiB"},
+        {"label", "TEXT", 'l', "what statistics call the program; default its name"},
+        {"stats", NULL, 'S', "print the heap's figures to standard error after the end"},
+        {"verbose", NULL, 'v', "say what is done, and show a private daemon's log"},
+        {"help", NULL, 'h', "this text"},
+        {"version", NULL, 'V', "the program's version"},
+};
+
+#define N_OPTIONS (sizeof(options) / sizeof(options[0]))
+
+int run_fail(const char *format, ...)
+{
+	va_list args;
+
+	(void)fputs("shmalloc-run: ", stderr);
+	va_start(args, format);
+	(void)vfprintf(stderr, format, args);
+	va_end(args);
+	(void)fputc('\n', stderr);
+	return RUN_FAILED;
+}
+
+void run_say(const struct run *run, const char *format, ...)
+{
+	va_list args;
+
+	if (!run->verbose)
+		return;
+	(void)fputs("shmalloc-run: ", stderr);
+	va_start(args, format);
+	(void)vfprintf(stderr, format, args);
+	va_end(args);
+	(void)fputc('\n', stderr);
+}
+
+/* ---- the command line ---- */
+
+static void print_help(void)
+{
+	char left[40];
+
+	(void)puts("Usage: shmalloc-run [OPTIONS] [--] PROGRAM [ARGUMENTS]\n\n"
+	           "Runs a program with its malloc on a shmalloc heap.\n");
+	for (size_t i = 0; i < N_OPTIONS; i++) {
+		const char *line = options[i].help;
+
+		(void)snprintf(left, sizeof(left), "-%c, --%s %s", options[i].letter, options[i].name,
+		        options[i].arg ? options[i].arg : "");
+		(void)printf("  %-20s %.*s\n", left, (int)strcspn(line, "\n"), line);
+		while ((line = strchr(line, '\n')) != NULL) {
+			line++;
+			(void)printf("  %-20s %.*s\n", "", (int)strcspn(line, "\n"), line);
+		}
+	}
+	(void)puts("\nExit status: the program's; 125 if shmalloc-run fails, 126 if the program cannot be executed,\n"
+	           "127 if it is not found.");
+}
+
+/* Options end at the program. Returns the letter that getopt did, -1 at their end. */
+static int next_option(int argc, char **argv)
+{
+	struct option longs[N_OPTIONS + 1] = {{0}};
+	char shorts[2 * N_OPTIONS + 3] = "+:";
+
+	for (size_t i = 0, at = 2; i < N_OPTIONS; i++) {
+		longs[i] = (struct option){options[i].name, options[i].arg != NULL, NULL, options[i].letter};
+		shorts[at++] = (char)options[i].letter;
+		if (options[i].arg)
+			shorts[at++] = ':';
+	}
+	opterr = 0;
+	return getopt_long(argc, argv, shorts, longs, NULL);
+}
+
+static int bad_option(int how, char **argv)
+{
+	return how == ':' ? run_fail("%s needs a value; see 'shmalloc-run --help'", argv[optind - 1])
+	                  : run_fail("there is no option '%s'; see 'shmalloc-run --help'", argv[optind - 1]);
+}
+
+static int read_options(struct run *run, int argc, char **argv)
+{
+	for (int letter; (letter = next_option(argc, argv)) != -1;) {
+		switch (letter) {
+		case 's':
+			run->socket = optarg;
+			break;
+		case 'H':
+			run->heap = optarg;
+			break;
+		case 'z':
+			run->size = optarg;
+			break;
+		case 'l':
+			run->label = optarg;
+			break;
+		case 'S':
+			run->stats = true;
+			break;
+		case 'v':
+			run->verbose = true;
+			break;
+		case 'h':
+			print_help();
+			exit(0);
+		case 'V':
+			(void)puts("shmalloc-run " SHMALLOC_VERSION);
+			exit(0);
+		default:
+			return bad_option(letter, argv);
+		}
+	}
+	run->program = argv + optind;
+	return *run->program ? 0 : run_fail("no program is named; see 'shmalloc-run --help'");
+}
+
+/* ---- which daemon ---- */
+
+static bool answers(const char *path)
+{
+	int sock, error = shmi_chan_connect(path, &sock);
+
+	if (!error)
+		(void)close(sock);
+	return !error || error == -EAGAIN; /* so many want to connect that one has to wait */
+}
+
+/* Whether the daemon that was named, or the usual one, answers; run->path is its socket. RUN_FAILED: it was named and does not. */
+static int look_for_daemon(struct run *run, bool *found)
+{
+	char real[PATH_MAX];
+
+	if (run->socket) { /* the program may go to another directory */
+		const char *path = realpath(run->socket, real) ? real : run->socket;
+
+		if (snprintf(run->path, sizeof(run->path), "%s", path) >= (int)sizeof(run->path))
+			return run_fail("the path of a socket has at most %d bytes", SHMI_PATH_MAX - 1);
+	}
+	*found = (run->socket || shmi_socket_default(run->path)) && answers(run->path);
+	if (run->socket && !*found)
+		return run_fail(
+		        "no daemon answers at %s; start shmallocd --socket %s, or leave --socket out for a private one",
+		        run->path, run->path);
+	return 0;
+}
+
+static int find_library(struct run *run)
+{
+	if (!run_find(RUN_LIBRARY, run->library))
+		return run_fail("libshmalloc-preload.so is not installed; see 'make install'");
+	if (strpbrk(run->library, " :"))
+		return run_fail("%s cannot be preloaded: no space and no colon may be in its path", run->library);
+	return 0;
+}
+
+/* ---- the run ---- */
+
+static void print_stats(const struct run *run)
+{
+	char ctl[PATH_MAX];
+	const char *argv[] = {
+	        "shmallocctl", "--socket", run->path, "stats", run->heap ? "--heap" : NULL, run->heap, NULL};
+	posix_spawn_file_actions_t actions;
+	pid_t pid;
+
+	if (!run_find(RUN_CTL, ctl)) {
+		(void)run_fail("shmallocctl is not installed, so there are no statistics");
+		return;
+	}
+	(void)posix_spawn_file_actions_init(&actions);
+	(void)posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+	if (posix_spawn(&pid, ctl, &actions, NULL, (char *const *)(uintptr_t)argv, environ) == 0)
+		(void)waitpid(pid, NULL, 0);
+	(void)posix_spawn_file_actions_destroy(&actions);
+}
+
+static int with_private_daemon(struct run *run)
+{
+	struct run_private priv = {.keeper = -1, .line = -1};
+
+	if (run_private_start(&priv, run) != 0)
+		return -1;
+	int status = run_child(run);
+
+	if (run->stats)
+		print_stats(run);
+	run_private_end(&priv);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct run run = {0};
+	bool found = false;
+	int status;
+
+	if (read_options(&run, argc, argv) != 0 || find_library(&run) != 0 || look_for_daemon(&run, &found) != 0)
+		return RUN_FAILED;
+	if (found)
+		run_say(&run, "the daemon at %s serves%s", run.path, run.size ? "; --size is of no use" : "");
+	if (found && !run.stats)
+		return run_become(&run);
+	status = found ? run_child(&run) : with_private_daemon(&run);
+	if (found)
+		print_stats(&run);
+	return status < 0 ? RUN_FAILED : run_end_like(status);
+}

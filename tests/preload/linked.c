@@ -1,0 +1,24 @@
+/* Calls libshmalloc itself, too: there is one instance of it in the process, and one client. */
+#include "client/shmalloc.h"
+#include "tests/preload/program.h"
+
+int main(void)
+{
+	struct shma_stats stats = {.size = sizeof(stats)};
+	char *ours = malloc(100), *shared = shma_malloc(100);
+	uint32_t client;
+
+	expect(ours && shared && shma_to_off(ours) && shma_to_off(shared));
+	expect(shma_stats_get(shma_default(), &stats) == 0);
+	client = stats.client;
+	shma_heap *heap = shma_attach(NULL);
+
+	expect(heap == shma_default() && shma_stats_get(heap, &stats) == 0 && stats.client == client);
+	shma_free(ours);
+	free(shared);
+	expect(shma_detach(heap) == 0);
+	ours = malloc(100);
+	expect(ours && shma_to_off(ours));
+	free(ours);
+	return 0;
+}

@@ -1,0 +1,68 @@
+/* Threads that come and go, with destructors that free and allocate after the thread's cache is gone. More of them, one after the other,
+ * than a process can have at a time: what one leaves behind, all later ones would miss. */
+#include <pthread.h>
+
+#include "tests/preload/program.h"
+
+#define THREADS 1500
+#define AT_ONCE 6
+
+static pthread_key_t first, last;
+static _Thread_local char *local;
+
+static void in_destructor(void *block)
+{
+	char *more = malloc(300);
+
+	expect(more);
+	memset(more, 1, 300);
+	free(more);
+	free(block);
+	free(local);
+	local = strdup("made in a destructor");
+	expect(local);
+}
+
+static void again(void *count)
+{
+	free(local);
+	local = NULL;
+	free(malloc(40));
+	if ((uintptr_t)count > 1)
+		expect(pthread_setspecific(last, (void *)((uintptr_t)count - 1)) == 0);
+}
+
+static void *live(void *passed)
+{
+	char *mine = malloc(5000);
+
+	expect(mine && in_heap(mine));
+	memset(mine, 2, 5000);
+	local = strdup("made by the thread");
+	expect(pthread_setspecific(first, mine) == 0);
+	expect(pthread_setspecific(last, (void *)4) == 0);
+	free(passed);
+	return malloc(70);
+}
+
+int main(void)
+{
+	pthread_t thread[AT_ONCE];
+	pthread_key_t many[40];
+
+	expect(pthread_key_create(&first, in_destructor) == 0);
+	for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++) /* a later key needs memory of its own */
+		expect(pthread_key_create(&many[i], NULL) == 0);
+	expect(pthread_key_create(&last, again) == 0);
+	for (int i = 0; i < THREADS; i += AT_ONCE) {
+		for (int j = 0; j < AT_ONCE; j++)
+			expect(pthread_create(&thread[j], NULL, live, malloc(90)) == 0);
+		for (int j = 0; j < AT_ONCE; j++) {
+			void *made;
+
+			expect(pthread_join(thread[j], &made) == 0 && in_heap(made));
+			free(made);
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,146 @@
+#!/bin/bash
+# shmalloc-run: what it ends with, which daemon it takes, what becomes of signals, and that of a private daemon nothing is left.
+set -euo pipefail
+BUILD=${BUILD:-build/plain}
+case $BUILD in */plain) ;; *) echo 'skipped: a sanitizer has a malloc of its own'; exit 77 ;; esac
+dir=$(mktemp -d /tmp/shmalloc-test-run.XXXXXX)
+daemon=
+trap '[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true; rm -rf "$dir"' EXIT
+run=$PWD/$BUILD/shmalloc-run
+# No daemon of this machine is taken, and what a private one has can be seen: a directory that only this test has.
+export XDG_RUNTIME_DIR=$dir/runtime SHMALLOC_SOCKET=$dir/none MEMORY_PRESSURE_WATCH=/dev/null
+unset SHMALLOC_HEAP SHMALLOC_DEBUG SHMALLOC_HARDEN SHMALLOC_LABEL LD_PRELOAD
+mkdir -m 700 "$XDG_RUNTIME_DIR"
+
+fail() { echo "$*"; exit 1; }
+nothing_left() {
+	local left
+	left=$(find "$XDG_RUNTIME_DIR" -mindepth 1)
+	[ -z "$left" ] || fail "left after '$1': $left"
+}
+no_object() { # the random part of a private daemon's directory, which is in the names of its objects as well
+	[ -n "$1" ] && ! compgen -G "/dev/shm/shmalloc.run-$1*" || fail "left of run-$1"
+}
+ends() { # STATUS, a command
+	local want=$1 status=0
+	shift
+	"$@" >"$dir/out" 2>"$dir/err" || status=$?
+	[ "$status" = "$want" ] || fail "'$*' ended with $status, not $want: $(cat "$dir/out" "$dir/err")"
+	nothing_left "$*"
+}
+says() { grep -q -- "$1" "$dir/err" || fail "no word of '$1': $(cat "$dir/err")"; }
+in_heap='grep -q "shmalloc.*data\|memfd:.*data" /proc/self/maps'
+
+# ---- exit status, options ----
+
+ends 0 "$run" true
+ends 7 "$run" sh -c 'exit 7'
+ends 143 "$run" sh -c 'kill -TERM $$'
+ends 137 "$run" sh -c 'kill -KILL $$'
+ends 127 "$run" "$dir/nothing"
+says nothing
+ends 127 "$run" no-program-of-this-name
+touch "$dir/plain"
+ends 126 "$run" "$dir/plain"
+says 'Permission denied'
+ends 125 "$run"
+says 'no program is named'
+ends 125 "$run" --no-such-option true
+says "no option '--no-such-option'"
+ends 125 "$run" --heap
+says 'needs a value'
+ends 125 "$run" --size much true
+says "'much' is not a size"
+ends 125 "$run" --socket "$dir/nobody" true
+says "no daemon answers at $dir/nobody"
+ends 0 "$run" --help
+grep -q '^Usage: shmalloc-run' "$dir/out"
+ends 0 "$run" --version
+ends 0 "$run" -- sh -c '[ "$1" = --help ]' sh --help
+ends 0 "$run" sh -c '[ "$1" = --version ]' sh --version
+"$run" sh -c 'kill -ABRT $$' 2>/dev/null || [ $? = 134 ] || fail 'a signal is not its own end'
+
+# ---- a private daemon ----
+
+ends 0 "$run" sh -c "$in_heap"
+ends 0 "$run" --stats --size 300MiB --heap mine --label the-label sh -c "$in_heap && [ \$SHMALLOC_HEAP = mine ]"
+says 'Heap mine'
+ends 0 "$run" --verbose true
+says 'a private daemon serves'
+no_object "$(sed -nE 's|.*/shmalloc-run\.([A-Za-z0-9]*)/sock$|\1|p' "$dir/err" | head -n 1)"
+ends 0 env LD_PRELOAD=/no/other.so "$run" sh -c 'case $LD_PRELOAD in */libshmalloc-preload.so:/no/other.so) ;; *) exit 1 ;; esac'
+ends 0 "$run" "$run" sh -c 'case $LD_PRELOAD in *preload.so*preload.so) exit 1 ;; esac'
+[ "$(echo through | "$run" cat)" = through ]
+
+# ---- signals come to the program, and its end is ours ----
+
+mkfifo "$dir/said" "$dir/go"
+exec 5<>"$dir/said"
+wait_line() { # what the program says next
+	read -r -t 60 line <&5 || fail 'the program says nothing'
+}
+for sig in HUP INT TERM USR1; do # INT is ignored in the background, unless one says otherwise
+	env --default-signal=INT "$run" bash -c "trap 'echo got $sig; exit 9' $sig; echo ready; while :; do read -r -t 60 <>$dir/go || :; done" >"$dir/said" &
+	pid=$!
+	wait_line
+	kill -$sig "$pid"
+	status=0
+	wait "$pid" || status=$?
+	wait_line
+	[ "$status" = 9 ] && [ "$line" = "got $sig" ] || fail "SIG$sig: status $status, '$line'"
+	nothing_left "SIG$sig"
+done
+
+# ---- killed: the program goes on, and its daemon is gone ----
+
+"$run" bash -c 'echo $$; read -r <"$1"; x=$(seq 100000); echo "${#x}"' bash "$dir/go" >"$dir/said" &
+pid=$!
+wait_line
+program=$line
+keeper=$(pgrep -P "$pid" -f shmalloc-run)
+private=$(pgrep -P "$keeper" -x shmallocd)
+name=$(basename "$XDG_RUNTIME_DIR"/shmalloc-run.*)
+kill -KILL "$pid"
+wait "$pid" 2>/dev/null || :
+timeout 60 tail --pid="$keeper" -f /dev/null || fail 'the keeper does not end'
+! kill -0 "$private" 2>/dev/null || fail 'the daemon has outlived shmalloc-run'
+nothing_left 'kill -9'
+no_object "${name#*.}"
+echo >"$dir/go"
+timeout 60 tail --pid="$program" -f /dev/null || fail 'the program does not end'
+wait_line
+[ "$line" = 588894 ] || fail "the program did not go on: '$line'"
+
+"$run" sh -c 'echo begun; exec sleep 60' >"$dir/said" &
+pid=$!
+wait_line
+keeper=$(pgrep -P "$pid" -f shmalloc-run)
+private=$(pgrep -P "$keeper" -x shmallocd)
+kill -KILL "$keeper"
+timeout 60 tail --pid="$private" -f /dev/null || fail 'the daemon has outlived its keeper'
+kill -TERM "$pid"
+wait "$pid" 2>/dev/null || :
+name=$(basename "$XDG_RUNTIME_DIR"/shmalloc-run.*)
+rm -rf "$XDG_RUNTIME_DIR"/* "/dev/shm/shmalloc.run-${name#*.}.lock" # which the keeper would have done
+
+# ---- a daemon that is there ----
+
+"$BUILD/shmallocd" --config /dev/null --socket "$dir/sock" --instance "test-run-$$" --heap default --heap other 2>"$dir/log" &
+daemon=$!
+SHMALLOC_SOCKET=$dir/sock "$BUILD/examples/hello" there # attaching waits for the daemon
+for how in "--socket $dir/sock" ''; do
+	[ -n "$how" ] || export SHMALLOC_SOCKET=$dir/sock
+	# shellcheck disable=SC2086
+	"$run" -v $how --label seen-as bash -c '"$1" --socket "$2" clients' bash "$BUILD/shmallocctl" "$dir/sock" >"$dir/out" 2>"$dir/err"
+	grep -q "the daemon at $dir/sock serves" "$dir/err" && grep -q seen-as "$dir/out" || fail "$(cat "$dir/out" "$dir/err")"
+done
+(cd "$dir" && ends 0 "$run" --stats --heap other --socket sock sh -c "cd / && $in_heap")
+says 'Heap other'
+status=0
+"$run" sh -c 'kill -TERM $$' || status=$?
+[ "$status" = 143 ]
+[ "$("$BUILD/examples/hello")" = there ]
+"$BUILD/shmallocctl" --socket "$dir/sock" check >/dev/null
+kill "$daemon"
+wait "$daemon"
+daemon=
