@@ -23,6 +23,7 @@ clean_up() {
 	rm -rf --one-file-system "$dir"
 }
 trap clean_up EXIT
+trap 'exit 1' INT TERM HUP
 chmod 755 "$dir"
 began=$SECONDS
 step() { printf '%3d s  %s\n' $((SECONDS - began)) "$*"; }
