@@ -23,6 +23,7 @@ clean_up() {
 	rm -rf --one-file-system "$dir"
 }
 trap clean_up EXIT
+trap 'exit 1' INT TERM HUP
 chmod 755 "$dir"
 began=$SECONDS
 step() { printf '%3d s  %s\n' $((SECONDS - began)) "$*"; }
@@ -113,7 +114,6 @@ while read -r what rest; do
 done <systemd/container/Containerfile
 mapfile -t command < <(sed -nE 's/^(ENTRYPOINT|CMD) //p' systemd/container/Containerfile | /usr/bin/python3 -c 'import json, sys
 for line in sys.stdin: print("\n".join(json.loads(line)))')
-du -sm --exclude=proc "$dir/base" "$at" | sed 's/^\([0-9]*\)\t.*\//     \1 MiB: /'
 
 step 'and its daemon, on a root that is read-only'
 mount --bind "$at" "$at"
