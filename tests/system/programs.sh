@@ -124,8 +124,8 @@ needs_jq=jq
 prepare_jq() { seq 120000 | awk '{printf "{\"id\":%d,\"name\":\"n%d\",\"tags\":[\"a%d\",\"b\"],\"v\":{\"x\":%d.5}}\n", $1, $1 * 7919 % 10007, $1 % 13, $1 % 101}' >in.json; }
 p_jq() { on jq -s -c 'group_by(.tags[0]) | map({k: .[0].tags[0], n: length, s: (map(.v.x) | add), top: (sort_by(.name) | .[0:3] | map(.name))})' "$input/in.json"; }
 needs_xz=xz
-prepare_xz() { seq 2000000 | awk '{print $1, $1 * 7919 % 100003}' >in; }
-p_xz() { on xz -T2 -6 -k -c "$input/in" >out.xz && sha256sum <out.xz && on xz -d -c out.xz | sha256sum; }
+prepare_xz() { seq 500000 | awk '{print $1, $1 * 7919 % 100003}' >in; }
+p_xz() { on xz -T2 -6 --block-size=1MiB -k -c "$input/in" >out.xz && sha256sum <out.xz && on xz -d -c out.xz | sha256sum; }
 needs_pdf=pdftoppm
 prepare_pdf() { # pages of text and lines, by ghostscript
 	{ echo '%!PS'; for i in $(seq 12); do echo "/Times-Roman findfont 11 scalefont setfont"; for y in $(seq 40 14 760); do echo "40 $y moveto (page $i line $y: $((i * y * 7919)) of some text that is set in a font) show 0 $y moveto 600 $((y + i)) lineto stroke"; done; echo showpage; done; } >in.ps

@@ -79,8 +79,11 @@ exec 5<>"$dir/said"
 wait_line() { # what the program says next
 	read -r -t 60 line <&5 || fail 'the program says nothing'
 }
+# No moment is lost: the signal is blocked until it is waited for.
+wait_for='my $name = shift; my $set = POSIX::SigSet->new(eval "POSIX::SIG$name()"); $| = 1; sigprocmask(SIG_BLOCK, $set);
+	$SIG{$name} = sub { print "got $name\n"; exit 9 }; print "ready\n"; sigsuspend(POSIX::SigSet->new())'
 for sig in HUP INT TERM USR1; do # INT is ignored in the background, unless one says otherwise
-	env --default-signal=INT "$run" bash -c "trap 'echo got $sig; exit 9' $sig; echo ready; while :; do read -r -t 60 <>$dir/go || :; done" >"$dir/said" &
+	env --default-signal=INT "$run" perl -MPOSIX -e "$wait_for" $sig >"$dir/said" &
 	pid=$!
 	wait_line
 	kill -$sig "$pid"
