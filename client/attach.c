@@ -190,7 +190,7 @@ SHMA_API struct shma_heap *shma_default(void)
 
 SHMA_API void *shma_own_page(struct shma_heap *heap)
 {
-	int error = heap ? lock_table() : EINVAL;
+	int error = !heap ? EINVAL : sysconf(_SC_PAGESIZE) > (long)SHMI_PAGE_SIZE ? ENOTSUP : lock_table();
 	void *page = NULL;
 
 	if (!error) {

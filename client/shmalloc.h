@@ -135,11 +135,11 @@ SHMA_API void *shma_from_off(shma_heap *heap, shma_off off);
 /* The attached heap in whose address range `block` lies; NULL if it is in none. */
 SHMA_API shma_heap *shma_heap_of(const void *block);
 
-/* A page of 4 KiB at the heap's base that is this process's own, while all else there is shared. So a pointer to it that lies in a block
+/* A page of 8 KiB at the heap's base that is this process's own, while all else there is shared. So a pointer to it that lies in a block
  * is good in every process that has the heap at its base, and leads each to bytes of its own: for what cannot be shared, such as
  * addresses of code. Zeros at first; every call gives the same page, a child of a fork has a copy of it, the last shma_detach unmaps
- * it. Before its first call a process has nothing there that it could use. NULL and errno (ENOMEM, EINVAL). shmalloc.hpp uses the
- * first 256 bytes. */
+ * it. Before its first call a process has nothing there that it could use. NULL and errno (ENOMEM, EINVAL; ENOTSUP where the system's
+ * pages are longer). shmalloc.hpp uses the first 256 bytes. */
 SHMA_API void *shma_own_page(shma_heap *heap);
 
 /* Named roots: how processes find the first block. Names are 1 to 95 bytes. A root does not keep its block alive.
