@@ -332,9 +332,14 @@ template <class T> class offset_ptr
 		return *this;
 	}
 
+	/* The compiler must not see that the sum began with `this`: for GCC a pointer made from a local variable's address points into that
+	 * variable, whatever was added, and what it leads to would be taken for untouched by all other pointers. */
 	T *get() const noexcept
 	{
-		return far_ == none ? nullptr : reinterpret_cast<T *>(reinterpret_cast<std::uintptr_t>(this) + far_);
+		std::uintptr_t at = reinterpret_cast<std::uintptr_t>(this) + far_;
+
+		__asm__("" : "+r"(at));
+		return far_ == none ? nullptr : reinterpret_cast<T *>(at);
 	}
 
 	T *operator->() const noexcept
