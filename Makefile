@@ -306,6 +306,7 @@ $(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD
 # Named after compiler and standard: containers-clang++-20.
 CPP_OPT := -O1
 $(addprefix $(BUILD)/cpp/pointers-,$(CPP_BUILDS)): CPP_OPT := -O2
+$(addprefix $(BUILD)/cpp/nortti-,$(CPP_BUILDS)): CPP_OPT := -O1 -fno-rtti
 define cpp_rule
 $(BUILD)/cpp/%-$(1): tests/client/cpp/%.cpp client/shmalloc.hpp $(wildcard tests/client/cpp/*.hpp) $(BUILD)/libtest.a $(BUILD)/$(SO)
 	@mkdir -p $$(@D)
