@@ -14,7 +14,8 @@
  *	shared_resource()    std::pmr containers. They point to an object with virtual functions, whose addresses differ from process to
  *	                     process; so each process has one of its own, at the same address (shma_own_page). Each must have called
  *	                     shared_resource(heap) before it allocates, frees or compares resources there; without, it is a SIGSEGV. A process
- *	                     that only reads needs no such call
+ *	                     that only reads needs no such call. The virtual functions are those of the library or program that
+ *	                     called first: it must stay loaded while the process is attached
  *
  * Rules for all of these. The container itself lies in the heap, made by construct or in a block. Its elements hold nothing that is
  * one process's: no virtual functions, no pointers or references to other memory, no std::function, no std::shared_ptr, no plain
@@ -28,6 +29,9 @@
  *	memory_resource      a std::pmr resource over a heap, made anywhere but in a heap
  *	unique_ptr<T>        an object of the heap. It is shared memory still: another process may use the object, without its virtual functions
  *	make_shared<T>       its count has virtual functions, so no other process may copy or drop the pointer: the memory is scoped
+ *
+ * A forked child is another process: its copies of these pointers and containers would free what the parent still uses. It must leave by
+ * _exit or exec, or release() what it inherited.
  *
  * Errors: std::bad_alloc where there is no memory (errno says why: it may be EAGAIN), std::system_error for attaching and roots, and with
  * EINVAL for a shma::heap that was moved from or detached.
@@ -61,7 +65,8 @@
 namespace shma
 {
 
-/* An attached heap: attached when it is made, detached when it goes. */
+/* An attached heap: attached when it is made, detached when it goes. It may end the default heap, which counts as attached by itself only
+ * if its first use came before: what comes from the default heap, static objects too, must be gone before its last detach. */
 class heap
 {
       public:
@@ -741,6 +746,7 @@ template <class T> struct deleter {
 
 template <class T> using unique_ptr = std::unique_ptr<T, deleter<T>>;
 
+/* From the default heap: gone before its last detach, as at class heap. */
 template <class T, class... Args> unique_ptr<T> make_unique(Args &&...args)
 {
 	return unique_ptr<T>(detail::create<T>(nullptr, 0, std::forward<Args>(args)...));
@@ -757,7 +763,8 @@ template <class T, class... Args> unique_ptr<T> make_unique_in(const heap &heap,
 	return make_unique_in<T>(detail::attached(heap), flags, std::forward<Args>(args)...);
 }
 
-/* For the threads of one process; scoped, so that nothing stays behind. */
+/* For the threads of one process; scoped, so that nothing stays behind. From the default heap: gone before its last detach, a static
+ * pointer too. */
 template <class T, class... Args> std::shared_ptr<T> make_shared(Args &&...args)
 {
 	return std::allocate_shared<T>(allocator<T, SHMA_SCOPED>(), std::forward<Args>(args)...);
@@ -884,7 +891,8 @@ template <class T, class... Args> T *find_or_construct(shma_heap *heap, const ch
 }
 
 /* Takes the name away and destroys the object: false if there is none. That nobody else uses it, destroys it or gives the name to another
- * object meanwhile is for the program to see to. */
+ * object meanwhile is for the program to see to. std::system_error with EAGAIN if the daemon did not answer: the object stays, and its name
+ * may vanish a moment later. */
 template <class T> bool destroy(shma_heap *heap, const char *name)
 {
 	auto *found = detail::named<T>::find(heap, name);
