@@ -304,11 +304,14 @@ $(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
 
 # Named after compiler and standard: containers-clang++-20.
+CPP_OPT := -O1
+$(addprefix $(BUILD)/cpp/pointers-,$(CPP_BUILDS)): CPP_OPT := -O2
+$(addprefix $(BUILD)/cpp/nortti-,$(CPP_BUILDS)): CPP_OPT := -O1 -fno-rtti
 define cpp_rule
 $(BUILD)/cpp/%-$(1): tests/client/cpp/%.cpp client/shmalloc.hpp $(wildcard tests/client/cpp/*.hpp) $(BUILD)/libtest.a $(BUILD)/$(SO)
 	@mkdir -p $$(@D)
 	$$(call say,CXX,$$@)
-	$$(Q)$(patsubst %-20,%,$(1:%-17=%)) $$(filter-out -std=% -O%,$$(CF)) -O1 -std=c++$(lastword $(subst -, ,$(1))) $(CPP_WARN) -Iclient $$< $$(LF) \
+	$$(Q)$(patsubst %-20,%,$(1:%-17=%)) $$(filter-out -std=% -O%,$$(CF)) $$(CPP_OPT) -std=c++$(lastword $(subst -, ,$(1))) $(CPP_WARN) -Iclient $$< $$(LF) \
 		$(BUILD)/libtest.a -L$(BUILD) -lshmalloc -ljansson -Wl,-rpath,'$$$$ORIGIN/..' -pthread -o $$@
 endef
 $(foreach b,$(CPP_BUILDS),$(eval $(call cpp_rule,$(b))))
