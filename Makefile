@@ -508,9 +508,9 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
-	libcriterion-dev libzstd-dev g++
+	libcriterion-dev libzstd-dev
 DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy libboost-dev cmake dpkg-dev python3-yaml procps \
-	time perl sqlite3
+	time perl sqlite3 g++
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_PACKAGES := dpkg-dev debhelper dh-python lintian mmdebstrap systemd-container
