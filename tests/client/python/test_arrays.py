@@ -189,6 +189,23 @@ class Pickled(Ground):
         self.assertRaisesRegex(ValueError, "freed", pickle.loads, message)
         del b
 
+    def test_what_was_freed_as_a_block_is_refused(self):
+        heap = shmalloc.default()
+        a = shmalloc.zeros(1 << 17)
+        message, size = pickle.dumps(a), a.block.size
+        heap.roots["a"] = a
+        del a
+        heap.roots.pop("a").free()
+        held = heap.alloc(size)  # the memory is there again, most likely, and nobody has written to it
+        self.assertRaises(ValueError, pickle.loads, message)
+        small = shmalloc.zeros(3)
+        message, size, offset = pickle.dumps(small), small.block.size, small.block.release()
+        del small
+        shmalloc.adopt(heap.block(offset)).free()
+        again = heap.alloc(size)
+        self.assertRaises(ValueError, pickle.loads, message)
+        del held, again
+
     def test_a_forged_message_stays_within_the_block(self):
         a = shmalloc.zeros(10)
         rebuild, args = a.__reduce_ex__(4)
