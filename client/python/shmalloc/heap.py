@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copyreg
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Union
@@ -31,11 +32,13 @@ class Roots:
     """Names by which processes find their first blocks: `heap.roots`.
 
     roots[name] = x     gives block or array x up to the name, under which it lives on; a name that is there is replaced, and
-                        what it named is nobody's then
+                        what it named is nobody's then. ValueError, TypeError, and OSError with ENOSPC leave x as it was; after
+                        any other error the name may be there or not, and x is nobody's
     roots[name]         the block, borrowed; KeyError
     name in roots       whether there is one
     del roots[name]     the name alone goes; KeyError
-    roots.pop(name)     the name goes, and the block is owned by who called (if nobody else changes that name meanwhile)
+    roots.pop(name)     the name goes, and the block is owned by who called (if nobody else changes that name meanwhile). After a
+                        TimeoutError the name may go later, and the block is nobody's
 
     Names have 1 to 95 bytes; they cannot be listed here, but `shmallocctl roots` does. For arrays see shmalloc.from_root().
     """
@@ -56,10 +59,9 @@ class Roots:
         block.release()  # first: a root must never name what is freed
         try:
             self._heap._root_set(name, block)
-        except TimeoutError:  # it may take effect later
-            raise
-        except BaseException:
-            if owned:
+        except (ValueError, TypeError, OSError) as e:
+            refused = not isinstance(e, OSError) or e.errno == errno.ENOSPC
+            if owned and refused:  # after any other error it may take effect yet
                 block.adopt()
             raise
 

@@ -217,6 +217,20 @@ class Roots(Ground):
         with self.assertRaises(ValueError):
             heap.roots["a"] = block
 
+    def test_what_may_have_been_sent_is_not_owned_again(self):
+        class Failing(shmalloc.Heap):
+            def _root_set(self, name, block):
+                raise error
+
+        heap = Failing()
+        for error, owned in ((OSError(errno.EACCES, ""), False), (OSError(errno.EIO, ""), False),
+                             (OSError(errno.EAGAIN, ""), False), (OSError(errno.ENOSPC, ""), True), (TypeError(), True)):
+            block = heap.alloc(100)
+            with self.assertRaises(type(error)):
+                heap.roots["a"] = block
+            self.assertEqual(block.owned, owned)
+            block.adopt()
+
     def test_a_root_of_what_was_freed(self):
         heap = shmalloc.default()
         block = heap.alloc(1 << 20)
