@@ -11,7 +11,8 @@ import shmalloc
 from ground import Ground
 from shmalloc import layout
 
-TYPES = ("f8", ">i2", "?", "c16", "U7", "S3", "M8[ms]", "V5", np.dtype([("a", "i4"), ("b", "f8", (2, 3))], align=True))
+TYPES = ("f8", ">i2", "?", "c16", "U7", "S3", "M8[ms]", "V5", np.dtype([("a", "i4"), ("b", "f8", (2, 3))], align=True),
+         np.dtype([("größe", "i4"), ("\N{GREEK SMALL LETTER PI}", "f8")]))
 
 
 class Making(Ground):
