@@ -120,7 +120,7 @@ def _resolve(socket: Any, heap: str | None) -> tuple[str | None, str]:
 
 
 def attach(
-    socket: Union[str, "os.PathLike[str]", None] = None,
+    socket: Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]", None] = None,
     heap: str | None = None,
     label: str | None = None,
     timeout: float | None = None,

@@ -4,6 +4,7 @@ import errno
 import gc
 import math
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -63,8 +64,8 @@ class Buffers(Ground):
         heap = shmalloc.default()
         self.assertEqual(bytes(heap.alloc(0)), b"")
         self.assertEqual(heap.alloc(1, align=4096).address % 4096, 0)
-        for bad in ({"size": -1}, {"size": 1, "align": 3}, {"size": 1, "align": -8}):
-            with self.assertRaises(ValueError):
+        for bad in ({"size": -1}, {"size": 1, "align": 3}, {"size": 1, "align": -8}, {"size": 1, "align": 1 << 30}):
+            with self.assertRaisesRegex(ValueError, "up to 64 MiB"):
                 heap.alloc(**bad)
         with self.assertRaises(TypeError):
             heap.alloc(1, True)
@@ -274,6 +275,17 @@ class Heaps(Ground):
         two.roots.pop("of the other")
         del block, two, one
         self.assertNotIn(f"{os.getpid()} ", self.daemon.ctl("clients"))
+
+    def test_paths_of_any_bytes(self):
+        path = os.fsencode(self.daemon.dir) + b"/\xff"
+        os.symlink(self.daemon.socket, path)
+        for given in (path, os.fsdecode(path), pathlib.Path(os.fsdecode(path))):
+            with shmalloc.attach(given) as heap:
+                self.assertEqual(os.fsencode(heap.socket), path)
+                with heap.alloc(10) as block:
+                    self.assertEqual(pickle.loads(pickle.dumps(block)).offset, block.offset)
+        self.assertRaises(ValueError, shmalloc.attach, "a\0b")
+        self.assertRaises(TypeError, shmalloc.attach, 5)
 
     def test_default_is_attached_anew(self):
         heap = shmalloc.default()
