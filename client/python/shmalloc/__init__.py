@@ -43,6 +43,7 @@ this package is imported; sub-interpreters may import it if they share the main 
 """
 from __future__ import annotations
 
+from importlib.util import find_spec as _find
 from typing import TYPE_CHECKING, Any
 
 from ._shmalloc import Block, version as __version__
@@ -55,7 +56,9 @@ if TYPE_CHECKING:
 
 _ARRAYS = ("Array", "array", "empty", "from_offset", "from_root", "zeros")
 
-__all__ = ["Block", "Heap", "Roots", "Shared", "adopt", "attach", "default", "share", *_ARRAYS]
+__all__ = ["Block", "Heap", "Roots", "Shared", "adopt", "attach", "default", "share"]
+if _find("numpy"):  # `from shmalloc import *` does without
+    __all__ += _ARRAYS
 
 _workers.watch()
 
@@ -74,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_ARRAYS})
