@@ -1,6 +1,8 @@
 """Numpy arrays in a heap."""
 from __future__ import annotations
 
+import operator
+import sys
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -88,10 +90,15 @@ def check_whole(array: Array) -> None:
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
+    if isinstance(shape, (str, bytes, bytearray)):
+        raise TypeError(f"a shape is an integer or a sequence of integers, not {type(shape).__name__}")
     try:
-        return tuple(int(n) for n in shape)
+        dims = (operator.index(shape),)
     except TypeError:
-        return (int(shape),)
+        dims = tuple(operator.index(n) for n in shape)
+    if any(not 0 <= n <= sys.maxsize for n in dims):
+        raise ValueError("a dimension is negative, or too large for any array")
+    return dims
 
 
 def _new(shape: Any, dtype: DTypeLike, order: str, heap: Optional[Heap], **how: Any) -> Array:
@@ -100,8 +107,8 @@ def _new(shape: Any, dtype: DTypeLike, order: str, heap: Optional[Heap], **how: 
     if kind.subdtype:  # as numpy does
         kind, inner = kind.subdtype
         dims += inner
-    if order not in ("C", "F") or any(n < 0 for n in dims):
-        raise ValueError("order is 'C' or 'F', and no dimension is negative")
+    if order not in ("C", "F"):
+        raise ValueError("order is 'C' or 'F'")
     what, head = layout.plan(kind, dims, order)
     block = (heap or default()).alloc(what.start + what.bytes, align=layout.ALIGN, **how)
     with memoryview(block) as view:

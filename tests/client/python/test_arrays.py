@@ -38,7 +38,10 @@ class Making(Ground):
     def test_what_cannot_be(self):
         for make in (shmalloc.zeros, shmalloc.empty):
             self.assertRaisesRegex(TypeError, "without them", make, 3, object)
-            self.assertRaises(ValueError, make, (3, -1))
+            for bad in ((3, -1), -1, (0, 1 << 70), 1 << 70):
+                self.assertRaisesRegex(ValueError, "dimension", make, bad)
+            for bad in ("12", b"12", bytearray(b"12"), 3.7, (3.0,), None, ("1", "2")):
+                self.assertRaises(TypeError, make, bad)
             self.assertRaises(ValueError, make, 3, float, "K")
             self.assertRaises(MemoryError, make, 1 << 40)
             self.assertRaises(MemoryError, make, (1 << 40, 1 << 40))
