@@ -37,7 +37,7 @@ class Array(np.ndarray):
         return find_block(self)
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
-        if find_block(array) is not None:
+        if array is self or find_block(array) is not None:  # self: what was given as `out`
             return array
         return array[()] if array.ndim == 0 else array.view(np.ndarray)
 

@@ -61,6 +61,28 @@ class Making(Ground):
             self.assertIsNone(getattr(private, "block", None))
         self.assertIs(type(pickle.loads(pickle.dumps(a.copy()))), np.ndarray)
 
+    def test_out_is_what_was_given(self):
+        a = shmalloc.array(np.arange(10.0))
+        c = a.copy()
+        self.assertIs(np.add(a, 1, out=c), c)
+        self.assertEqual((type(c), c.block, c[-1]), (shmalloc.Array, None, 10))
+        for zero in (shmalloc.zeros(()), shmalloc.zeros(()).copy()):
+            same = zero
+            zero += 1
+            self.assertIs(zero, same)
+            self.assertEqual(zero[()], 1)
+            self.assertIs(type(zero + 1), np.float64)
+
+    def test_freed_by_hand(self):
+        a = shmalloc.zeros(1 << 17)
+        part = a[1:]
+        block = a.block
+        del a
+        self.assertRaises(BufferError, block.free)
+        del part
+        block.free()
+        self.expect_live(0)
+
     def test_an_array_keeps_its_block(self):
         a = shmalloc.zeros(1 << 17)
         part = a[5:][::2]
