@@ -46,7 +46,8 @@ class Array(np.ndarray):
         if block is None:
             return self.view(np.ndarray).__reduce_ex__(protocol)
         first = self.__array_interface__["data"][0] - block.address
-        return _rebuild, (*reference(block), layout.tag_of(block), self.dtype, self.shape, self.strides, first)
+        how = self.dtype, self.shape, self.strides, first, self.flags.writeable
+        return _rebuild, (*reference(block), layout.tag_of(block), *how)
 
     def __reduce__(self) -> Any:
         return self.__reduce_ex__(2)
@@ -65,14 +66,24 @@ def _from_block(block: Block) -> Array:
 
 
 def _rebuild(
-    socket: Optional[str], heap: str, offset: int, tag: int, dtype: Any, shape: tuple[int, ...], strides: Any, first: int
+    socket: Optional[str],
+    heap: str,
+    offset: int,
+    tag: int,
+    dtype: Any,
+    shape: tuple[int, ...],
+    strides: Any,
+    first: int,
+    writeable: bool,
 ) -> Array:
     """What a pickled array becomes."""
     block = borrow(socket, heap, offset)
     if layout.tag_of(block) != tag:
         raise ValueError("the array has been freed: its sender must keep it, or share() it")
     block._wipe(len(layout.MAGIC))
-    return _over(block, dtype, shape, first, strides=strides)
+    made = _over(block, dtype, shape, first, strides=strides)
+    made.flags.writeable = writeable
+    return made
 
 
 def check_whole(array: Array) -> None:

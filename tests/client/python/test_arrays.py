@@ -202,6 +202,14 @@ class Pickled(Ground):
         pickle.loads(pickle.dumps(a[1]))[...] = -1
         self.assertEqual(a[1].sum(), -20)
 
+    def test_what_is_read_only_stays_so(self):
+        a = shmalloc.zeros((3, 4))
+        a.flags.writeable = False
+        self.assertFalse(pickle.loads(pickle.dumps(a)).flags.writeable)
+        self.assertFalse(pickle.loads(pickle.dumps(a[1:])).flags.writeable)
+        got = pickle.loads(pickle.dumps(shmalloc.share(a)))
+        self.assertEqual((got.flags.writeable, got.block.owned), (False, True))
+
     def test_what_is_gone_is_refused(self):
         a = shmalloc.zeros(1 << 17)
         message = pickle.dumps(a)
@@ -237,7 +245,7 @@ class Pickled(Ground):
         rebuild, args = a.__reduce_ex__(4)
         for shape, strides, first in (((100,), (8,), 0), ((10,), (800,), 0), ((10,), (8,), 1 << 40), ((100,), (-8,), 0)):
             with self.assertRaises((ValueError, TypeError)):
-                rebuild(*args[:5], shape, strides, args[-1] + first)
+                rebuild(*args[:5], shape, strides, args[-2] + first, True)
 
     def test_handed_over_once(self):
         a = shmalloc.array([1, 2, 3])
