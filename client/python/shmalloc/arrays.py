@@ -29,6 +29,9 @@ class Array(np.ndarray):
     It keeps its block alive, and so do its slices and other views, which are Arrays as well. Pickled, it arrives as an array
     over the same memory, borrowed. What is computed from it, and copies, have memory of their own like any array, and are
     pickled with all their elements; so is np.asarray(a).
+
+    To free one at once and not when the last reference goes: `b = a.block; del a; b.free()`. While a view of it is left, that
+    is a BufferError, and nothing is freed.
     """
 
     @property

@@ -129,6 +129,9 @@ def attach(
     serves by default. label: what statistics call this process. timeout: the longest wait for the daemon, now and in later
     calls, in seconds (5; math.inf: for ever); the first attachment of a process to a heap decides.
 
+    Where neither says a socket, its path is not in references either (heap.socket is None): each receiver looks in the places of
+    its own user and environment. Say it, if senders and receivers differ in these.
+
     FileNotFoundError, ConnectionRefusedError: no daemon. PermissionError: not allowed. OSError with ENXIO: no such heap.
     """
     path, name = _resolve(socket, heap)
