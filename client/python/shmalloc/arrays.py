@@ -175,8 +175,8 @@ def array(
 def from_root(name: str, heap: Optional[Heap] = None, *, pop: bool = False) -> Array:
     """The array that a root names, borrowed. pop: the name is removed, and the array owned.
 
-    KeyError: no such root. ValueError: it names something else than an array. TimeoutError, of pop: the name may go later, and the
-    array is nobody's.
+    KeyError: no such root. ValueError: it names something else than an array. TimeoutError, of pop: the name may go later,
+    and the array is nobody's.
     """
     roots = (heap or default()).roots
     made = _from_block(roots[name])

@@ -82,7 +82,7 @@ def _head(block: Block) -> tuple[Any, ...]:
 def _dtype(text: bytes) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = npy.descr_to_dtype(ast.literal_eval(text.decode("ascii")))
-    except (ValueError, TypeError, SyntaxError, LookupError, AttributeError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, LookupError, AttributeError, MemoryError, RecursionError, Warning):
         raise ValueError("the array's header is damaged: its type cannot be read") from None
     if dtype.hasobject:
         raise ValueError("the array's header is damaged: its type has Python objects")

@@ -151,6 +151,7 @@ class Found(Ground):
             "bytes": (48, "<Q", 23), "many bytes": (48, "<Q", (1 << 64) - 128), "shape": (56, "<Q", 1 << 62),
             "type": (72, "4s", b"'x4'"), "objects": (72, "4s", b"'|O'"), "code": (72, "4s", b"f(1)"), "deep": (72, "4s", b"(((("),
             "not ASCII": (72, "4s", b"\xff" * 4), "nothing": (72, "4s", b"None"),
+            "a spelling of which numpy warns, an error here": (72, "5s", b"'1i4'"),
         }
         for what, (at, how, value) in damages.items():
             with self.subTest(what), memoryview(a.block) as view:
