@@ -304,11 +304,14 @@ $(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
 
 # Named after compiler and standard: containers-clang++-20.
+CPP_OPT := -O1
+$(addprefix $(BUILD)/cpp/pointers-,$(CPP_BUILDS)): CPP_OPT := -O2
+$(addprefix $(BUILD)/cpp/nortti-,$(CPP_BUILDS)): CPP_OPT := -O1 -fno-rtti
 define cpp_rule
 $(BUILD)/cpp/%-$(1): tests/client/cpp/%.cpp client/shmalloc.hpp $(wildcard tests/client/cpp/*.hpp) $(BUILD)/libtest.a $(BUILD)/$(SO)
 	@mkdir -p $$(@D)
 	$$(call say,CXX,$$@)
-	$$(Q)$(patsubst %-20,%,$(1:%-17=%)) $$(filter-out -std=% -O%,$$(CF)) -O1 -std=c++$(lastword $(subst -, ,$(1))) $(CPP_WARN) -Iclient $$< $$(LF) \
+	$$(Q)$(patsubst %-20,%,$(1:%-17=%)) $$(filter-out -std=% -O%,$$(CF)) $$(CPP_OPT) -std=c++$(lastword $(subst -, ,$(1))) $(CPP_WARN) -Iclient $$< $$(LF) \
 		$(BUILD)/libtest.a -L$(BUILD) -lshmalloc -ljansson -Wl,-rpath,'$$$$ORIGIN/..' -pthread -o $$@
 endef
 $(foreach b,$(CPP_BUILDS),$(eval $(call cpp_rule,$(b))))
@@ -505,9 +508,9 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 # ---- packages ----
 
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
-	libcriterion-dev libzstd-dev g++
+	libcriterion-dev libzstd-dev
 DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy libboost-dev cmake dpkg-dev python3-yaml procps \
-	time perl sqlite3
+	time perl sqlite3 g++
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_PACKAGES := dpkg-dev debhelper dh-python lintian mmdebstrap systemd-container

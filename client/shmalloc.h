@@ -98,10 +98,12 @@ struct shma_stats {
 SHMA_API shma_heap *shma_attach(const struct shma_options *options);
 
 /* Ends one shma_attach; with the last, the process's caches and scoped blocks go back and the memory is unmapped. No other
- * thread may be using the heap; those that have used it may live on, or end just then. Returns 0 or -1 and errno. */
+ * thread may be using the heap; those that have used it may live on, or end just then. What came from the heap, the default one too, must not
+ * be used or freed here after the last shma_detach. Returns 0 or -1 and errno. */
 SHMA_API int shma_detach(shma_heap *heap);
 
-/* The heap of shma_malloc and the functions beside it; attached at first use. NULL and errno as shma_attach. */
+/* The heap of shma_malloc and the functions beside it; attached at first use. That counts as one shma_attach if the heap was not attached
+ * already, else as none: then the last shma_detach of others unmaps it. NULL and errno as shma_attach. */
 SHMA_API shma_heap *shma_default(void);
 
 /* From the default heap, aligned to 16 bytes. A size of 0 gives a block that can be freed. */

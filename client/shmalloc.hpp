@@ -14,7 +14,8 @@
  *	shared_resource()    std::pmr containers. They point to an object with virtual functions, whose addresses differ from process to
  *	                     process; so each process has one of its own, at the same address (shma_own_page). Each must have called
  *	                     shared_resource(heap) before it allocates, frees or compares resources there; without, it is a SIGSEGV. A process
- *	                     that only reads needs no such call
+ *	                     that only reads needs no such call. The virtual functions are those of the library or program that
+ *	                     called first: it must stay loaded while the process is attached
  *
  * Rules for all of these. The container itself lies in the heap, made by construct or in a block. Its elements hold nothing that is
  * one process's: no virtual functions, no pointers or references to other memory, no std::function, no std::shared_ptr, no plain
@@ -29,7 +30,11 @@
  *	unique_ptr<T>        an object of the heap. It is shared memory still: another process may use the object, without its virtual functions
  *	make_shared<T>       its count has virtual functions, so no other process may copy or drop the pointer: the memory is scoped
  *
- * Errors: std::bad_alloc where there is no memory (errno says why: it may be EAGAIN), std::system_error for attaching and roots.
+ * A forked child is another process: its copies of these pointers and containers would free what the parent still uses. It must leave by
+ * _exit or exec, or release() what it inherited.
+ *
+ * Errors: std::bad_alloc where there is no memory (errno says why: it may be EAGAIN), std::system_error for attaching and roots, and with
+ * EINVAL for a shma::heap that was moved from or detached.
  */
 #ifndef SHMALLOC_HPP
 #define SHMALLOC_HPP
@@ -40,6 +45,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <iterator>
 #include <limits>
@@ -59,7 +65,8 @@
 namespace shma
 {
 
-/* An attached heap: attached when it is made, detached when it goes. */
+/* An attached heap: attached when it is made, detached when it goes. It may end the default heap, which counts as attached by itself only
+ * if its first use came before: what comes from the default heap, static objects too, must be gone before its last detach. */
 class heap
 {
       public:
@@ -157,18 +164,30 @@ inline void *allocate(shma_heap *heap, std::size_t bytes, std::size_t alignment,
 
 template <class T> T *allocate_array(shma_heap *heap, std::size_t count, unsigned flags)
 {
-	if (count > std::numeric_limits<std::size_t>::max() / 2 / sizeof(T))
+	if (count > std::numeric_limits<std::size_t>::max() / 2 / sizeof(T)) {
+		errno = ENOMEM;
 		throw std::bad_array_new_length();
+	}
 	return static_cast<T *>(allocate(heap, count * sizeof(T), alignof(T), flags));
 }
 
+/* Never null: what was moved from or detached must not become the default heap. */
+inline shma_heap *attached(const heap &heap)
+{
+	if (!heap.get())
+		fail("a shma::heap that was moved from or detached", EINVAL);
+	return heap.get();
+}
+
 /* An address by which every process finds the heap; null for null, which is its default heap. */
-inline void *home_of(shma_heap *heap) noexcept
+inline void *home_of(shma_heap *heap)
 {
 	shma_stats stats{};
 
 	stats.size = sizeof(stats);
-	return heap && shma_stats_get(heap, &stats) == 0 ? reinterpret_cast<void *>(stats.base) : nullptr;
+	if (heap && shma_stats_get(heap, &stats) != 0)
+		fail("shma_stats_get");
+	return heap ? reinterpret_cast<void *>(stats.base) : nullptr;
 }
 
 /* The heap that has this address here; an address of none is no memory. */
@@ -176,8 +195,10 @@ inline shma_heap *heap_at(const void *home)
 {
 	shma_heap *heap = home ? shma_heap_of(home) : nullptr;
 
-	if (home && !heap)
+	if (home && !heap) {
+		errno = EINVAL;
 		throw std::bad_alloc();
+	}
 	return heap;
 }
 
@@ -232,11 +253,11 @@ template <class T, unsigned Flags = 0> class allocator
 	{
 	}
 
-	allocator(shma_heap *heap) noexcept : home_(detail::home_of(heap))
+	allocator(shma_heap *heap) : home_(detail::home_of(heap))
 	{
 	}
 
-	allocator(const heap &heap) noexcept : allocator(heap.get())
+	allocator(const heap &heap) : allocator(detail::attached(heap))
 	{
 	}
 
@@ -332,9 +353,14 @@ template <class T> class offset_ptr
 		return *this;
 	}
 
+	/* The compiler must not see that the sum began with `this`: for GCC a pointer made from a local variable's address points into that
+	 * variable, whatever was added, and what it leads to would be taken for untouched by all other pointers. */
 	T *get() const noexcept
 	{
-		return far_ == none ? nullptr : reinterpret_cast<T *>(reinterpret_cast<std::uintptr_t>(this) + far_);
+		std::uintptr_t at = reinterpret_cast<std::uintptr_t>(this) + far_;
+
+		__asm__("" : "+r"(at));
+		return far_ == none ? nullptr : reinterpret_cast<T *>(at);
 	}
 
 	T *operator->() const noexcept
@@ -512,11 +538,11 @@ template <class T, unsigned Flags = 0> class offset_allocator
 	{
 	}
 
-	offset_allocator(shma_heap *heap) noexcept : home_(detail::home_of(heap))
+	offset_allocator(shma_heap *heap) : home_(detail::home_of(heap))
 	{
 	}
 
-	offset_allocator(const heap &heap) noexcept : offset_allocator(heap.get())
+	offset_allocator(const heap &heap) : offset_allocator(detail::attached(heap))
 	{
 	}
 
@@ -557,8 +583,16 @@ bool operator!=(const offset_allocator<T, Flags> &a, const offset_allocator<U, F
 
 /* ---- std::pmr ---- */
 
+namespace detail
+{
+
+struct resource_place;
+
+} /* namespace detail */
+
 /* From one heap; null: the default heap. Equal to another one of the same heap and lifetime, whose blocks a container may then take over:
- * scoped and shared ones are told apart lest what a container shares goes with a process. */
+ * scoped and shared ones are told apart lest what a container shares goes with a process. Those of shared_resource are equal only among
+ * themselves: what lies in the blocks may point to its resource as well, and a process's own one is nothing to others. */
 class memory_resource final : public std::pmr::memory_resource
 {
       public:
@@ -567,6 +601,11 @@ class memory_resource final : public std::pmr::memory_resource
 	{
 		if (!heap_)
 			detail::fail("shma_default");
+	}
+
+	explicit memory_resource(const shma::heap &heap, unsigned flags = 0)
+	    : memory_resource(detail::attached(heap), flags)
+	{
 	}
 
 	shma_heap *heap() const noexcept
@@ -580,6 +619,8 @@ class memory_resource final : public std::pmr::memory_resource
 	}
 
       private:
+	friend struct detail::resource_place;
+
 	void *do_allocate(std::size_t bytes, std::size_t alignment) override
 	{
 		return detail::allocate(heap_, bytes, alignment, flags_);
@@ -592,13 +633,27 @@ class memory_resource final : public std::pmr::memory_resource
 
 	bool do_is_equal(const std::pmr::memory_resource &other) const noexcept override
 	{
-		const auto *same = dynamic_cast<const memory_resource *>(&other);
+		if (table_of(&other) != table_of(this))
+			return false;
+		const auto &same = static_cast<const memory_resource &>(other);
 
-		return same && same->heap_ == heap_ && !((same->flags_ ^ flags_) & unsigned{SHMA_SCOPED});
+		return same.heap_ == heap_ && same.in_own_page_ == in_own_page_ &&
+		       !((same.flags_ ^ flags_) & unsigned{SHMA_SCOPED});
+	}
+
+	/* Which tells the type, without RTTI: the class is final. Two libraries that hide their symbols have each a table; then their
+	 * resources are not equal, and a container copies. */
+	static const void *table_of(const std::pmr::memory_resource *resource) noexcept
+	{
+		const void *table;
+
+		std::memcpy(&table, static_cast<const void *>(resource), sizeof(table));
+		return table;
 	}
 
 	shma_heap *heap_;
 	unsigned flags_;
+	bool in_own_page_ = false;
 };
 
 namespace detail
@@ -616,6 +671,11 @@ struct resource_place {
 	{
 		return std::launder(reinterpret_cast<memory_resource *>(bytes));
 	}
+
+	void make(shma_heap *heap, unsigned flags)
+	{
+		(::new (static_cast<void *>(bytes)) memory_resource(heap, flags))->in_own_page_ = true;
+	}
 };
 
 static_assert(sizeof(resource_place) == 128 && sizeof(memory_resource) <= sizeof(resource_place::bytes));
@@ -629,7 +689,7 @@ inline memory_resource *settle(resource_place *place, shma_heap *heap, unsigned 
 
 	while (state != resource_place::done) {
 		if (state != self && place->state.compare_exchange_weak(state, self, std::memory_order_acquire)) {
-			::new (static_cast<void *>(place->bytes)) memory_resource(heap, flags);
+			place->make(heap, flags);
 			place->state.store(resource_place::done, std::memory_order_release);
 			break;
 		}
@@ -686,6 +746,7 @@ template <class T> struct deleter {
 
 template <class T> using unique_ptr = std::unique_ptr<T, deleter<T>>;
 
+/* From the default heap: gone before its last detach, as at class heap. */
 template <class T, class... Args> unique_ptr<T> make_unique(Args &&...args)
 {
 	return unique_ptr<T>(detail::create<T>(nullptr, 0, std::forward<Args>(args)...));
@@ -697,7 +758,13 @@ template <class T, class... Args> unique_ptr<T> make_unique_in(shma_heap *heap, 
 	return unique_ptr<T>(detail::create<T>(heap, flags, std::forward<Args>(args)...));
 }
 
-/* For the threads of one process; scoped, so that nothing stays behind. */
+template <class T, class... Args> unique_ptr<T> make_unique_in(const heap &heap, unsigned flags, Args &&...args)
+{
+	return make_unique_in<T>(detail::attached(heap), flags, std::forward<Args>(args)...);
+}
+
+/* For the threads of one process; scoped, so that nothing stays behind. From the default heap: gone before its last detach, a static
+ * pointer too. */
 template <class T, class... Args> std::shared_ptr<T> make_shared(Args &&...args)
 {
 	return std::allocate_shared<T>(allocator<T, SHMA_SCOPED>(), std::forward<Args>(args)...);
@@ -706,6 +773,11 @@ template <class T, class... Args> std::shared_ptr<T> make_shared(Args &&...args)
 template <class T, class... Args> std::shared_ptr<T> make_shared_in(shma_heap *heap, Args &&...args)
 {
 	return std::allocate_shared<T>(allocator<T, SHMA_SCOPED>(heap), std::forward<Args>(args)...);
+}
+
+template <class T, class... Args> std::shared_ptr<T> make_shared_in(const heap &heap, Args &&...args)
+{
+	return make_shared_in<T>(detail::attached(heap), std::forward<Args>(args)...);
 }
 
 /* ---- named objects ---- */
@@ -819,7 +891,8 @@ template <class T, class... Args> T *find_or_construct(shma_heap *heap, const ch
 }
 
 /* Takes the name away and destroys the object: false if there is none. That nobody else uses it, destroys it or gives the name to another
- * object meanwhile is for the program to see to. */
+ * object meanwhile is for the program to see to. std::system_error with EAGAIN if the daemon did not answer: the object stays, and its name
+ * may vanish a moment later. */
 template <class T> bool destroy(shma_heap *heap, const char *name)
 {
 	auto *found = detail::named<T>::find(heap, name);

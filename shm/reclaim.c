@@ -133,11 +133,13 @@ static uint32_t reclaim_put(
 	struct shmi_word word;
 
 	if (left && copy->spill[left - 1].span == g->span && copy->spill[left - 1].word == g->word) {
-		bool ok = believe(img, r, g, &word), set = ok && bits_set(img, g);
+		bool ok = believe(img, r, g, &word), again = ok && op == SHMI_INTENT_RECLAIM && word.owner == r->client;
+		uint64_t set = ok ? bits_set(img, g) : 0;
 
-		/* What a daemon puts into a span of the dead client nobody can have taken: it has not been put yet. */
-		left -= !ok || set || op != SHMI_INTENT_RECLAIM || word.owner != r->client;
-		if (ok && !set && (op != SHMI_INTENT_RECLAIM || word.owner != r->client))
+		/* What a daemon puts into a span of the dead client nobody can have taken, so it may be put again. It must be if
+		 * anything is missing: some of it may have been set before, with a take that stood. */
+		left -= !again || set == g->bits;
+		if (ok && !again && !set)
 			write_off(img, r, g, left);
 	}
 	shmi_store_release(&rec->spill_top, left);

@@ -4,7 +4,8 @@
  *	containers              prints the counts, and removes the table
  *
  * Whoever comes first makes the table; of two who come at once both get the same one. A robust mutex beside the map guards it: who
- * finds that another process has died while it held the mutex cannot know what state the map is in, and says so.
+ * finds that another process has died while it held the mutex cannot know what state the map is in, and says so. Print when
+ * nobody counts any more: who waits for the mutex meanwhile would find it gone with the table.
  */
 #include <shmalloc.hpp>
 

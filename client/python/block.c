@@ -2,7 +2,11 @@
 #include "client/python/module.h"
 
 #include <stddef.h>
+#include <string.h>
 #include <structmember.h>
+
+/* What an array's block begins with (MAGIC in layout.py). */
+static const char array_magic[8] = "shmarray";
 
 static struct shmi_py_block *self_of(PyObject *self)
 {
@@ -161,6 +165,13 @@ static PyObject *block_release(PyObject *self, PyObject *unused)
 	return PyLong_FromUnsignedLongLong(block->offset);
 }
 
+/* References to an array must find it gone, whoever frees it. */
+static bool is_array(const struct shmi_py_block *block)
+{
+	return (size_t)block->size >= sizeof(array_magic) &&
+	       memcmp(block->address, array_magic, sizeof(array_magic)) == 0;
+}
+
 PyDoc_STRVAR(adopt_doc,
         "adopt()\n--\n\n"
         "Take ownership: the block is freed with this object. Nobody else may own it, in any process: it would be\n"
@@ -176,6 +187,8 @@ static PyObject *block_adopt(PyObject *self, PyObject *unused)
 		return NULL;
 	if (shmi_py_is_owned(block->owned))
 		Py_RETURN_NONE;
+	if (!block->wipe && is_array(block))
+		block->wipe = sizeof(array_magic);
 	owned = shmi_py_own(block->address, block->wipe);
 	if (!owned)
 		return PyErr_NoMemory();

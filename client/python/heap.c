@@ -9,6 +9,8 @@
 #include <string.h>
 #include <structmember.h>
 
+#define MAX_ALIGN ((Py_ssize_t)64 << 20) /* of shma_heap_alloc */
+
 static struct shmi_py_heap *self_of(PyObject *self)
 {
 	return (struct shmi_py_heap *)self;
@@ -59,6 +61,12 @@ static char *copy_of(const char *text)
 	return copy ? memcpy(copy, text, room) : NULL;
 }
 
+/* A path of the system: str, bytes or os.PathLike, and a new reference to its bytes; or None and NULL. */
+static int path_of(PyObject *given, void *bytes)
+{
+	return given == Py_None ? 1 : PyUnicode_FSConverter(given, bytes);
+}
+
 static PyTypeObject *block_type_of(PyTypeObject *type)
 {
 	PyObject *base = (PyObject *)type;
@@ -72,34 +80,42 @@ static PyTypeObject *block_type_of(PyTypeObject *type)
 	return (PyTypeObject *)found;
 }
 
-static PyObject *heap_new(PyTypeObject *type, PyObject *args, PyObject *words)
+static PyObject *attach_as(PyTypeObject *type, const struct shma_options *options)
 {
-	static char *names[] = {"socket", "heap", "label", "timeout", NULL};
-	struct shma_options options = {.size = sizeof(options)};
-	PyObject *timeout = Py_None;
 	int error;
-
-	if (!PyArg_ParseTupleAndKeywords(
-	            args, words, "|zzzO:Heap", names, &options.socket, &options.heap, &options.label, &timeout) ||
-	        !timeout_of(timeout, &options.timeout_ms))
-		return NULL;
 	struct shmi_py_heap *heap = self_of(type->tp_alloc(type, 0));
 
 	if (!heap)
 		return NULL;
 	heap->block_type = block_type_of(type);
-	heap->socket = copy_of(options.socket);
-	heap->name = copy_of(options.heap ? options.heap : "default");
-	if (!heap->block_type || !heap->name || (options.socket && !heap->socket)) {
+	heap->socket = copy_of(options->socket);
+	heap->name = copy_of(options->heap ? options->heap : "default");
+	if (!heap->block_type || !heap->name || (options->socket && !heap->socket)) {
 		Py_DECREF((PyObject *)heap);
 		return PyErr_Occurred() ? NULL : PyErr_NoMemory();
 	}
-	SHMI_PY_CALL(heap, (heap->handle = shma_attach(&options), error = errno));
+	SHMI_PY_CALL(heap, (heap->handle = shma_attach(options), error = errno));
 	if (!heap->handle) {
 		Py_DECREF((PyObject *)heap);
-		return shmi_py_fail(error, options.socket ? options.socket : "attach");
+		return shmi_py_fail(error, options->socket ? options->socket : "attach");
 	}
 	return (PyObject *)heap;
+}
+
+static PyObject *heap_new(PyTypeObject *type, PyObject *args, PyObject *words)
+{
+	static char *names[] = {"socket", "heap", "label", "timeout", NULL};
+	struct shma_options options = {.size = sizeof(options)};
+	PyObject *timeout = Py_None, *path = NULL;
+
+	if (!PyArg_ParseTupleAndKeywords(
+	            args, words, "|O&zzO:Heap", names, path_of, &path, &options.heap, &options.label, &timeout))
+		return NULL;
+	options.socket = path ? PyBytes_AS_STRING(path) : NULL;
+	PyObject *made = timeout_of(timeout, &options.timeout_ms) ? attach_as(type, &options) : NULL;
+
+	Py_XDECREF(path);
+	return made;
 }
 
 /* At the end of the interpreter nothing is left to the daemon that it does not see anyway, and nobody wants to wait for it. */
@@ -189,8 +205,8 @@ static PyObject *heap_alloc(PyObject *self, PyObject *args, PyObject *words)
 	if (!PyArg_ParseTupleAndKeywords(args, words, "n|$pppn:alloc", names, &size, &scoped, &zero, &lazy, &align) ||
 	        !shmi_py_attached(heap))
 		return NULL;
-	if (size < 0 || align < 0 || align & (align - 1)) {
-		PyErr_SetString(PyExc_ValueError, "size is 0 or more, align a power of two");
+	if (size < 0 || align < 0 || align > MAX_ALIGN || align & (align - 1)) {
+		PyErr_SetString(PyExc_ValueError, "size is 0 or more, align a power of two up to 64 MiB");
 		return NULL;
 	}
 	unsigned flags = (scoped ? SHMA_SCOPED : 0u) | (zero ? SHMA_ZERO : 0u) | (lazy ? SHMA_LAZY : 0u);
@@ -388,6 +404,12 @@ static PyObject *heap_enter(PyObject *self, PyObject *unused)
 	return shmi_py_attached(self_of(self)) ? Py_NewRef(self) : NULL;
 }
 
+static PyObject *get_socket(PyObject *self, void *unused)
+{
+	(void)unused;
+	return self_of(self)->socket ? PyUnicode_DecodeFSDefault(self_of(self)->socket) : Py_NewRef(Py_None);
+}
+
 static PyObject *get_detached(PyObject *self, void *unused)
 {
 	(void)unused;
@@ -403,11 +425,11 @@ static PyMethodDef methods[] = {{"alloc", WITH_WORDS(heap_alloc), METH_VARARGS |
         {"_root_get", root_get, METH_VARARGS, NULL}, {"_root_del", root_del, METH_VARARGS, NULL},
         {"__enter__", heap_enter, METH_NOARGS, NULL}, {"__exit__", heap_detach, METH_VARARGS, NULL}, {0}};
 
-static PyGetSetDef attributes[] = {{"detached", get_detached, NULL, "Whether the heap has been left.", NULL}, {0}};
+static PyGetSetDef attributes[] = {
+        {"socket", get_socket, NULL, "The daemon's socket; None: where the library looks.", NULL},
+        {"detached", get_detached, NULL, "Whether the heap has been left.", NULL}, {0}};
 
-static PyMemberDef members[] = {{"socket", T_STRING, offsetof(struct shmi_py_heap, socket), READONLY,
-                                        "The daemon's socket; None: where the library looks."},
-        {"name", T_STRING, offsetof(struct shmi_py_heap, name), READONLY, "The heap's name."},
+static PyMemberDef members[] = {{"name", T_STRING, offsetof(struct shmi_py_heap, name), READONLY, "The heap's name."},
         {"__weaklistoffset__", T_PYSSIZET, offsetof(struct shmi_py_heap, weakrefs), READONLY, NULL}, {0}};
 
 static char heap_doc[] = "An attachment to a heap: see shmalloc.Heap.";

@@ -231,7 +231,11 @@ static void set_scene(struct scene *s, enum death death, struct test_random *ran
 		        !(span == 0 && slot / 64 == 1))
 			push(s, span, slot);
 	}
-	if (death == TAKING) {
+	if (death ==
+	        TAKING) { /* two of its slots have become entries, next to one of the same word that was there before */
+		for (uint32_t slot = 46; slot < 50; slot++)
+			if (!(s->cached[1][7] >> slot & 1))
+				push(s, 1, 7 * 64 + slot);
 		s->rec->intent.group = group_in(s, 1, 7, 0xff00ull << 40);
 		shmi_store(&s->rec->intent.op, SHMI_INTENT_TAKE);
 		s->cached[1][7] |= 0xff00ull << 40;

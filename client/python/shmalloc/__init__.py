@@ -29,17 +29,21 @@ Who owns a block
       * heap.roots[name] = x gives it up to the name; heap.roots.pop(name) and from_root(name, pop=True) own it again.
       * x.release() of a block gives it up to nobody; adopt(x) takes what nobody owns.
     A process that is killed frees nothing, nor does one that leaves through os._exit(), workers of multiprocessing aside: what
-    it owned stays allocated, unless it was made with scoped=True. Scoped blocks go with the process that made them, however
+    it owned stays allocated, unless it was made with scoped=True; so does what a forked worker has that ends while another thread
+    of it runs. Scoped blocks go with the process that made them, however
     it ends, so others use them only as long as it lives.
 
 Errors are OSError and its subclasses, with errno (TimeoutError: the daemon did not answer in time), and MemoryError.
 
-Threads: all functions may be called from any thread; what may wait for the daemon does so without the interpreter's lock.
+Threads: all functions may be called from any thread; what may wait for the daemon does so without the interpreter's lock. At the
+end of the main program daemon threads are not waited for: one that is inside a loop of numpy's then goes on over memory that
+has been freed, and may be another's. Join those that write to arrays, or release() what they use.
 fork: a child may go on using what it has, and attaches by itself. Free-threaded interpreters take up their lock again when
 this package is imported; sub-interpreters may import it if they share the main interpreter's lock.
 """
 from __future__ import annotations
 
+from importlib.util import find_spec as _find
 from typing import TYPE_CHECKING, Any
 
 from ._shmalloc import Block, version as __version__
@@ -52,7 +56,9 @@ if TYPE_CHECKING:
 
 _ARRAYS = ("Array", "array", "empty", "from_offset", "from_root", "zeros")
 
-__all__ = ["Block", "Heap", "Roots", "Shared", "adopt", "attach", "default", "share", *_ARRAYS]
+__all__ = ["Block", "Heap", "Roots", "Shared", "adopt", "attach", "default", "share"]
+if _find("numpy"):  # `from shmalloc import *` does without
+    __all__ += _ARRAYS
 
 _workers.watch()
 
@@ -71,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_ARRAYS})

@@ -1,6 +1,8 @@
 """Numpy arrays in a heap."""
 from __future__ import annotations
 
+import operator
+import sys
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -27,6 +29,9 @@ class Array(np.ndarray):
     It keeps its block alive, and so do its slices and other views, which are Arrays as well. Pickled, it arrives as an array
     over the same memory, borrowed. What is computed from it, and copies, have memory of their own like any array, and are
     pickled with all their elements; so is np.asarray(a).
+
+    To free one at once and not when the last reference goes: `b = a.block; del a; b.free()`. While a view of it is left, that
+    is a BufferError, and nothing is freed.
     """
 
     @property
@@ -35,7 +40,7 @@ class Array(np.ndarray):
         return find_block(self)
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
-        if find_block(array) is not None:
+        if array is self or find_block(array) is not None:  # self: what was given as `out`
             return array
         return array[()] if array.ndim == 0 else array.view(np.ndarray)
 
@@ -44,7 +49,8 @@ class Array(np.ndarray):
         if block is None:
             return self.view(np.ndarray).__reduce_ex__(protocol)
         first = self.__array_interface__["data"][0] - block.address
-        return _rebuild, (*reference(block), layout.tag_of(block), self.dtype, self.shape, self.strides, first)
+        how = self.dtype, self.shape, self.strides, first, self.flags.writeable
+        return _rebuild, (*reference(block), layout.tag_of(block), *how)
 
     def __reduce__(self) -> Any:
         return self.__reduce_ex__(2)
@@ -63,14 +69,24 @@ def _from_block(block: Block) -> Array:
 
 
 def _rebuild(
-    socket: Optional[str], heap: str, offset: int, tag: int, dtype: Any, shape: tuple[int, ...], strides: Any, first: int
+    socket: Optional[str],
+    heap: str,
+    offset: int,
+    tag: int,
+    dtype: Any,
+    shape: tuple[int, ...],
+    strides: Any,
+    first: int,
+    writeable: bool,
 ) -> Array:
     """What a pickled array becomes."""
     block = borrow(socket, heap, offset)
     if layout.tag_of(block) != tag:
         raise ValueError("the array has been freed: its sender must keep it, or share() it")
     block._wipe(len(layout.MAGIC))
-    return _over(block, dtype, shape, first, strides=strides)
+    made = _over(block, dtype, shape, first, strides=strides)
+    made.flags.writeable = writeable
+    return made
 
 
 def check_whole(array: Array) -> None:
@@ -88,10 +104,15 @@ def check_whole(array: Array) -> None:
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
+    if isinstance(shape, (str, bytes, bytearray)):
+        raise TypeError(f"a shape is an integer or a sequence of integers, not {type(shape).__name__}")
     try:
-        return tuple(int(n) for n in shape)
+        dims = (operator.index(shape),)
     except TypeError:
-        return (int(shape),)
+        dims = tuple(operator.index(n) for n in shape)
+    if any(not 0 <= n <= sys.maxsize for n in dims):
+        raise ValueError("a dimension is negative, or too large for any array")
+    return dims
 
 
 def _new(shape: Any, dtype: DTypeLike, order: str, heap: Optional[Heap], **how: Any) -> Array:
@@ -100,8 +121,8 @@ def _new(shape: Any, dtype: DTypeLike, order: str, heap: Optional[Heap], **how: 
     if kind.subdtype:  # as numpy does
         kind, inner = kind.subdtype
         dims += inner
-    if order not in ("C", "F") or any(n < 0 for n in dims):
-        raise ValueError("order is 'C' or 'F', and no dimension is negative")
+    if order not in ("C", "F"):
+        raise ValueError("order is 'C' or 'F'")
     what, head = layout.plan(kind, dims, order)
     block = (heap or default()).alloc(what.start + what.bytes, align=layout.ALIGN, **how)
     with memoryview(block) as view:
@@ -154,7 +175,8 @@ def array(
 def from_root(name: str, heap: Optional[Heap] = None, *, pop: bool = False) -> Array:
     """The array that a root names, borrowed. pop: the name is removed, and the array owned.
 
-    KeyError: no such root. ValueError: it names something else than an array.
+    KeyError: no such root. ValueError: it names something else than an array. TimeoutError, of pop: the name may go later,
+    and the array is nobody's.
     """
     roots = (heap or default()).roots
     made = _from_block(roots[name])

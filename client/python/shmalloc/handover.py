@@ -21,6 +21,12 @@ class Shared:
     def __init__(self, thing: Union[Block, "Array"]) -> None:
         self._thing = thing
 
+    def __copy__(self) -> Any:
+        raise TypeError("what is handed over has one owner: it cannot be copied")
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.__copy__()
+
     def __reduce__(self) -> tuple[Any, ...]:
         block = block_of(self._thing)
         if not block.owned:
@@ -46,8 +52,9 @@ def share(thing: _T) -> Shared:
     """Hand a block or array over with a message: `queue.put(share(x))`, `return share(x)` of a worker.
 
     The sender owns it until it is pickled, and borrows it from then on; the receiver owns it, and frees it. A message that
-    nobody receives leaves the block allocated. One that is unpickled twice is refused the second time, if it is an array; of a
-    block that goes unnoticed, and is a double free in the end.
+    nobody receives leaves the block allocated, and so does one whose pickling fails after this part of it: adopt() it then. One
+    that is unpickled twice is refused the second time, if it is an array; two receivers at the same moment are not told apart.
+    Of a block a second receiver goes unnoticed. Both are a double free in the end.
     """
     if not block_of(thing).owned:
         raise ValueError("only what one owns can be handed over: see adopt()")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copyreg
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Union
@@ -31,11 +32,13 @@ class Roots:
     """Names by which processes find their first blocks: `heap.roots`.
 
     roots[name] = x     gives block or array x up to the name, under which it lives on; a name that is there is replaced, and
-                        what it named is nobody's then
+                        what it named is nobody's then. ValueError, TypeError, and OSError with ENOSPC leave x as it was; after
+                        any other error the name may be there or not, and x is nobody's
     roots[name]         the block, borrowed; KeyError
     name in roots       whether there is one
     del roots[name]     the name alone goes; KeyError
-    roots.pop(name)     the name goes, and the block is owned by who called (if nobody else changes that name meanwhile)
+    roots.pop(name)     the name goes, and the block is owned by who called (if nobody else changes that name meanwhile). After a
+                        TimeoutError the name may go later, and the block is nobody's
 
     Names have 1 to 95 bytes; they cannot be listed here, but `shmallocctl roots` does. For arrays see shmalloc.from_root().
     """
@@ -56,10 +59,9 @@ class Roots:
         block.release()  # first: a root must never name what is freed
         try:
             self._heap._root_set(name, block)
-        except TimeoutError:  # it may take effect later
-            raise
-        except BaseException:
-            if owned:
+        except (ValueError, TypeError, OSError) as e:
+            refused = not isinstance(e, OSError) or e.errno == errno.ENOSPC
+            if owned and refused:  # after any other error it may take effect yet
                 block.adopt()
             raise
 
@@ -118,7 +120,7 @@ def _resolve(socket: Any, heap: str | None) -> tuple[str | None, str]:
 
 
 def attach(
-    socket: Union[str, "os.PathLike[str]", None] = None,
+    socket: Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]", None] = None,
     heap: str | None = None,
     label: str | None = None,
     timeout: float | None = None,
@@ -126,6 +128,9 @@ def attach(
     """Attach to a heap. What is not given comes from SHMALLOC_SOCKET and SHMALLOC_HEAP, or else is where and what the daemon
     serves by default. label: what statistics call this process. timeout: the longest wait for the daemon, now and in later
     calls, in seconds (5; math.inf: for ever); the first attachment of a process to a heap decides.
+
+    Where neither says a socket, its path is not in references either (heap.socket is None): each receiver looks in the places of
+    its own user and environment. Say it, if senders and receivers differ in these.
 
     FileNotFoundError, ConnectionRefusedError: no daemon. PermissionError: not allowed. OSError with ENXIO: no such heap.
     """

@@ -11,7 +11,7 @@
          40  8  where the elements begin, from the block's start: a multiple of 64
          48  8  bytes of the elements
          56  n times 8: the shape
-             t: the type, as in numpy's files (numpy.lib.format.dtype_to_descr), in ASCII
+             t: the type, as in numpy's files (numpy.lib.format.dtype_to_descr), as ascii() writes it
 
 Integers are unsigned and little-endian. Any process that has the heap can write here, and a root may name anything: each
 header is copied once and then checked.
@@ -54,7 +54,7 @@ def plan(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> tuple[Layo
     """Where things will be, and the header that says so."""
     if dtype.hasobject:
         raise TypeError("Python objects have no place in shared memory: give a dtype without them")
-    text = repr(npy.dtype_to_descr(dtype)).encode("ascii")
+    text = ascii(npy.dtype_to_descr(dtype)).encode("ascii")
     if len(shape) > MAX_DIMENSIONS or len(text) > MAX_DESCRIPTION:
         raise ValueError("too many dimensions or fields")
     end = _HEAD.size + 8 * len(shape) + len(text)
@@ -82,7 +82,7 @@ def _head(block: Block) -> tuple[Any, ...]:
 def _dtype(text: bytes) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = npy.descr_to_dtype(ast.literal_eval(text.decode("ascii")))
-    except (ValueError, TypeError, SyntaxError, LookupError, AttributeError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, LookupError, AttributeError, MemoryError, RecursionError, Warning):
         raise ValueError("the array's header is damaged: its type cannot be read") from None
     if dtype.hasobject:
         raise ValueError("the array's header is damaged: its type has Python objects")

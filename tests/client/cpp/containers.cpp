@@ -212,7 +212,8 @@ static void resources(own_daemon &d)
 	shma::memory_resource r(heap), same(heap, SHMA_NOSCAN), scoped(heap, SHMA_SCOPED);
 	std::pmr::memory_resource *shared = shma::shared_resource(heap);
 
-	child_check(r == same && r == *shared && !(r == scoped) && !(*shared == *std::pmr::new_delete_resource()));
+	child_check(r == same && !(r == scoped) && !(r == *shared) && !(*shared == r));
+	child_check(!(r == *std::pmr::new_delete_resource()) && !(*shared == *std::pmr::new_delete_resource()));
 	child_check(shma::shared_resource(heap) == shared && shma::shared_resource(heap, SHMA_NOSCAN) != shared);
 	child_check(*shma::shared_resource(heap, SHMA_NOSCAN) == *shared);
 	child_check(fails(EINVAL, [&] { shma::shared_resource(heap, SHMA_SCOPED); }));
@@ -228,6 +229,75 @@ static void resources(own_daemon &d)
 	child_check(throws<std::bad_alloc>([&] { r.deallocate(r.allocate(1, std::size_t{1} << 28), 0); }));
 }
 
+/* ---- processes that begin when they are told ---- */
+
+struct gate {
+	const char *socket;
+	int pipe[2];
+};
+
+template <int begin(void *)> int when_the_gate_opens(void *arg)
+{
+	auto *g = static_cast<gate *>(arg);
+	char c;
+
+	(void)close(g->pipe[1]);
+	child_check(read(g->pipe[0], &c, 1) == 0);
+	return begin(const_cast<char *>(g->socket));
+}
+
+/* ---- from one process's own resource into all processes' ---- */
+
+using rows = std::pmr::vector<std::pmr::vector<int>>;
+
+static int change_the_rows(void *arg)
+{
+	shma::heap heap(nullptr, static_cast<const char *>(arg));
+	std::pmr::memory_resource *shared = shma::shared_resource(heap);
+	auto *table = shma::find<rows>(heap, "rows");
+
+	child_check(table && table->size() == 20);
+	for (auto &row : *table) {
+		child_check(row.get_allocator().resource() == shared);
+		row.insert(row.end(), 1000, 1);
+	}
+	return 0;
+}
+
+/* A container that took over the buffer would have elements that point to the resource on this stack. */
+static void move_into_the_shared(own_daemon &d)
+{
+	gate g = {d.socket, {-1, -1}};
+
+	child_check(pipe(g.pipe) == 0);
+	pid_t other = child_start(when_the_gate_opens<change_the_rows>, &g); /* has no resource of ours */
+
+	(void)close(g.pipe[0]);
+	shma::heap heap(nullptr, d.socket);
+	auto *table = shma::construct<rows>(heap, "rows", shma::shared_resource(heap));
+
+	{
+		shma::memory_resource mine(heap);
+		rows local(20, std::pmr::vector<int>(100, 1, &mine), &mine);
+
+		*table = std::move(local);
+	}
+	(void)close(g.pipe[1]);
+	child_check(child_join(other) == 0);
+	for (const auto &row : *table)
+		child_check(row.size() == 1100 && row.get_allocator().resource() == shma::shared_resource(heap));
+	child_check(shma::destroy<rows>(heap, "rows"));
+}
+
+static void serves(shma_heap *heap)
+{
+	std::pmr::memory_resource *shared = shma::shared_resource(heap);
+	void *block = shared->allocate(100);
+
+	child_check(shma_heap_of(block) == heap);
+	shared->deallocate(block, 100);
+}
+
 /* A child of a fork that detaches and attaches anew makes the resource anew; one that does not has its parent's. */
 static int attach_anew(void *arg)
 {
@@ -241,6 +311,16 @@ static int attach_anew(void *arg)
 	heap.detach();
 	heap = shma::heap(nullptr, socket);
 	child_check(shma::shared_resource(heap) == at);
+	serves(heap);
+	heap.detach();
+	heap = shma::heap(nullptr, socket);
+
+	/* as in a child that was forked while its parent made the resource */
+	auto *place = static_cast<shma::detail::resource_place *>(shma_own_page(heap));
+
+	place->state = static_cast<std::uint32_t>(getppid());
+	child_check(shma::shared_resource(heap) == at && place->state == shma::detail::resource_place::done);
+	serves(heap);
 	return 0;
 }
 
@@ -257,8 +337,10 @@ static void full(own_daemon &d)
 	        all(heap);
 	std::vector<int, shma::allocator<int>> grows(heap);
 
+	errno = 0;
 	child_check(
 	        throws<std::bad_array_new_length>([&] { (void)shma::allocator<int>(heap).allocate(SIZE_MAX / 4); }));
+	child_check(errno == ENOMEM);
 	child_check(throws<std::bad_alloc>([&] {
 		for (;;)
 			all.emplace_back(std::size_t{1} << 20, 'x', heap);
@@ -276,6 +358,24 @@ static void full(own_daemon &d)
 	grows.push_back(0);
 	child_check(throws<std::bad_alloc>([&] { (void)shma::make_unique_in<large>(heap, 0); }));
 	child_check(throws<std::bad_alloc>([&] { (void)shma::find_or_construct<large>(heap, "large"); }));
+}
+
+/* ---- heaps that are not there ---- */
+
+static void no_heap(own_daemon &d)
+{
+	shma::heap gone(nullptr, d.socket), heap = std::move(gone);
+	shma::allocator<int> a(heap);
+
+	child_check(fails(EINVAL, [&] { shma::allocator<int> none(gone); }));
+	child_check(fails(EINVAL, [&] { shma::offset_allocator<int> none(gone); }));
+	child_check(fails(EINVAL, [&] { shma::memory_resource none(gone); }));
+	child_check(fails(EINVAL, [&] { (void)shma::make_unique_in<int>(gone, 0, 1); }));
+	child_check(fails(EINVAL, [&] { (void)shma::make_shared_in<int>(gone, 1); }));
+	heap.detach();
+	child_check(fails(EINVAL, [&] { shma::allocator<int> none(heap); }));
+	errno = 0;
+	child_check(throws<std::bad_alloc>([&] { (void)a.allocate(1); }) && errno == EINVAL);
 }
 
 /* ---- names ---- */
@@ -297,19 +397,9 @@ struct counter {
 	bool gone = false;
 };
 
-struct gate {
-	const char *socket;
-	int pipe[2];
-};
-
 static int one_of_many(void *arg)
 {
-	auto *g = static_cast<gate *>(arg);
-	shma::heap heap(nullptr, g->socket);
-	char c;
-
-	(void)close(g->pipe[1]);
-	child_check(read(g->pipe[0], &c, 1) == 0);
+	shma::heap heap(nullptr, static_cast<const char *>(arg));
 	auto *one = shma::find_or_construct<counter>(heap, "counter", 1);
 
 	child_check(!one->gone);
@@ -327,7 +417,7 @@ static void at_once(own_daemon &d)
 
 		child_check(pipe(g.pipe) == 0);
 		for (pid_t &p : pid)
-			p = child_start(one_of_many, &g);
+			p = child_start(when_the_gate_opens<one_of_many>, &g);
 		(void)close(g.pipe[0]);
 		(void)close(g.pipe[1]);
 		for (pid_t p : pid)
@@ -411,7 +501,10 @@ int main(int argc, char **argv)
 	d.expect_empty();
 	resources(d);
 	child_check(child_run(attach_anew, d.socket) == 0);
+	move_into_the_shared(d);
+	d.expect_empty();
 	full(d);
+	no_heap(d);
 	names(d);
 	at_once(d);
 	d.expect_empty();

@@ -43,7 +43,8 @@ static_assert(!std::is_constructible_v<offset_ptr<int>, offset_ptr<char>>);
 static_assert(!std::is_convertible_v<offset_ptr<int>, bool> && !std::is_trivially_copyable_v<offset_ptr<int>>);
 static_assert(sizeof(offset_ptr<incomplete>) == sizeof(void *));
 #if __cplusplus >= 202002L
-static_assert(std::contiguous_iterator<offset_ptr<int>> && std::totally_ordered<offset_ptr<int>>);
+static_assert(std::contiguous_iterator<offset_ptr<int>> && std::contiguous_iterator<offset_ptr<const int>>);
+static_assert(std::totally_ordered<offset_ptr<int>>);
 #endif
 
 static void null_and_self()
@@ -103,10 +104,30 @@ static void an_iterator()
 	at += 10;
 	at -= 3;
 	child_check(*at == sorted[7] && *(2 + at) == sorted[9] && *(at - 7) == sorted[0]);
-	child_check(std::lower_bound(first, last, sorted[500]) - first <= 500);
+	child_check(std::lower_bound(first, last, sorted[500]) - first == 500);
 	std::reverse_iterator<offset_ptr<int>> back(last);
 
 	child_check(*back == sorted[999]);
+}
+
+/* ---- what an optimiser may not believe (this file is built with -O2) ---- */
+
+static void seek(offset_ptr<base> &cursor, base *to)
+{
+	cursor = to;
+}
+
+static void (*volatile seek_unseen)(offset_ptr<base> &, base *) = seek;
+
+/* That the cursor is on the stack says nothing of what it points to. */
+__attribute__((noinline)) static int through_a_local(base *to)
+{
+	offset_ptr<base> cursor;
+
+	seek_unseen(cursor, to);
+	to->b = 1;
+	cursor->b += 1;
+	return to->b;
 }
 
 /* ---- a heap at two addresses ---- */
@@ -292,6 +313,9 @@ int main(int argc, char **argv)
 	null_and_self();
 	casts();
 	an_iterator();
+	base object;
+
+	child_check(through_a_local(&object) == 2);
 	at_two_addresses(d);
 	d.expect_empty();
 	child_check(setenv("SHMALLOC_SOCKET", d.socket, 1) == 0);

@@ -11,7 +11,8 @@ import shmalloc
 from ground import Ground
 from shmalloc import layout
 
-TYPES = ("f8", ">i2", "?", "c16", "U7", "S3", "M8[ms]", "V5", np.dtype([("a", "i4"), ("b", "f8", (2, 3))], align=True))
+TYPES = ("f8", ">i2", "?", "c16", "U7", "S3", "M8[ms]", "V5", np.dtype([("a", "i4"), ("b", "f8", (2, 3))], align=True),
+         np.dtype([("größe", "i4"), ("\N{GREEK SMALL LETTER PI}", "f8")]))
 
 
 class Making(Ground):
@@ -37,7 +38,10 @@ class Making(Ground):
     def test_what_cannot_be(self):
         for make in (shmalloc.zeros, shmalloc.empty):
             self.assertRaisesRegex(TypeError, "without them", make, 3, object)
-            self.assertRaises(ValueError, make, (3, -1))
+            for bad in ((3, -1), -1, (0, 1 << 70), 1 << 70):
+                self.assertRaisesRegex(ValueError, "dimension", make, bad)
+            for bad in ("12", b"12", bytearray(b"12"), 3.7, (3.0,), None, ("1", "2")):
+                self.assertRaises(TypeError, make, bad)
             self.assertRaises(ValueError, make, 3, float, "K")
             self.assertRaises(MemoryError, make, 1 << 40)
             self.assertRaises(MemoryError, make, (1 << 40, 1 << 40))
@@ -56,6 +60,28 @@ class Making(Ground):
         for private in (a.copy(), a[[1, 2]], copy.deepcopy(a), pickle.loads(pickle.dumps(a.copy()))):
             self.assertIsNone(getattr(private, "block", None))
         self.assertIs(type(pickle.loads(pickle.dumps(a.copy()))), np.ndarray)
+
+    def test_out_is_what_was_given(self):
+        a = shmalloc.array(np.arange(10.0))
+        c = a.copy()
+        self.assertIs(np.add(a, 1, out=c), c)
+        self.assertEqual((type(c), c.block, c[-1]), (shmalloc.Array, None, 10))
+        for zero in (shmalloc.zeros(()), shmalloc.zeros(()).copy()):
+            same = zero
+            zero += 1
+            self.assertIs(zero, same)
+            self.assertEqual(zero[()], 1)
+            self.assertIs(type(zero + 1), np.float64)
+
+    def test_freed_by_hand(self):
+        a = shmalloc.zeros(1 << 17)
+        part = a[1:]
+        block = a.block
+        del a
+        self.assertRaises(BufferError, block.free)
+        del part
+        block.free()
+        self.expect_live(0)
 
     def test_an_array_keeps_its_block(self):
         a = shmalloc.zeros(1 << 17)
@@ -125,6 +151,7 @@ class Found(Ground):
             "bytes": (48, "<Q", 23), "many bytes": (48, "<Q", (1 << 64) - 128), "shape": (56, "<Q", 1 << 62),
             "type": (72, "4s", b"'x4'"), "objects": (72, "4s", b"'|O'"), "code": (72, "4s", b"f(1)"), "deep": (72, "4s", b"(((("),
             "not ASCII": (72, "4s", b"\xff" * 4), "nothing": (72, "4s", b"None"),
+            "a spelling of which numpy warns, an error here": (72, "5s", b"'1i4'"),
         }
         for what, (at, how, value) in damages.items():
             with self.subTest(what), memoryview(a.block) as view:
@@ -176,6 +203,14 @@ class Pickled(Ground):
         pickle.loads(pickle.dumps(a[1]))[...] = -1
         self.assertEqual(a[1].sum(), -20)
 
+    def test_what_is_read_only_stays_so(self):
+        a = shmalloc.zeros((3, 4))
+        a.flags.writeable = False
+        self.assertFalse(pickle.loads(pickle.dumps(a)).flags.writeable)
+        self.assertFalse(pickle.loads(pickle.dumps(a[1:])).flags.writeable)
+        got = pickle.loads(pickle.dumps(shmalloc.share(a)))
+        self.assertEqual((got.flags.writeable, got.block.owned), (False, True))
+
     def test_what_is_gone_is_refused(self):
         a = shmalloc.zeros(1 << 17)
         message = pickle.dumps(a)
@@ -189,12 +224,29 @@ class Pickled(Ground):
         self.assertRaisesRegex(ValueError, "freed", pickle.loads, message)
         del b
 
+    def test_what_was_freed_as_a_block_is_refused(self):
+        heap = shmalloc.default()
+        a = shmalloc.zeros(1 << 17)
+        message, size = pickle.dumps(a), a.block.size
+        heap.roots["a"] = a
+        del a
+        heap.roots.pop("a").free()
+        held = heap.alloc(size)  # the memory is there again, most likely, and nobody has written to it
+        self.assertRaises(ValueError, pickle.loads, message)
+        small = shmalloc.zeros(3)
+        message, size, offset = pickle.dumps(small), small.block.size, small.block.release()
+        del small
+        shmalloc.adopt(heap.block(offset)).free()
+        again = heap.alloc(size)
+        self.assertRaises(ValueError, pickle.loads, message)
+        del held, again
+
     def test_a_forged_message_stays_within_the_block(self):
         a = shmalloc.zeros(10)
         rebuild, args = a.__reduce_ex__(4)
         for shape, strides, first in (((100,), (8,), 0), ((10,), (800,), 0), ((10,), (8,), 1 << 40), ((100,), (-8,), 0)):
             with self.assertRaises((ValueError, TypeError)):
-                rebuild(*args[:5], shape, strides, args[-1] + first)
+                rebuild(*args[:5], shape, strides, args[-2] + first, True)
 
     def test_handed_over_once(self):
         a = shmalloc.array([1, 2, 3])

@@ -4,6 +4,7 @@ import errno
 import gc
 import math
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -63,8 +64,8 @@ class Buffers(Ground):
         heap = shmalloc.default()
         self.assertEqual(bytes(heap.alloc(0)), b"")
         self.assertEqual(heap.alloc(1, align=4096).address % 4096, 0)
-        for bad in ({"size": -1}, {"size": 1, "align": 3}, {"size": 1, "align": -8}):
-            with self.assertRaises(ValueError):
+        for bad in ({"size": -1}, {"size": 1, "align": 3}, {"size": 1, "align": -8}, {"size": 1, "align": 1 << 30}):
+            with self.assertRaisesRegex(ValueError, "up to 64 MiB"):
                 heap.alloc(**bad)
         with self.assertRaises(TypeError):
             heap.alloc(1, True)
@@ -149,6 +150,9 @@ class Ownership(Ground):
         block = shmalloc.default().alloc(1 << 20)
         parcel = shmalloc.share(block)
         self.assertTrue(block.owned)
+        self.assertRaisesRegex(TypeError, "one owner", copy.copy, parcel)
+        self.assertRaisesRegex(TypeError, "one owner", copy.deepcopy, [parcel])
+        self.assertTrue(block.owned)
         message = pickle.dumps(parcel)
         self.assertFalse(block.owned)
         self.assertRaisesRegex(ValueError, "handed over", pickle.dumps, parcel)
@@ -217,6 +221,20 @@ class Roots(Ground):
         with self.assertRaises(ValueError):
             heap.roots["a"] = block
 
+    def test_what_may_have_been_sent_is_not_owned_again(self):
+        class Failing(shmalloc.Heap):
+            def _root_set(self, name, block):
+                raise error
+
+        heap = Failing()
+        for error, owned in ((OSError(errno.EACCES, ""), False), (OSError(errno.EIO, ""), False),
+                             (OSError(errno.EAGAIN, ""), False), (OSError(errno.ENOSPC, ""), True), (TypeError(), True)):
+            block = heap.alloc(100)
+            with self.assertRaises(type(error)):
+                heap.roots["a"] = block
+            self.assertEqual(block.owned, owned)
+            block.adopt()
+
     def test_a_root_of_what_was_freed(self):
         heap = shmalloc.default()
         block = heap.alloc(1 << 20)
@@ -257,6 +275,17 @@ class Heaps(Ground):
         two.roots.pop("of the other")
         del block, two, one
         self.assertNotIn(f"{os.getpid()} ", self.daemon.ctl("clients"))
+
+    def test_paths_of_any_bytes(self):
+        path = os.fsencode(self.daemon.dir) + b"/\xff"
+        os.symlink(self.daemon.socket, path)
+        for given in (path, os.fsdecode(path), pathlib.Path(os.fsdecode(path))):
+            with shmalloc.attach(given) as heap:
+                self.assertEqual(os.fsencode(heap.socket), path)
+                with heap.alloc(10) as block:
+                    self.assertEqual(pickle.loads(pickle.dumps(block)).offset, block.offset)
+        self.assertRaises(ValueError, shmalloc.attach, "a\0b")
+        self.assertRaises(TypeError, shmalloc.attach, 5)
 
     def test_default_is_attached_anew(self):
         heap = shmalloc.default()
@@ -304,7 +333,8 @@ class WithoutNumpy(Ground):
 import sys
 sys.modules["numpy"] = None
 import shmalloc
-b = shmalloc.default().alloc(100)
+from shmalloc import *
+b = default().alloc(100)
 try:
     shmalloc.zeros(3)
 except ImportError as e:

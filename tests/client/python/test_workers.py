@@ -227,6 +227,42 @@ if __name__ == "__main__":
 """)
             self.expect_live(0)
 
+    def test_atexit_handlers_of_workers_still_own(self):
+        """Spawned, which have them: whether the package came with the job or inside it."""
+        for first in ("", "import shmalloc\n"):
+            said = self.run_program(first + """
+import multiprocessing as mp
+def work():
+    import atexit, shmalloc
+    mine = shmalloc.default().alloc(1 << 20)
+    memoryview(mine)[:4] = b"mine"
+    atexit.register(lambda: print(mine.owned, bytes(mine)[:4]))
+if __name__ == "__main__":
+    w = mp.get_context("spawn").Process(target=work)
+    w.start()
+    w.join()
+    assert w.exitcode == 0, w.exitcode
+""")
+            self.assertEqual(said, "True b'mine'\n")
+            self.expect_live(0)
+
+    def test_a_forked_worker_of_a_spawned_one(self):
+        self.run_program("""
+import multiprocessing as mp
+def inner():
+    import shmalloc
+    global mine
+    mine = shmalloc.default().alloc(1 << 20)
+def run(method, *job):
+    w = mp.get_context(method).Process(target=job[0], args=job[1:])
+    w.start()
+    w.join()
+    assert w.exitcode == 0, w.exitcode
+if __name__ == "__main__":
+    run("spawn", run, "fork", inner)
+    run("fork", run, "spawn", inner)
+""")
+
     def test_a_worker_with_threads_leaves_what_they_may_use(self):
         self.run_program(BEGIN + """
 from concurrent.futures import ThreadPoolExecutor
@@ -241,6 +277,19 @@ w.join()
 assert w.exitcode == 0, w.exitcode
 """)
         self.left_bytes = (1 << 23) + 8192
+
+    def test_a_daemon_thread_is_a_thread(self):
+        self.run_program(BEGIN + """
+def work():
+    global mine
+    mine = shmalloc.default().alloc(1 << 20)
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+w = mp.get_context("fork").Process(target=work)
+w.start()
+w.join()
+assert w.exitcode == 0, w.exitcode
+""")
+        self.left_bytes = 1 << 20
 
     def test_without_a_daemon_at_the_end(self):
         pid = self.daemon.process.pid

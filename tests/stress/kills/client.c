@@ -105,10 +105,9 @@ static void meet(struct worker *w)
 	atomic_store(&campaign.board->slot[self.waiting ? w->number : w->number ^ 1].parked, self.waiting);
 	(void)pthread_mutex_unlock(&self.meeting);
 	(void)pthread_barrier_wait(&self.both);
-	w->heap = self.heap;
-	park(w);
 }
 
+/* Between the two meetings the heap is left: nobody parks there, as one trims before. */
 static void leave_together(struct worker *w)
 {
 	meet(w);
@@ -117,6 +116,8 @@ static void leave_together(struct worker *w)
 		leave_and_attach(w);
 	}
 	meet(w);
+	w->heap = self.heap;
+	park(w);
 }
 
 static void *thread_main(void *arg);
