@@ -57,6 +57,8 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
 
 	if (!environ)
 		environ = envp;
+	__libc_free(__libc_malloc(
+	        1)); /* sets itself up here and not under a thread's cancellation, which would cut that short */
 	shmi_preload_watch_forks();
 	shmi_preload.timeout_ms = timeout_ms();
 	shmi_preload_self.inside++;

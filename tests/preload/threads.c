@@ -45,11 +45,37 @@ static void *live(void *passed)
 	return malloc(70);
 }
 
+extern void *__libc_malloc(size_t size);
+extern void __libc_free(void *block);
+
+/* The C library's malloc asks for random bytes when it is first called, which is a point of cancellation. */
+static void *libc_under_cancellation(void *done)
+{
+	expect(pthread_cancel(pthread_self()) == 0);
+	void *block = __libc_malloc(100);
+
+	__libc_free(block);
+	*(int *)done = block != NULL;
+	pthread_testcancel();
+	return NULL;
+}
+
+static void cancelled(void)
+{
+	pthread_t thread;
+	void *result;
+	int done = 0;
+
+	expect(pthread_create(&thread, NULL, libc_under_cancellation, &done) == 0);
+	expect(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED && done);
+}
+
 int main(void)
 {
 	pthread_t thread[AT_ONCE];
 	pthread_key_t many[40];
 
+	cancelled(); /* first: nothing has called the C library's malloc yet */
 	expect(pthread_key_create(&first, in_destructor) == 0);
 	for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++) /* a later key needs memory of its own */
 		expect(pthread_key_create(&many[i], NULL) == 0);
