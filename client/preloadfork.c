@@ -141,7 +141,7 @@ static bool is_dense(const struct shma_heap *heap, uint32_t end_page)
 
 static void copy_spans(const struct shma_heap *heap, uint32_t end_page)
 {
-	uint32_t from = 1, pages; /* adjacent spans are copied at once, from here on */
+	uint32_t from = heap->own_page ? 0 : 1, pages; /* adjacent spans are copied at once, from here on */
 	shmi_sclass sclass;
 
 	if (is_dense(heap, end_page))
