@@ -2,6 +2,7 @@
 #include "client/heap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #define LOOK_NS 10000000ll /* what a free waits for a daemon that was away */
 #define LOOK_AGAIN_NS 200000000ll /* and how long the next ones do not */
+#define SOCK_FROM 100 /* our descriptor's number, so that it is none that a program or a script takes for its own */
 
 static int error_of(uint32_t code)
 {
@@ -96,6 +98,20 @@ static void open_sock(struct shmi_sock *sock, int fd)
 
 	(void)fstat(fd, &st);
 	*sock = (struct shmi_sock){.fd = fd, .dev = st.st_dev, .ino = st.st_ino};
+}
+
+/* Out of the way: a program that starts with 0, 1 or 2 closed would read and write here. Under a low limit 3 is the best there is; without a
+ * free descriptor it stays where it is. */
+static int out_of_the_way(int fd)
+{
+	int moved = fd >= SOCK_FROM ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, SOCK_FROM);
+
+	if (moved < 0 && fd < 3)
+		moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (moved < 0)
+		return fd;
+	(void)close(fd);
+	return moved;
 }
 
 static bool is_there(const struct shmi_sock *sock)
@@ -257,6 +273,7 @@ int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire
 		bool connected = !error;
 
 		if (connected) {
+			sock = out_of_the_way(sock);
 			error = hello_and_attach(heap, sock, resume, fds, ok, deadline);
 			if (!error) {
 				open_sock(&heap->last_sock, sock);

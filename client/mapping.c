@@ -21,9 +21,17 @@ void *shmi_wiped_map(size_t bytes)
 	return NULL;
 }
 
+/* A core dump of one process would have, and fault in, what all have. Without effect where the system knows no such advice. */
+static void *no_core(void *p, uint64_t bytes)
+{
+	if (p != MAP_FAILED)
+		(void)madvise(p, bytes, MADV_DONTDUMP);
+	return p;
+}
+
 static void *map_shared(int fd, uint64_t bytes, int prot)
 {
-	return mmap(NULL, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	return no_core(mmap(NULL, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, 0), bytes);
 }
 
 /* Where there is room: as blocks are aligned by their offsets, the mapping is as far as a caller can ask for. */
@@ -97,7 +105,7 @@ static int map_objects(struct shma_heap *heap, const int *fds, const struct wire
 	}
 	if ((uint64_t)heap->env.img.geo.limit_pages << SHMI_PAGE_SHIFT > ok->data_bytes)
 		return EIO;
-	d = map_data(fds[2], ok->data_bytes, ok->base);
+	d = no_core(map_data(fds[2], ok->data_bytes, ok->base), ok->data_bytes);
 	if (d == MAP_FAILED)
 		return errno;
 	if (shmi_load(&heap->env.img.super->advice) & SHMI_ADVICE_HUGE)

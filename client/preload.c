@@ -17,9 +17,19 @@
 struct shmi_preload shmi_preload;
 __thread struct shmi_preload_self shmi_preload_self;
 
-void *shmi_preload_next(const char *name)
+/* Who calls before the start, if anybody does, looks then; all find the same. */
+const struct shmi_preload_next *shmi_preload_next(void)
 {
-	return dlsym(RTLD_NEXT, name);
+	static struct shmi_preload_next next;
+	static shmi_a32 found;
+
+	if (shmi_load_acquire(&found))
+		return &next;
+#define FIND(name) next.name = (__typeof__(next.name))dlsym(RTLD_NEXT, #name);
+	SHMI_PRELOAD_NEXT(FIND)
+#undef FIND
+	shmi_store_release(&found, 1);
+	return &next;
 }
 
 /* ---- attaching ---- */
@@ -57,6 +67,9 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
 
 	if (!environ)
 		environ = envp;
+	__libc_free(__libc_malloc(
+	        1)); /* sets itself up here and not under a thread's cancellation, which would cut that short */
+	(void)shmi_preload_next();
 	shmi_preload_watch_forks();
 	shmi_preload.timeout_ms = timeout_ms();
 	shmi_preload_self.inside++;

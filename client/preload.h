@@ -23,6 +23,10 @@
 #ifndef CLIENT_PRELOAD_H
 #define CLIENT_PRELOAD_H
 
+#include <malloc.h>
+#include <stdio.h>
+#include <wchar.h>
+
 #include "client/heap.h"
 
 #define SHMI_EXPORT __attribute__((visibility("default")))
@@ -73,8 +77,27 @@ size_t shmi_preload_size(const void *block);
 /* Gives back what can be spared. True if the process holds less than before. */
 bool shmi_preload_trim(void);
 
-/* The same function of the next library in the order of lookup: glibc's. */
-void *shmi_preload_next(const char *name);
+/* The same functions of the next library in the order of lookup: glibc's. Found at the start, as looking takes the loader's lock, which
+ * a caller may wait for, and changes what dlerror() says. */
+#define SHMI_PRELOAD_NEXT(X)                                                                                           \
+	X(malloc_usable_size)                                                                                          \
+	X(malloc_trim)                                                                                                 \
+	X(mallinfo2)                                                                                                   \
+	X(fopen)                                                                                                       \
+	X(fopen64)                                                                                                     \
+	X(fdopen)                                                                                                      \
+	X(popen)                                                                                                       \
+	X(tmpfile)                                                                                                     \
+	X(tmpfile64)                                                                                                   \
+	X(fmemopen)                                                                                                    \
+	X(open_memstream)                                                                                              \
+	X(open_wmemstream)                                                                                             \
+	X(fopencookie)
+#define SHMI_PRELOAD_FIELD(name) __typeof__(&(name)) name;
+struct shmi_preload_next {
+	SHMI_PRELOAD_NEXT(SHMI_PRELOAD_FIELD)
+};
+const struct shmi_preload_next *shmi_preload_next(void);
 
 /* Between the two whatever the thread allocates comes from the C library. */
 struct shmi_tcache *shmi_preload_aside(void);

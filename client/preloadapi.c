@@ -154,27 +154,22 @@ SHMI_EXPORT void *reallocarray(void *block, size_t count, size_t size)
 
 SHMI_EXPORT size_t malloc_usable_size(void *block)
 {
-	static size_t (*next)(void *block);
-
 	if (block && shmi_preload_is_ours(block))
 		return shmi_preload_size(block);
-	if (!next)
-		next = (size_t(*)(void *))shmi_preload_next("malloc_usable_size");
-	return next ? next(block) : 0;
+	return shmi_preload_next()->malloc_usable_size(block);
 }
 
 SHMI_EXPORT int malloc_trim(size_t pad)
 {
-	int (*next)(size_t) = (int (*)(size_t))shmi_preload_next("malloc_trim");
 	bool ours = shmi_preload_trim();
 
-	return (next && next(pad)) || ours;
+	return shmi_preload_next()->malloc_trim(pad) || ours;
 }
 
 /* glibc's figures, and what the process holds in the heap: all of that counts as used. */
 SHMI_EXPORT struct mallinfo2 mallinfo2(void)
 {
-	struct mallinfo2 (*next)(void) = (struct mallinfo2(*)(void))shmi_preload_next("mallinfo2");
+	struct mallinfo2 (*next)(void) = shmi_preload_next()->mallinfo2; /* an old C library has none */
 	struct mallinfo2 info = next ? next() : (struct mallinfo2){0};
 	struct shma_stats stats = {.size = sizeof(stats)};
 

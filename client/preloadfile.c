@@ -6,80 +6,80 @@
 
 #include "client/preload.h"
 
-#define NEXT(name) ((__typeof__(&(name)))shmi_preload_next(#name))
-
-static FILE *back(struct shmi_tcache *tc, FILE *stream)
+static void back(struct shmi_tcache **tc)
 {
-	shmi_preload_back(tc);
-	return stream;
+	shmi_preload_back(*tc);
 }
+
+/* Until the function is left, also by the end of the thread: to open a file is a point of cancellation. */
+#define ASIDE struct shmi_tcache *tc __attribute__((cleanup(back))) = shmi_preload_aside()
 
 SHMI_EXPORT FILE *fopen(const char *restrict path, const char *restrict mode)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(fopen)(path, mode));
+	return shmi_preload_next()->fopen(path, mode);
 }
 
 SHMI_EXPORT FILE *fopen64(const char *restrict path, const char *restrict mode)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(fopen64)(path, mode));
+	return shmi_preload_next()->fopen64(path, mode);
 }
 
 SHMI_EXPORT FILE *fdopen(int fd, const char *mode)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(fdopen)(fd, mode));
+	return shmi_preload_next()->fdopen(fd, mode);
 }
 
 SHMI_EXPORT FILE *popen(const char *command, const char *mode)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(popen)(command, mode));
+	return shmi_preload_next()->popen(command, mode);
 }
 
 SHMI_EXPORT FILE *tmpfile(void)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(tmpfile)());
+	return shmi_preload_next()->tmpfile();
 }
 
 SHMI_EXPORT FILE *tmpfile64(void)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(tmpfile64)());
+	return shmi_preload_next()->tmpfile64();
 }
 
 SHMI_EXPORT FILE *fmemopen(void *buffer, size_t size, const char *mode)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(fmemopen)(buffer, size, mode));
+	return shmi_preload_next()->fmemopen(buffer, size, mode);
 }
 
 SHMI_EXPORT FILE *open_memstream(char **text, size_t *size)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(open_memstream)(text, size));
+	return shmi_preload_next()->open_memstream(text, size);
 }
 
 SHMI_EXPORT FILE *open_wmemstream(wchar_t **text, size_t *size)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(open_wmemstream)(text, size));
+	return shmi_preload_next()->open_wmemstream(text, size);
 }
 
 SHMI_EXPORT FILE *fopencookie(void *restrict cookie, const char *restrict mode, cookie_io_functions_t functions)
 {
-	struct shmi_tcache *tc = shmi_preload_aside();
+	ASIDE;
 
-	return back(tc, NEXT(fopencookie)(cookie, mode, functions));
+	return shmi_preload_next()->fopencookie(cookie, mode, functions);
 }

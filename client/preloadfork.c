@@ -3,8 +3,8 @@
  * The heap's pages are shared with whoever has them mapped, the child included: without this, parent and child would write to the
  * same memory. So before the fork the parent copies all pages of the spans that it owns into private memory, laid out like the
  * heap; the child moves that copy to the heap's place, one mremap, and the parent unmaps its own view of it. From then on the child
- * has left the heap: what it allocates is the C library's, a free of an inherited block does nothing, and realloc of one copies. The
- * rest of the heap's addresses is closed to it.
+ * has left the heap: what it allocates is the C library's, a free of an inherited block does nothing, and realloc of one copies. In
+ * between, where the pages of others are, it reads zeros; what lies behind the published part of the heap is closed to it.
  *
  * The copy is made before the fork and not in the child after it: so nobody waits, and a child that is killed in between stops nobody.
  * In the child, too, there would be no earlier moment: what the C library does there before its handlers run comes first either way.
@@ -141,7 +141,7 @@ static bool is_dense(const struct shma_heap *heap, uint32_t end_page)
 
 static void copy_spans(const struct shma_heap *heap, uint32_t end_page)
 {
-	uint32_t from = 1, pages; /* adjacent spans are copied at once, from here on */
+	uint32_t from = heap->own_page ? 0 : 1, pages; /* adjacent spans are copied at once, from here on */
 	shmi_sclass sclass;
 
 	if (is_dense(heap, end_page))

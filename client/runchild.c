@@ -55,10 +55,13 @@ int run_become(const struct run *run)
 	return error == ENOENT || error == ENOTDIR ? 127 : 126;
 }
 
-/* What comes from the terminal comes to all processes of its group, the program among them. */
+/* What a key at the terminal or its size sends comes to all processes of its group, the program among them. The kernel sends others as
+ * well, to us alone: a timer's that was set before we were started, the SIGHUP to the leader of a session. */
 static bool from_terminal(const siginfo_t *info)
 {
-	return info->si_code == SI_KERNEL;
+	int sig = info->si_signo;
+
+	return info->si_code == SI_KERNEL && (sig == SIGINT || sig == SIGQUIT || sig == SIGWINCH);
 }
 
 static int follow(pid_t pid, const sigset_t *set)

@@ -40,7 +40,7 @@ struct keep {
 
 /* ---- the daemon ---- */
 
-static _Noreturn void become_daemon(const struct keep *k)
+static _Noreturn void become_daemon(const struct keep *k, pid_t keeper)
 {
 	const char *argv[] = {k->daemon, "--config", "/dev/null", "--socket", k->run->path, "--instance", k->instance,
 	        "--backing", "memfd", "--heap", k->run->heap ? k->run->heap : "default", "--size",
@@ -48,6 +48,8 @@ static _Noreturn void become_daemon(const struct keep *k)
 	int log = open(k->log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != keeper) /* it has ended before we said so */
+		_exit(RUN_FAILED);
 	for (int sig = 1; sig < NSIG; sig++)
 		(void)signal(sig, SIG_DFL);
 	if (!k->run->verbose && log >= 0)
@@ -98,11 +100,13 @@ static bool wait_ready(const struct keep *k)
 
 static bool start_daemon(struct keep *k)
 {
+	pid_t keeper = getpid();
+
 	if (!open_notify(k))
 		return false;
 	k->pid = fork();
 	if (k->pid == 0)
-		become_daemon(k);
+		become_daemon(k, keeper);
 	k->pidfd = k->pid < 0 ? -1 : (int)syscall(SYS_pidfd_open, k->pid, 0);
 	return k->pidfd >= 0 && wait_ready(k);
 }
@@ -151,9 +155,12 @@ static _Noreturn void keep(struct keep *k)
 {
 	static const int deaf[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	sigset_t none;
 	char byte;
 
 	(void)setsid();
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL); /* the daemon inherits it, and must hear that it is to end */
 	for (size_t i = 0; i < sizeof(deaf) / sizeof(deaf[0]); i++)
 		(void)signal(deaf[i], SIG_IGN);
 	(void)signal(SIGCHLD, SIG_DFL);
@@ -177,8 +184,8 @@ static int make_dir(struct run_private *priv, struct run *run)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 
-	(void)snprintf(
-	        priv->dir, sizeof(priv->dir), "%.60s/shmalloc-run.XXXXXX", runtime && *runtime ? runtime : "/tmp");
+	(void)snprintf(priv->dir, sizeof(priv->dir), "%.60s/shmalloc-run.XXXXXX",
+	        runtime && shmi_dir_is_ours(runtime) ? runtime : "/tmp");
 	if (!mkdtemp(priv->dir)) {
 		(void)snprintf(priv->dir, sizeof(priv->dir), "/tmp/shmalloc-run.XXXXXX");
 		if (!mkdtemp(priv->dir))

@@ -10,26 +10,25 @@ static bool is_there(const char *path, int len)
 	return len > 0 && len < SHMI_PATH_MAX && access(path, F_OK) == 0;
 }
 
-/* A daemon without $XDG_RUNTIME_DIR makes this directory. Anybody can make one of that name: it must be ours. */
-static bool tmp_is_ours(void)
+bool shmi_dir_is_ours(const char *dir)
 {
-	char dir[SHMI_PATH_MAX];
 	struct stat st;
 
-	(void)snprintf(dir, sizeof(dir), "/tmp/shmalloc-%u", (unsigned)geteuid());
 	return lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 0022);
 }
 
 bool shmi_socket_default(char path[SHMI_PATH_MAX])
 {
 	const char *given = secure_getenv("SHMALLOC_SOCKET"), *runtime = secure_getenv("XDG_RUNTIME_DIR");
+	char tmp[SHMI_PATH_MAX]; /* a daemon without $XDG_RUNTIME_DIR makes it */
 
 	if (given && *given)
 		return snprintf(path, SHMI_PATH_MAX, "%s", given) < SHMI_PATH_MAX;
-	if (runtime && *runtime && is_there(path, snprintf(path, SHMI_PATH_MAX, "%s/shmalloc/shmalloc.sock", runtime)))
+	if (runtime && shmi_dir_is_ours(runtime) &&
+	        is_there(path, snprintf(path, SHMI_PATH_MAX, "%s/shmalloc/shmalloc.sock", runtime)))
 		return true;
-	if (tmp_is_ours() &&
-	        is_there(path, snprintf(path, SHMI_PATH_MAX, "/tmp/shmalloc-%u/shmalloc.sock", (unsigned)geteuid())))
+	(void)snprintf(tmp, sizeof(tmp), "/tmp/shmalloc-%u", (unsigned)geteuid());
+	if (shmi_dir_is_ours(tmp) && is_there(path, snprintf(path, SHMI_PATH_MAX, "%.90s/shmalloc.sock", tmp)))
 		return true;
 	return snprintf(path, SHMI_PATH_MAX, "/run/shmalloc/shmalloc.sock") < SHMI_PATH_MAX;
 }

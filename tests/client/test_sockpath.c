@@ -65,6 +65,9 @@ Test(sockpath, a_users_daemon_is_found_where_it_listens)
 	touch(file);
 	cr_expect(shmi_socket_default(path));
 	cr_expect_str_eq(path, file);
+	chmod(xdg, 0720); /* another's, perhaps */
+	cr_expect(shmi_socket_default(path));
+	cr_expect_str_eq(path, "/run/shmalloc/shmalloc.sock");
 	unlink(file);
 	*strrchr(file, '/') = 0;
 	rmdir(file);

@@ -14,6 +14,19 @@ int main(void)
 	shma_heap *heap = shma_attach(NULL);
 
 	expect(heap == shma_default() && shma_stats_get(heap, &stats) == 0 && stats.client == client);
+	char *own = shma_own_page(heap);
+
+	expect(own);
+	strcpy(own, "the parent's");
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		expect(strcmp(own, "the parent's") == 0);
+		strcpy(own, "the child's");
+		_exit(0);
+	}
+	expect_ended(pid);
+	expect(strcmp(own, "the parent's") == 0);
 	shma_free(ours);
 	free(shared);
 	expect(shma_detach(heap) == 0);

@@ -45,11 +45,59 @@ static void *live(void *passed)
 	return malloc(70);
 }
 
+extern void *__libc_malloc(size_t size);
+extern void __libc_free(void *block);
+
+/* The C library's malloc asks for random bytes when it is first called, which is a point of cancellation. */
+static void *libc_under_cancellation(void *done)
+{
+	expect(pthread_cancel(pthread_self()) == 0);
+	void *block = __libc_malloc(100);
+
+	__libc_free(block);
+	*(int *)done = block != NULL;
+	pthread_testcancel();
+	return NULL;
+}
+
+static void look_whose(void *done)
+{
+	char *block = malloc(100);
+
+	*(int *)done = in_heap(block);
+	free(block);
+}
+
+/* fopen is a point of cancellation: what it allocates is the C library's, and what the thread allocates on its way out the heap's. */
+static void *open_under_cancellation(void *done)
+{
+	free(malloc(100));
+	pthread_cleanup_push(look_whose, done);
+	expect(pthread_cancel(pthread_self()) == 0);
+	FILE *stream = fopen("/dev/null", "r");
+
+	expect(!stream && "fopen was no point of cancellation");
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+static void cancelled(void *(*in)(void *done))
+{
+	pthread_t thread;
+	void *result;
+	int done = 0;
+
+	expect(pthread_create(&thread, NULL, in, &done) == 0);
+	expect(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED && done);
+}
+
 int main(void)
 {
 	pthread_t thread[AT_ONCE];
 	pthread_key_t many[40];
 
+	cancelled(libc_under_cancellation); /* first: nothing has called the C library's malloc yet */
+	cancelled(open_under_cancellation);
 	expect(pthread_key_create(&first, in_destructor) == 0);
 	for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++) /* a later key needs memory of its own */
 		expect(pthread_key_create(&many[i], NULL) == 0);

@@ -58,7 +58,7 @@ grep -q '^Usage: shmalloc-run' "$dir/out"
 ends 0 "$run" --version
 ends 0 "$run" -- sh -c '[ "$1" = --help ]' sh --help
 ends 0 "$run" sh -c '[ "$1" = --version ]' sh --version
-"$run" sh -c 'kill -ABRT $$' 2>/dev/null || [ $? = 134 ] || fail 'a signal is not its own end'
+ends 134 "$run" sh -c 'kill -ABRT $$'
 
 # ---- a private daemon ----
 
@@ -71,6 +71,14 @@ no_object "$(sed -nE 's|.*/shmalloc-run\.([A-Za-z0-9]*)/sock$|\1|p' "$dir/err" |
 ends 0 env LD_PRELOAD=/no/other.so "$run" sh -c 'case $LD_PRELOAD in */libshmalloc-preload.so:/no/other.so) ;; *) exit 1 ;; esac'
 ends 0 "$run" "$run" sh -c 'case $LD_PRELOAD in *preload.so*preload.so) exit 1 ;; esac'
 [ "$(echo through | "$run" cat)" = through ]
+# The library's socket takes no number that the program counts on.
+ends 0 "$run" bash -c '[ -S /proc/$$/fd/100 ] && [ ! -S /proc/$$/fd/0 ]' <&-
+ends 0 "$run" bash -c 'ulimit -n 50; exec bash -c "$1 && [ ! -S /proc/\$\$/fd/0 ]" bash "$1"' bash "$in_heap" <&-
+
+# A directory of this name that others can write, or that is another's, is passed over.
+chmod 770 "$XDG_RUNTIME_DIR"
+ends 0 "$run" sh -c 'case $SHMALLOC_SOCKET in /tmp/shmalloc-run.*) ;; *) exit 1 ;; esac'
+chmod 700 "$XDG_RUNTIME_DIR"
 
 # ---- signals come to the program, and its end is ours ----
 
@@ -93,6 +101,11 @@ for sig in HUP INT TERM USR1; do # INT is ignored in the background, unless one 
 	[ "$status" = 9 ] && [ "$line" = "got $sig" ] || fail "SIG$sig: status $status, '$line'"
 	nothing_left "SIG$sig"
 done
+
+ends 142 perl -e 'alarm 1; exec @ARGV' "$run" sleep 60 # the kernel's, but not the terminal's
+
+# Blocked in whoever starts it, it must end all the same, and before its patience with the daemon does.
+ends 0 timeout 9 perl -MPOSIX -e 'sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGTERM)); exec @ARGV' "$run" true
 
 # ---- killed: the program goes on, and its daemon is gone ----
 

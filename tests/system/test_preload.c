@@ -58,6 +58,11 @@ Test(preload, operators_of_cxx)
 	cr_expect_eq(run("preload/operators", NULL), 0);
 }
 
+Test(preload, a_program_with_operators_of_its_own)
+{
+	cr_expect_eq(run("preload/replaced", NULL), 0);
+}
+
 Test(preload, calls_before_main_and_after_exit)
 {
 	char plugin[300];
