@@ -93,7 +93,7 @@ bool shmi_preload_trim(void);
 	X(open_memstream)                                                                                              \
 	X(open_wmemstream)                                                                                             \
 	X(fopencookie)
-#define SHMI_PRELOAD_FIELD(name) __typeof__(&(name)) name;
+#define SHMI_PRELOAD_FIELD(name) __typeof__ (&(name))(name);
 struct shmi_preload_next {
 	SHMI_PRELOAD_NEXT(SHMI_PRELOAD_FIELD)
 };

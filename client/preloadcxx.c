@@ -35,7 +35,9 @@ SHMI_EXPORT void *_Znwm(size_t size)
 {
 	void *block = malloc(size);
 
-	return block ? block : FAILED("_Znwm", void *(*)(size_t))(size);
+	if (!block)
+		block = FAILED("_Znwm", void *(*)(size_t))(size);
+	return block;
 }
 
 /* void *operator new(size_t, std::align_val_t) */
@@ -44,7 +46,9 @@ SHMI_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t alignment)
 {
 	void *block = aligned_alloc(alignment, size);
 
-	return block ? block : FAILED("_ZnwmSt11align_val_t", void *(*)(size_t, size_t))(size, alignment);
+	if (!block)
+		block = FAILED("_ZnwmSt11align_val_t", void *(*)(size_t, size_t))(size, alignment);
+	return block;
 }
 
 /* void operator delete(void *) */

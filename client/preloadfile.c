@@ -12,7 +12,7 @@ static void back(struct shmi_tcache **tc)
 }
 
 /* Until the function is left, also by the end of the thread: to open a file is a point of cancellation. */
-#define ASIDE struct shmi_tcache *tc __attribute__((cleanup(back))) = shmi_preload_aside()
+#define ASIDE struct shmi_tcache *tc __attribute__((cleanup(back), unused)) = shmi_preload_aside()
 
 SHMI_EXPORT FILE *fopen(const char *restrict path, const char *restrict mode)
 {
