@@ -183,12 +183,20 @@ static int open_signals(struct server *server)
 		event_callback_fn run;
 	} signals[SERVER_SIGNALS] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGHUP, on_reload}};
 
-	for (unsigned i = 0; i < SERVER_SIGNALS; i++) {
+	sigset_t all, before;
+	bool good = true;
+
+	/* They are ignored before and after the loop has them, so that one more to stop does not end a daemon that is ending well; held
+	 * back here, none is lost. */
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	for (unsigned i = 0; i < SERVER_SIGNALS && good; i++) {
+		signal(signals[i].signo, SIG_IGN);
 		server->signals[i] = evsignal_new(server->base, signals[i].signo, signals[i].run, server);
-		if (!server->signals[i] || event_add(server->signals[i], NULL))
-			return -ENOMEM;
+		good = server->signals[i] && !event_add(server->signals[i], NULL);
 	}
-	return 0;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return good ? 0 : -ENOMEM;
 }
 
 static int open_loop(struct server *server)

@@ -149,6 +149,25 @@ static char root_name[] = "kept";
 
 /* ---- what it says ---- */
 
+/* Most of these would end it, if they were not ignored once it has ended its loop. */
+Test(service, is_told_to_stop_over_and_over)
+{
+	for (int run = 0; run < 4; run++) {
+		struct test_daemon d;
+		siginfo_t info = {0};
+
+		system_start(&d, NULL);
+		struct pollfd end = {.fd = d.pidfd, .events = POLLIN};
+
+		while (poll(&end, 1, 0) == 0)
+			for (int i = 0; i < 20; i++)
+				cr_assert_eq(kill(d.pid, SIGTERM), 0);
+		cr_assert_eq(waitid(P_PID, (id_t)d.pid, &info, WEXITED | WNOWAIT), 0);
+		cr_expect_eq(info.si_code, CLD_EXITED, "a signal has ended it");
+		system_end(&d);
+	}
+}
+
 Test(service, is_told_in_order)
 {
 	struct service *s = begin();
