@@ -110,7 +110,7 @@ SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
 ifneq ($(FLAVOUR),plain)
-SUITES   := $(filter-out %/test_preload %/test_run,$(SUITES))
+SUITES   := $(filter-out %/test_preload,$(SUITES))
 endif
 
 .SECONDARY:

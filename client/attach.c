@@ -9,6 +9,7 @@
 #include "proto/chan.h"
 
 struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
+bool shmi_place_0_closed;
 
 /* In a page that a fork wipes, so that a child finds them unlocked. */
 struct locks {
@@ -122,8 +123,8 @@ static int find_place(const struct shmi_target *t, uint32_t *index)
 	struct shmi_target def;
 
 	*index = 0; /* the default heap's place is its own; taken, if the default was another when it was first used */
-	if (!shmi_load(&shmi_heaps[0]) && shmi_target_resolve(NULL, &def) == 0 && strcmp(def.socket, t->socket) == 0 &&
-	        strcmp(def.name, t->name) == 0)
+	if (!shmi_place_0_closed && !shmi_load(&shmi_heaps[0]) && shmi_target_resolve(NULL, &def) == 0 &&
+	        strcmp(def.socket, t->socket) == 0 && strcmp(def.name, t->name) == 0)
 		return 0;
 	for (*index = 1; *index < SHMI_MAX_HEAPS; ++*index)
 		if (!shmi_load(&shmi_heaps[*index]))

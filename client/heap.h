@@ -189,6 +189,9 @@ void shmi_heap_drop(struct shma_heap *heap);
 
 extern struct shma_heap *_Atomic shmi_heaps[SHMI_MAX_HEAPS];
 
+/* The place of the default heap, 0, is given to nobody any more: set once, by a malloc that serves from its thread caches. */
+extern bool shmi_place_0_closed;
+
 /* Between the two no heap is left and unmapped: a thread that ends gives back its caches in its own time, perhaps while another one
  * detaches. At least one heap has been attached. */
 void shmi_heaps_hold(void);

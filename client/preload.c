@@ -67,14 +67,15 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
 
 	if (!environ)
 		environ = envp;
-	__libc_free(__libc_malloc(
-	        1)); /* sets itself up here and not under a thread's cancellation, which would cut that short */
+	/* glibc's malloc sets itself up here, and not in a thread whose cancellation would cut that short. */
+	__libc_free(__libc_malloc(1));
 	(void)shmi_preload_next();
 	shmi_preload_watch_forks();
 	shmi_preload.timeout_ms = timeout_ms();
 	shmi_preload_self.inside++;
 	struct shma_heap *heap = attach(slash ? slash + 1 : name);
 
+	shmi_place_0_closed = true; /* what the program attaches later, or after a fork, is not where malloc looks */
 	shmi_preload_self.inside--;
 	debug = shmi_env("SHMALLOC_DEBUG");
 	if (heap) {

@@ -32,15 +32,20 @@ static const struct {
 
 #define N_OPTIONS (sizeof(options) / sizeof(options[0]))
 
+static __attribute__((format(printf, 1, 0))) void say(const char *format, va_list args)
+{
+	(void)fputs("shmalloc-run: ", stderr);
+	(void)vfprintf(stderr, format, args);
+	(void)fputc('\n', stderr);
+}
+
 int run_fail(const char *format, ...)
 {
 	va_list args;
 
-	(void)fputs("shmalloc-run: ", stderr);
 	va_start(args, format);
-	(void)vfprintf(stderr, format, args);
+	say(format, args);
 	va_end(args);
-	(void)fputc('\n', stderr);
 	return RUN_FAILED;
 }
 
@@ -50,11 +55,9 @@ void run_say(const struct run *run, const char *format, ...)
 
 	if (!run->verbose)
 		return;
-	(void)fputs("shmalloc-run: ", stderr);
 	va_start(args, format);
-	(void)vfprintf(stderr, format, args);
+	say(format, args);
 	va_end(args);
-	(void)fputc('\n', stderr);
 }
 
 /* ---- the command line ---- */
@@ -152,15 +155,14 @@ static bool answers(const char *path)
 /* Whether the daemon that was named, or the usual one, answers; run->path is its socket. RUN_FAILED: it was named and does not. */
 static int look_for_daemon(struct run *run, bool *found)
 {
-	char real[PATH_MAX];
+	char usual[SHMI_PATH_MAX], real[PATH_MAX];
+	const char *path = run->socket ? run->socket : shmi_socket_default(usual) ? usual : NULL;
 
-	if (run->socket) { /* the program may go to another directory */
-		const char *path = realpath(run->socket, real) ? real : run->socket;
-
-		if (snprintf(run->path, sizeof(run->path), "%s", path) >= (int)sizeof(run->path))
-			return run_fail("the path of a socket has at most %d bytes", SHMI_PATH_MAX - 1);
-	}
-	*found = (run->socket || shmi_socket_default(run->path)) && answers(run->path);
+	if (path && realpath(path, real)) /* the program may go to another directory */
+		path = real;
+	if (path && snprintf(run->path, sizeof(run->path), "%s", path) >= (int)sizeof(run->path))
+		return run_fail("the path of a socket has at most %d bytes", SHMI_PATH_MAX - 1);
+	*found = path && answers(run->path);
 	if (run->socket && !*found)
 		return run_fail(
 		        "no daemon answers at %s; start shmallocd --socket %s, or leave --socket out for a private one",

@@ -100,7 +100,11 @@ int run_child(const struct run *run)
 		(void)sigprocmask(SIG_SETMASK, &old, NULL);
 		_exit(run_become(run));
 	}
-	return pid < 0 ? -1 : follow(pid, &set);
+	if (pid < 0) {
+		(void)run_fail("fork: %s", strerror(errno));
+		return -1;
+	}
+	return follow(pid, &set);
 }
 
 int run_end_like(int status)

@@ -25,6 +25,7 @@
 
 #define START_MS 30000 /* the longest wait for the daemon to serve, */
 #define STOP_MS 10000 /* and to end */
+#define DIR_MOST 60u /* bytes of the directory's parent: so the path of the socket in it fits */
 #define SIZE "16GiB" /* of the heap, unless given: it is address space */
 
 /* What the keeper has. */
@@ -184,8 +185,9 @@ static int make_dir(struct run_private *priv, struct run *run)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 
-	(void)snprintf(priv->dir, sizeof(priv->dir), "%.60s/shmalloc-run.XXXXXX",
-	        runtime && shmi_dir_is_ours(runtime) ? runtime : "/tmp");
+	if (!runtime || strlen(runtime) > DIR_MOST || !shmi_dir_is_ours(runtime))
+		runtime = "/tmp";
+	(void)snprintf(priv->dir, sizeof(priv->dir), "%s/shmalloc-run.XXXXXX", runtime);
 	if (!mkdtemp(priv->dir)) {
 		(void)snprintf(priv->dir, sizeof(priv->dir), "/tmp/shmalloc-run.XXXXXX");
 		if (!mkdtemp(priv->dir))

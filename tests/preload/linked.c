@@ -23,6 +23,16 @@ int main(void)
 	if (pid == 0) {
 		expect(strcmp(own, "the parent's") == 0);
 		strcpy(own, "the child's");
+		/* It may attach for itself: its malloc stays the C library's, whatever lies in that heap's caches. */
+		shma_heap *again = shma_default();
+
+		expect(again && again == shma_default());
+		shma_free(shma_heap_alloc(again, 100, 0, SHMA_SCOPED));
+		ours = malloc(100);
+		expect(ours && !shma_to_off(ours));
+		ours = realloc(ours, 5000);
+		expect(ours && !shma_to_off(ours));
+		free(ours);
 		_exit(0);
 	}
 	expect_ended(pid);

@@ -75,6 +75,10 @@ ends 0 "$run" "$run" sh -c 'case $LD_PRELOAD in *preload.so*preload.so) exit 1 ;
 ends 0 "$run" bash -c '[ -S /proc/$$/fd/100 ] && [ ! -S /proc/$$/fd/0 ]' <&-
 ends 0 "$run" bash -c 'ulimit -n 50; exec bash -c "$1 && [ ! -S /proc/\$\$/fd/0 ]" bash "$1"' bash "$in_heap" <&-
 
+# A directory whose path is too long for a socket's is not cut short.
+mkdir -m 700 -p "$dir/$(printf '%080d' 0)"
+ends 0 env XDG_RUNTIME_DIR="$dir/$(printf '%080d' 0)" "$run" sh -c 'case $SHMALLOC_SOCKET in /tmp/shmalloc-run.*) ;; *) exit 1 ;; esac'
+
 # A directory of this name that others can write, or that is another's, is passed over.
 chmod 770 "$XDG_RUNTIME_DIR"
 ends 0 "$run" sh -c 'case $SHMALLOC_SOCKET in /tmp/shmalloc-run.*) ;; *) exit 1 ;; esac'
@@ -152,6 +156,7 @@ for how in "--socket $dir/sock" ''; do
 done
 (cd "$dir" && ends 0 "$run" --stats --heap other --socket sock sh -c "cd / && $in_heap")
 says 'Heap other'
+(cd "$dir" && ends 0 env SHMALLOC_SOCKET=sock "$run" sh -c "cd / && $in_heap")
 status=0
 "$run" sh -c 'kill -TERM $$' || status=$?
 [ "$status" = 143 ]
