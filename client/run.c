@@ -143,13 +143,21 @@ static int read_options(struct run *run, int argc, char **argv)
 
 /* ---- which daemon ---- */
 
-static bool answers(const char *path)
+/* 0 if somebody listens there, else a negative errno. */
+static int look(const char *path)
 {
 	int sock, error = shmi_chan_connect(path, &sock);
 
 	if (!error)
 		(void)close(sock);
-	return !error || error == -EAGAIN; /* so many want to connect that one has to wait */
+	return error == -EAGAIN ? 0 : error; /* so many want to connect that one has to wait */
+}
+
+const char *run_heap(const struct run *run)
+{
+	const char *name = run->heap && *run->heap ? run->heap : getenv("SHMALLOC_HEAP");
+
+	return name && *name ? name : "default";
 }
 
 /* Whether the daemon that was named, or the usual one, answers; run->path is its socket. RUN_FAILED: it was named and does not. */
@@ -162,12 +170,17 @@ static int look_for_daemon(struct run *run, bool *found)
 		path = real;
 	if (path && snprintf(run->path, sizeof(run->path), "%s", path) >= (int)sizeof(run->path))
 		return run_fail("the path of a socket has at most %d bytes", SHMI_PATH_MAX - 1);
-	*found = path && answers(run->path);
-	if (run->socket && !*found)
+	int error = path ? look(run->path) : -ENOENT;
+
+	*found = !error;
+	run->usual = *found && !run->socket;
+	if (!run->socket || *found)
+		return 0;
+	if (error == -EACCES || error == -EPERM)
 		return run_fail(
-		        "no daemon answers at %s; start shmallocd --socket %s, or leave --socket out for a private one",
-		        run->path, run->path);
-	return 0;
+		        "you may not connect to %s; have yourself let in there, or leave --socket out", run->path);
+	return run_fail("no daemon answers at %s; start shmallocd --socket %s, or leave --socket out for a private one",
+	        run->path, run->path);
 }
 
 static int find_library(struct run *run)
@@ -184,8 +197,7 @@ static int find_library(struct run *run)
 static void print_stats(const struct run *run)
 {
 	char ctl[PATH_MAX];
-	const char *argv[] = {
-	        "shmallocctl", "--socket", run->path, "stats", run->heap ? "--heap" : NULL, run->heap, NULL};
+	const char *argv[] = {"shmallocctl", "--socket", run->path, "stats", "--heap", run_heap(run), NULL};
 	posix_spawn_file_actions_t actions;
 	pid_t pid;
 
@@ -204,11 +216,12 @@ static int with_private_daemon(struct run *run)
 {
 	struct run_private priv = {.keeper = -1, .line = -1};
 
+	run->private = true;
 	if (run_private_start(&priv, run) != 0)
 		return -1;
-	int status = run_child(run);
+	int status = run_try(run) == 0 ? run_child(run) : -1;
 
-	if (run->stats)
+	if (run->stats && status >= 0)
 		print_stats(run);
 	run_private_end(&priv);
 	return status;
@@ -224,6 +237,8 @@ int main(int argc, char **argv)
 		return RUN_FAILED;
 	if (found)
 		run_say(&run, "the daemon at %s serves%s", run.path, run.size ? "; --size is of no use" : "");
+	if (found && run_try(&run) != 0)
+		return RUN_FAILED;
 	if (found && !run.stats)
 		return run_become(&run);
 	status = found ? run_child(&run) : with_private_daemon(&run);

@@ -44,8 +44,7 @@ struct keep {
 static _Noreturn void become_daemon(const struct keep *k, pid_t keeper)
 {
 	const char *argv[] = {k->daemon, "--config", "/dev/null", "--socket", k->run->path, "--instance", k->instance,
-	        "--backing", "memfd", "--heap", k->run->heap ? k->run->heap : "default", "--size",
-	        k->run->size ? k->run->size : SIZE, NULL};
+	        "--backing", "memfd", "--heap", run_heap(k->run), "--size", k->run->size ? k->run->size : SIZE, NULL};
 	int log = open(k->log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);

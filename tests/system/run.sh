@@ -160,8 +160,38 @@ says 'Heap other'
 status=0
 "$run" sh -c 'kill -TERM $$' || status=$?
 [ "$status" = 143 ]
+
+# What it refuses is said, and the program does not run on other memory; nor is a private daemon taken instead.
+refused() { # a command that must fail with these words, and must not have come to its program: touch $dir/ran
+	local words=$1
+	shift
+	ends 125 "$@" touch "$dir/ran"
+	says "$words"
+	[ ! -e "$dir/ran" ] || fail "'$*' ran the program"
+}
+refused "the daemon at $dir/sock refuses: there is no heap 'absent' here; say which with --heap" "$run" --socket "$dir/sock" --heap absent
+! grep -q SHMALLOC_SOCKET "$dir/err" || fail 'a private daemon is no way out where a socket is named'
+refused "no heap 'absent' here.*set SHMALLOC_SOCKET to where no daemon is" env SHMALLOC_SOCKET="$dir/sock" SHMALLOC_HEAP=absent "$run"
+ends 0 env SHMALLOC_SOCKET="$dir/none" SHMALLOC_HEAP=absent "$run" sh -c "$in_heap" # a private daemon has the heap that is asked for
+refused "a heap's name has at most 95 bytes" "$run" --socket "$dir/sock" --heap "$(printf '%096d' 0)"
+refused 'MiB of address space.*ulimit -v' bash -c 'ulimit -v 1000000; exec "$@"' bash "$run"
+refused 'or take a smaller heap with --size' env SHMALLOC_SOCKET="$dir/none" bash -c 'ulimit -v 8000000; exec "$@"' bash "$run"
+# Trying leaves no client: the program is the first and only one.
+"$run" --socket "$dir/sock" --heap other bash -c '"$1" --socket "$2" --heap other clients' bash "$BUILD/shmallocctl" "$dir/sock" >"$dir/out"
+[ "$(grep -c "bash\|shmallocctl" "$dir/out")" = 2 ] || fail "clients: $(cat "$dir/out")"
+kill -STOP "$daemon"
+refused 'does not answer within 200 ms' env SHMALLOC_TIMEOUT_MS=200 "$run" --socket "$dir/sock"
+kill -CONT "$daemon"
 [ "$("$BUILD/examples/hello")" = there ]
 "$BUILD/shmallocctl" --socket "$dir/sock" check >/dev/null
+kill "$daemon"
+wait "$daemon"
+daemon=
+
+"$BUILD/system/shmallocd-next" --config /dev/null --socket "$dir/next" --instance "test-run-next-$$" --heap default 2>"$dir/log" &
+daemon=$!
+! SHMALLOC_SOCKET=$dir/next "$BUILD/examples/hello" 2>/dev/null || fail 'attached to a daemon of another version' # waits for it
+refused 'refuses: .*; use the shmalloc-run that came with the daemon' "$run" --socket "$dir/next"
 kill "$daemon"
 wait "$daemon"
 daemon=
