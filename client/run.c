@@ -1,6 +1,7 @@
 #include "client/run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -206,7 +207,9 @@ static void print_stats(const struct run *run)
 		return;
 	}
 	(void)posix_spawn_file_actions_init(&actions);
+	(void)posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	(void)posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+	(void)posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDERR_FILENO); /* open after exec as well */
 	if (posix_spawn(&pid, ctl, &actions, NULL, (char *const *)(uintptr_t)argv, environ) == 0)
 		(void)waitpid(pid, NULL, 0);
 	(void)posix_spawn_file_actions_destroy(&actions);
@@ -227,12 +230,26 @@ static int with_private_daemon(struct run *run)
 	return status;
 }
 
+/* Where 0, 1 or 2 are closed, a file of ours would lie there, be copied over and be inherited. What takes its place is closed on exec:
+ * the program finds them as we did. */
+static void fill_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct run run = {0};
 	bool found = false;
 	int status;
 
+	fill_standard();
 	if (read_options(&run, argc, argv) != 0 || find_library(&run) != 0 || look_for_daemon(&run, &found) != 0)
 		return RUN_FAILED;
 	if (found)

@@ -166,6 +166,7 @@ static _Noreturn void keep(struct keep *k)
 	(void)signal(SIGCHLD, SIG_DFL);
 	(void)dup2(null, STDIN_FILENO); /* who reads what the program prints must see its end */
 	(void)dup2(null, STDOUT_FILENO);
+	(void)fcntl(STDERR_FILENO, F_SETFD, 0); /* the daemon has to have one */
 	bool ready = start_daemon(k);
 
 	if (!ready)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # shmalloc-run: what it ends with, which daemon it takes, what becomes of signals, and that of a private daemon nothing is left.
 set -euo pipefail
-BUILD=${BUILD:-build/plain}
+BUILD=${BUILD:-build/plain} PYTHON=${PYTHON:-/usr/bin/python3}
 case $BUILD in */plain) ;; *) echo 'skipped: a sanitizer has a malloc of its own'; exit 77 ;; esac
 dir=$(mktemp -d /tmp/shmalloc-test-run.XXXXXX)
 daemon=
@@ -74,6 +74,34 @@ ends 0 "$run" "$run" sh -c 'case $LD_PRELOAD in *preload.so*preload.so) exit 1 ;
 # The library's socket takes no number that the program counts on.
 ends 0 "$run" bash -c '[ -S /proc/$$/fd/100 ] && [ ! -S /proc/$$/fd/0 ]' <&-
 ends 0 "$run" bash -c 'ulimit -n 50; exec bash -c "$1 && [ ! -S /proc/\$\$/fd/0 ]" bash "$1"' bash "$in_heap" <&-
+
+# Whichever of 0, 1 and 2 are closed, the program finds them so; our own files take none of these places, nor do the daemon's.
+# Says of itself, shmalloc-run, the keeper and the daemon what these are, a line each.
+standard='import os, subprocess, sys
+def of(pid):
+	return [os.path.lexists(f"/proc/{pid}/fd/{i}") and os.readlink(f"/proc/{pid}/fd/{i}") or "closed" for i in (0, 1, 2)]
+def below(pid, *which):
+	return subprocess.run(["pgrep", "-P", str(pid), *which], stdout=subprocess.PIPE).stdout.split()[0].decode()
+say = [of("self"), of(os.getppid())]
+keeper = below(os.getppid(), "-f", "shmalloc-run")
+say += [of(keeper), of(below(keeper, "-x", "shmallocd"))]
+with open(sys.argv[1], "w") as to:
+	for line in say: print(*line, file=to)
+sys.exit(7)'
+for closed in '<&-' '>&-' '2>&-' '<&- >&-' '<&- 2>&-' '>&- 2>&-' '<&- >&- 2>&-'; do
+	for with in '' '--stats --verbose'; do
+		status=0
+		eval "\"\$run\" $with $PYTHON -c '$standard' '$dir/fds' <$dir/plain >$dir/plain 2>$dir/plain $closed" || status=$?
+		[ "$status" = 7 ] || fail "status $status with $closed $with"
+		nothing_left "$closed"
+		want=
+		for sign in '<' '>' '2'; do
+			case " $closed" in *" $sign"*) want+=' closed' ;; *) want+=" $dir/plain" ;; esac
+		done
+		[ "$(head -n 1 "$dir/fds")" = "${want# }" ] || fail "with $closed $with the program has $(head -n 1 "$dir/fds")"
+		[ "$(wc -l <"$dir/fds")" = 4 ] && ! tail -n 3 "$dir/fds" | grep 'socket:\|closed' || fail "with $closed $with: $(cat "$dir/fds")"
+	done
+done
 
 # A directory whose path is too long for a socket's is not cut short.
 mkdir -m 700 -p "$dir/$(printf '%080d' 0)"
