@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -195,24 +196,40 @@ static int find_library(struct run *run)
 
 /* ---- the run ---- */
 
+/* To standard error; with no signal blocked or ignored, as ours are: it is to end when somebody wants that. */
+static int spawn_plain(pid_t *pid, const char *path, const char *const *argv)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+
+	(void)sigemptyset(&none);
+	(void)sigfillset(&all);
+	(void)posix_spawnattr_init(&attr);
+	(void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	(void)posix_spawnattr_setsigmask(&attr, &none);
+	(void)posix_spawnattr_setsigdefault(&attr, &all);
+	(void)posix_spawn_file_actions_init(&files);
+	(void)posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	(void)posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
+	(void)posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDERR_FILENO); /* not closed on exec */
+	int error = posix_spawn(pid, path, &files, &attr, (char *const *)(uintptr_t)argv, environ);
+
+	(void)posix_spawn_file_actions_destroy(&files);
+	(void)posix_spawnattr_destroy(&attr);
+	return error;
+}
+
 static void print_stats(const struct run *run)
 {
 	char ctl[PATH_MAX];
 	const char *argv[] = {"shmallocctl", "--socket", run->path, "stats", "--heap", run_heap(run), NULL};
-	posix_spawn_file_actions_t actions;
 	pid_t pid;
 
-	if (!run_find(RUN_CTL, ctl)) {
+	if (!run_find(RUN_CTL, ctl))
 		(void)run_fail("shmallocctl is not installed, so there are no statistics");
-		return;
-	}
-	(void)posix_spawn_file_actions_init(&actions);
-	(void)posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	(void)posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
-	(void)posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDERR_FILENO); /* open after exec as well */
-	if (posix_spawn(&pid, ctl, &actions, NULL, (char *const *)(uintptr_t)argv, environ) == 0)
+	else if (spawn_plain(&pid, ctl, argv) == 0)
 		(void)waitpid(pid, NULL, 0);
-	(void)posix_spawn_file_actions_destroy(&actions);
 }
 
 static int with_private_daemon(struct run *run)
