@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "client/run.h"
+#include "proto/chan.h"
 
 #define START_MS 30000 /* the longest wait for the daemon to serve, */
 #define STOP_MS 10000 /* and to end */
@@ -63,14 +64,16 @@ static _Noreturn void become_daemon(const struct keep *k, pid_t keeper)
 	_exit(RUN_FAILED);
 }
 
-/* The socket on which it says that it serves; the kernel picks its name, in the abstract. */
+/* The socket on which it says that it serves; the kernel picks its name, in the abstract. Anybody can send there, so each message comes with
+ * its sender. */
 static bool open_notify(struct keep *k)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof(address);
+	int on = 1;
 
 	k->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (k->notify < 0 ||
+	if (k->notify < 0 || setsockopt(k->notify, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0 ||
 	        bind(k->notify, (const struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path)) != 0 ||
 	        getsockname(k->notify, (struct sockaddr *)&address, &len) != 0)
 		return false;
@@ -79,21 +82,39 @@ static bool open_notify(struct keep *k)
 	return true;
 }
 
+/* Reads one message. True if it is the daemon's, and says that it serves. */
+static bool says_ready(const struct keep *k)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))]; /* no room for descriptors: the kernel drops them */
+	} control;
+	char said[512];
+	struct iovec iov = {.iov_base = said, .iov_len = sizeof(said) - 1};
+	struct msghdr msg = {
+	        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	ssize_t got = recvmsg(k->notify, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *c = got < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+	struct ucred from;
+
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS)
+		return false;
+	memcpy(&from, CMSG_DATA(c), sizeof(from));
+	said[got] = 0;
+	return from.pid == k->pid && from.uid == geteuid() && strstr(said, "READY=1");
+}
+
 /* Until it serves, ends, or nobody wants it any more. */
 static bool wait_ready(const struct keep *k)
 {
 	struct pollfd events[] = {{.fd = k->notify, .events = POLLIN}, {.fd = k->pidfd, .events = POLLIN},
 	        {.fd = k->line, .events = POLLIN}};
-	char said[512];
+	int64_t deadline = shmi_chan_now_ns() + START_MS * (int64_t)1000000, left_ms = START_MS;
 
-	while (poll(events, 3, START_MS) > 0 && !events[1].revents && !events[2].revents) {
-		ssize_t got = recv(k->notify, said, sizeof(said) - 1, MSG_DONTWAIT);
-
-		if (got < 0)
-			continue;
-		said[got] = 0;
-		if (strstr(said, "READY=1"))
+	while (left_ms > 0 && poll(events, 3, (int)left_ms) > 0 && !events[1].revents && !events[2].revents) {
+		if (says_ready(k))
 			return true;
+		left_ms = (deadline - shmi_chan_now_ns()) / 1000000;
 	}
 	return false;
 }

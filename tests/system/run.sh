@@ -218,6 +218,24 @@ print(*signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIG
 	[ "$(cat "$dir/err")" = SIG_DFL ] || fail "shmallocctl has these signals blocked and ignored: $(cat "$dir/err")"
 }
 
+# Anybody can send to the socket on which the daemon says that it serves.
+test_ready() {
+	tree shmallocd 'import array, fcntl, os, socket, sys, termios
+if os.fork() == 0: # another process: it says so, and waits until that has been read
+	to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+	to.connect("\0" + os.environ["NOTIFY_SOCKET"][1:])
+	to.send(b"READY=1")
+	unread = array.array("i", [1])
+	while unread[0]: fcntl.ioctl(to, termios.TIOCOUTQ, unread)
+	os._exit(0)
+os.wait()
+sys.exit("never served")' "$PYTHON"
+	ends 125 "$dir/tree/shmalloc-run" --verbose true
+	says 'never served'
+	says 'the private daemon does not come up'
+	! grep -q 'a private daemon serves' "$dir/err" || fail "somebody's READY=1 was taken for the daemon's"
+}
+
 # ---- a daemon that is there ----
 
 refused() { # words, a command that must fail with them and must not come to its program
