@@ -106,7 +106,7 @@ PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)
 	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so))
 # Clients for the shell tests, and the daemon of another layout version.
 SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
-SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
+SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next $(BUILD)/system/orphan.so
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
 ifneq ($(FLAVOUR),plain)
@@ -302,6 +302,11 @@ $(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
+
+$(BUILD)/system/orphan.so: tests/system/orphan.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE) -fvisibility=default -O2 -g $(CFLAGS) $(WARN) $< -shared -o $@
 
 # Named after compiler and standard: containers-clang++-20.
 CPP_OPT := -O1

@@ -243,7 +243,7 @@ static int with_private_daemon(struct run *run)
 
 	if (run->stats && status >= 0)
 		print_stats(run);
-	run_private_end(&priv);
+	(void)run_private_end(&priv, run);
 	return status;
 }
 

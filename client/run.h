@@ -56,13 +56,14 @@ int run_end_like(int status);
 struct run_private {
 	pid_t keeper;
 	int line; /* to the keeper; closed when we end */
-	char dir[SHMI_PATH_MAX]; /* with the socket and the log */
+	char dir[SHMI_PATH_MAX], log[SHMI_PATH_MAX]; /* with the socket and the log */
+	char instance[32]; /* of the daemon */
 };
 
 /* Fills run->path. Returns 0 or RUN_FAILED, having said why. */
 int run_private_start(struct run_private *priv, struct run *run);
 
-/* Ends it and waits until all is removed. */
-void run_private_end(struct run_private *priv);
+/* Ends it and waits until all is removed. False if the keeper had been killed. */
+bool run_private_end(struct run_private *priv, const struct run *run);
 
 #endif

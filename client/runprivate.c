@@ -2,7 +2,8 @@
  * directory of its socket and its lock, the keeper removes.
  *
  * The keeper is a child of ours in a session of its own, so that no terminal reaches it, and it holds the other end of a line to us. When we
- * close that, or die, it reads an end of file. The daemon ends with the keeper even if somebody kills that.
+ * close that, or die, it reads an end of file. The daemon ends with the keeper even if somebody kills that; then we remove. If both
+ * of us are killed, names are left and no memory: the directory with the log and a lock, and a lock in /dev/shm.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,6 @@ struct keep {
 	const struct run *run;
 	const struct run_private *priv;
 	char daemon[PATH_MAX];
-	char instance[32], log[SHMI_PATH_MAX + 8];
 	int line, notify, pidfd;
 	char notify_name[64];
 	pid_t pid;
@@ -44,9 +44,10 @@ struct keep {
 
 static _Noreturn void become_daemon(const struct keep *k, pid_t keeper)
 {
-	const char *argv[] = {k->daemon, "--config", "/dev/null", "--socket", k->run->path, "--instance", k->instance,
-	        "--backing", "memfd", "--heap", run_heap(k->run), "--size", k->run->size ? k->run->size : SIZE, NULL};
-	int log = open(k->log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	const char *argv[] = {k->daemon, "--config", "/dev/null", "--socket", k->run->path, "--instance",
+	        k->priv->instance, "--backing", "memfd", "--heap", run_heap(k->run), "--size",
+	        k->run->size ? k->run->size : SIZE, NULL};
+	int log = open(k->priv->log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != keeper) /* it has ended before we said so */
@@ -150,7 +151,7 @@ static void end_daemon(const struct keep *k)
 static void show_log(const struct keep *k)
 {
 	char text[2048];
-	int log = open(k->log, O_RDONLY | O_CLOEXEC);
+	int log = open(k->priv->log, O_RDONLY | O_CLOEXEC);
 	ssize_t got = log < 0 ? 0 : read(log, text, sizeof(text));
 
 	(void)run_fail("the private daemon does not come up%s", got > 0 ? ":" : "");
@@ -159,16 +160,16 @@ static void show_log(const struct keep *k)
 }
 
 /* What it leaves: the socket, the file by which it was locked, the log, and the lock of the instance. */
-static void remove_all(const struct keep *k)
+static void remove_all(const struct run_private *priv, const struct run *run)
 {
 	char path[SHMI_PATH_MAX + 32];
 
-	(void)unlink(k->run->path);
-	(void)snprintf(path, sizeof(path), "%s.lock", k->run->path);
+	(void)unlink(run->path);
+	(void)snprintf(path, sizeof(path), "%s.lock", run->path);
 	(void)unlink(path);
-	(void)unlink(k->log);
-	(void)rmdir(k->priv->dir);
-	(void)snprintf(path, sizeof(path), "/dev/shm/shmalloc.%s.lock", k->instance);
+	(void)unlink(priv->log);
+	(void)rmdir(priv->dir);
+	(void)snprintf(path, sizeof(path), "/dev/shm/shmalloc.%s.lock", priv->instance);
 	(void)unlink(path);
 }
 
@@ -190,13 +191,13 @@ static _Noreturn void keep(struct keep *k)
 	(void)fcntl(STDERR_FILENO, F_SETFD, 0); /* the daemon has to have one */
 	bool ready = start_daemon(k);
 
-	if (!ready)
+	if (!ready && recv(k->line, &byte, 1, MSG_DONTWAIT) != 0) /* else nobody wants to know */
 		show_log(k);
-	else if (write(k->line, "r", 1) == 1)
+	if (ready && write(k->line, "r", 1) == 1)
 		while (read(k->line, &byte, 1) < 0 && errno == EINTR)
 			;
 	end_daemon(k);
-	remove_all(k);
+	remove_all(k->priv, k->run);
 	_exit(ready ? 0 : RUN_FAILED);
 }
 
@@ -215,6 +216,8 @@ static int make_dir(struct run_private *priv, struct run *run)
 			return run_fail("%s: %s", priv->dir, strerror(errno));
 	}
 	(void)snprintf(run->path, sizeof(run->path), "%.90s/sock", priv->dir);
+	(void)snprintf(priv->log, sizeof(priv->log), "%.90s/log", priv->dir);
+	(void)snprintf(priv->instance, sizeof(priv->instance), "run-%.20s", strrchr(priv->dir, '.') + 1);
 	return 0;
 }
 
@@ -224,8 +227,6 @@ static int start_keeper(struct run_private *priv, const struct run *run, struct 
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, line) != 0)
 		return run_fail("socketpair: %s", strerror(errno));
-	(void)snprintf(k->instance, sizeof(k->instance), "run-%s", strrchr(priv->dir, '.') + 1);
-	(void)snprintf(k->log, sizeof(k->log), "%s/log", priv->dir);
 	k->line = line[1];
 	k->run = run;
 	k->priv = priv;
@@ -259,13 +260,20 @@ int run_private_start(struct run_private *priv, struct run *run)
 		run_say(run, "a private daemon serves at %s", run->path);
 		return 0;
 	}
-	run_private_end(priv);
+	if (!run_private_end(priv, run))
+		return run_fail("the keeper of the private daemon was killed before that served; try again");
 	return RUN_FAILED;
 }
 
-void run_private_end(struct run_private *priv)
+bool run_private_end(struct run_private *priv, const struct run *run)
 {
+	int status = 0;
+
 	(void)close(priv->line);
-	while (waitpid(priv->keeper, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(priv->keeper, &status, 0) < 0 && errno == EINTR)
 		;
+	if (WIFEXITED(status))
+		return true;
+	remove_all(priv, run); /* the daemon has had its SIGTERM */
+	return false;
 }

@@ -188,6 +188,13 @@ test_killed_run() {
 	go_on
 	wait_end "$program"
 }
+test_killed_keeper() {
+	start
+	kill -KILL "$keeper"
+	wait_end "$private"
+	go_on
+	end_is 9 'the keeper'
+}
 test_killed_daemon() {
 	start
 	kill -KILL "$private"
@@ -234,6 +241,31 @@ sys.exit("never served")' "$PYTHON"
 	says 'never served'
 	says 'the private daemon does not come up'
 	! grep -q 'a private daemon serves' "$dir/err" || fail "somebody's READY=1 was taken for the daemon's"
+}
+
+# Ended while it waits for the daemon.
+test_ended_early() {
+	tree shmallocd "echo \$PPID >'$dir/said'; exec sleep 600"
+	"$dir/tree/shmalloc-run" true 2>"$dir/err" &
+	pid=$!
+	wait_line
+	keeper=$line
+	kill -TERM "$pid"
+	wait_end "$keeper"
+	name=none
+	end_is 143 'shmalloc-run, at the start,'
+	[ ! -s "$dir/err" ] || fail "nobody asked: $(cat "$dir/err")"
+}
+
+# The keeper has been killed just before the daemon-to-be asks to be told of that: the daemon would serve for ever.
+test_orphan() {
+	local status=0
+	tree shmallocd 'echo came >&2'
+	LD_PRELOAD=$PWD/$BUILD/system/orphan.so "$dir/tree/shmalloc-run" --verbose true 2>&1 | cat >"$dir/err" || status=$? # until all have ended
+	[ "$status" = 125 ] || fail "status $status"
+	says 'the keeper.*was killed'
+	! grep -q came "$dir/err" || fail 'a daemon without a keeper'
+	nothing_left 'the keeper was killed early'
 }
 
 # ---- a daemon that is there ----
