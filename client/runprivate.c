@@ -24,6 +24,7 @@
 
 #include "client/run.h"
 #include "proto/chan.h"
+#include "proto/ourdir.h"
 
 #define START_MS 30000 /* the longest wait for the daemon to serve, */
 #define STOP_MS 10000 /* and to end */
