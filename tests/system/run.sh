@@ -7,7 +7,13 @@ BUILD=${BUILD:-build/plain} PYTHON=${PYTHON:-/usr/bin/python3}
 case $BUILD in */plain) ;; *) echo 'skipped: a sanitizer has a malloc of its own'; exit 77 ;; esac
 dir=$(mktemp -d /tmp/shmalloc-test-run.XXXXXX)
 daemon=
-trap '[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true; rm -rf "$dir"' EXIT
+clean_up() {
+	local left
+	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
+	for left in "$dir"/runtime/shmalloc-run.*; do rm -f "/dev/shm/shmalloc.run-${left##*.}.lock"; done
+	rm -rf "$dir"
+}
+trap clean_up EXIT
 run=$PWD/$BUILD/shmalloc-run
 # No daemon of this machine is taken, and what a private one has can be seen: a directory that only this test has.
 export XDG_RUNTIME_DIR=$dir/runtime SHMALLOC_SOCKET=$dir/none MEMORY_PRESSURE_WATCH=/dev/null
