@@ -455,7 +455,7 @@ FUZZ_OF_session := daemon/dialogue.c daemon/session_fsm.c daemon/requests.c daem
 	daemon/query.c daemon/scavenger.c
 FUZZ_OF_config  := daemon/config.c daemon/configfile.c daemon/configprint.c daemon/settings.c daemon/settingkinds.c daemon/access.c
 FUZZ_OF_ctl     := client/ctl/ proto/report/
-FUZZ_OF_client  := client/channel.c client/attach.c client/pool.c client/large.c client/bigcache.c client/thread.c client/mapping.c
+FUZZ_OF_client  := client/channel.c client/greeting.c client/sock.c client/attach.c client/pool.c client/large.c client/bigcache.c client/thread.c client/mapping.c
 
 define fuzz_rule
 $(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/fuzz_$(1).o $(FUZZ_LINK_$(1))

@@ -99,7 +99,7 @@ struct shma_heap {
 	char socket[SHMI_PATH_MAX], name[WIRE_NAME], label[WIRE_NAME];
 };
 
-/* ---- channel.c ---- */
+/* ---- channel.c, greeting.c, sock.c ---- */
 
 /* Lock order: channel, then big_lock or pool_lock.
  *

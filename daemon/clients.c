@@ -10,8 +10,10 @@
 #include "daemon/log.h"
 #include "daemon/policy.h"
 #include "daemon/reaper.h"
+#include "daemon/records.h"
 #include "daemon/seizer.h"
-#include "shm/threadrec.h"
+
+#define TOO_MANY_OF_USER 4 /* beside the errors of records_add */
 
 enum { ATTACHED = 1, LEFT = 2, EVICTED = 3 }; /* in_use of an entry */
 
@@ -62,75 +64,6 @@ void clients_unwatch(struct core *core, struct client *client)
 		return;
 	core->hooks.watch(core->hooks.ctx, client->id, -1);
 	peer_close(&client->peer);
-}
-
-/* ---- thread records ---- */
-
-static uint32_t find_record(const struct core *core)
-{
-	for (uint32_t t = 0; t < SHMI_MAX_THREADS; t++)
-		if (shmi_thread_slot_at(&core->heap->img, t)->client == SHMI_NOBODY)
-			return t;
-	return SHMI_NO_THREAD;
-}
-
-int clients_add_record(struct core *core, struct client *client, uint32_t parts, uint32_t *thread)
-{
-	struct heap *heap = core->heap;
-	uint32_t t = client->threads < POLICY_THREADS_PER_CLIENT ? find_record(core) : SHMI_NO_THREAD;
-	uint32_t pages = heap_record_pages(heap, parts);
-
-	if (t == SHMI_NO_THREAD)
-		return CLIENTS_E_FULL;
-	if (account_room(&client->account) < pages)
-		return CLIENTS_E_LIMIT;
-	if (heap_back_record(heap, t, true, parts)) {
-		heap_drop_record(heap, t);
-		return SHMI_E_NOMEM;
-	}
-	shmi_threadrec_at(&heap->img, t)->client = client->id; /* all else is zero, which is empty */
-	journal_thread(core, client, t);
-	struct shmi_thread_slot *slot = shmi_thread_slot_at(&heap->img, t);
-
-	slot->parts = (uint8_t)parts;
-	slot->head = 1;
-	shmi_then(); /* complete before it is the client's */
-	slot->client = (uint16_t)client->id;
-	client->threads++;
-	client->record_pages += pages;
-	clients_settle(core, client->id);
-	*thread = t;
-	return 0;
-}
-
-int clients_grow_record(struct core *core, struct client *client, uint32_t thread, uint32_t parts)
-{
-	struct shmi_thread_slot *slot = shmi_thread_slot_at(&core->heap->img, thread);
-	uint32_t more = parts & ~(uint32_t)slot->parts;
-	uint32_t before = heap_record_pages(core->heap, slot->parts);
-	uint32_t after = heap_record_pages(core->heap, slot->parts | more);
-
-	if (account_room(&client->account) < after - before)
-		return CLIENTS_E_LIMIT;
-	if (heap_back_record(core->heap, thread, false, more))
-		return SHMI_E_NOMEM;
-	slot->parts = (uint8_t)(slot->parts | more);
-	client->record_pages += after - before;
-	clients_settle(core, client->id);
-	return 0;
-}
-
-void clients_drop_record(struct core *core, struct client *client, uint32_t thread)
-{
-	struct shmi_thread_slot *slot = shmi_thread_slot_at(&core->heap->img, thread);
-
-	client->record_pages -= heap_record_pages(core->heap, slot->parts);
-	client->threads--;
-	heap_drop_record(core->heap, thread);
-	slot->parts = slot->head = 0;
-	shmi_then();
-	slot->client = SHMI_NOBODY;
-	clients_settle(core, client->id);
 }
 
 /* ---- coming and going ---- */
@@ -236,11 +169,11 @@ void clients_remove(struct core *core, struct client *client)
 
 static void refuse_record(struct core *core, int error)
 {
-	if (error == CLIENTS_E_LIMIT)
+	if (error == RECORDS_E_LIMIT)
 		core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
-	else if (error == CLIENTS_E_FULL)
+	else if (error == RECORDS_E_FULL)
 		core_fail(core, WIRE_E_NO_ROOM, "no thread record is left");
-	else if (error == CLIENTS_E_USER)
+	else if (error == TOO_MANY_OF_USER)
 		core_fail(core, WIRE_E_NO_ROOM, "this user has %u clients already", POLICY_CLIENTS_PER_USER);
 	else
 		core_fail(core, WIRE_E_NO_MEMORY, "no memory for another client");
@@ -324,14 +257,14 @@ struct client *clients_add(struct core *core, struct caller *caller, uint64_t no
 		return NULL;
 	}
 	client->peer.pidfd = -1; /* ours only once nothing can fail */
-	int error = policy_attaches(client->peer.uid, core->uid, client->user->refs - 1) ? 0 : CLIENTS_E_USER;
+	int error = policy_attaches(client->peer.uid, core->uid, client->user->refs - 1) ? 0 : TOO_MANY_OF_USER;
 
 	if (!error)
 		error = give_lease(core, client, caller);
 	if (!error)
 		error = fill_entry(core, client, caller, nonce);
 	if (!error)
-		error = clients_add_record(core, client, 0, &thread);
+		error = records_add(core, client, 0, &thread);
 	if (error) {
 		core_drop_lease(caller);
 		/* The state entry is not in use yet, and may not even be backed. */
@@ -386,19 +319,6 @@ void clients_remember(struct core *core, struct client *client, uint64_t serial,
 }
 
 /* ---- after a restart ---- */
-
-/* Counts the records that each client has according to meta. */
-static void count_records(struct core *core)
-{
-	for (uint32_t t = 0; t < SHMI_MAX_THREADS; t++) {
-		const struct shmi_thread_slot *slot = shmi_thread_slot_at(&core->heap->img, t);
-
-		if (slot->client >= SHMI_MAX_CLIENTS)
-			continue;
-		core->client[slot->client].threads++;
-		core->client[slot->client].record_pages += heap_record_pages(core->heap, slot->parts);
-	}
-}
 
 /* The head of an entry, read without touching what may not be backed. */
 static bool read_entry(struct core *core, uint32_t id, struct shmi_client_state *head)
@@ -503,7 +423,7 @@ uint32_t clients_adopt(struct core *core)
 		core_fence(core);
 	for (uint32_t id = 0; id < SHMI_MAX_CLIENTS; id++)
 		shmi_owner_at(&core->heap->img, id)->in_use = 0;
-	count_records(core);
+	records_count(core);
 	for (uint32_t id = 0; id < SHMI_MAX_CLIENTS; id++)
 		if (adopt_client(core, id, &head) && core->client[id].state == CLIENT_DETACHED)
 			alive++;

@@ -51,18 +51,6 @@ void clients_count_failure(struct client *client);
 void clients_count_grant(struct core *core, struct client *client, uint64_t pages);
 void clients_count_given(struct core *core, uint64_t pages);
 
-/* Gives the client a thread record with these parts. Returns 0, or SHMI_E_NOMEM, or CLIENTS_E_FULL, or CLIENTS_E_LIMIT. */
-#define CLIENTS_E_FULL 2
-#define CLIENTS_E_LIMIT 3
-#define CLIENTS_E_USER 4
-int clients_add_record(struct core *core, struct client *client, uint32_t parts, uint32_t *thread);
-
-/* Backs more parts of a record that the client has. Returns likewise. */
-int clients_grow_record(struct core *core, struct client *client, uint32_t thread, uint32_t parts);
-
-/* Drops a record that has been reclaimed. */
-void clients_drop_record(struct core *core, struct client *client, uint32_t thread);
-
 /* Closes the pidfd. */
 void clients_unwatch(struct core *core, struct client *client);
 

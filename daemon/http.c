@@ -12,12 +12,12 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
-#include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 
 #include "daemon/address.h"
 #include "daemon/feed.h"
 #include "daemon/httpreply.h"
+#include "daemon/httpwish.h"
 #include "daemon/policy.h"
 #include "daemon/server.h"
 
@@ -235,103 +235,20 @@ static void on_made(void *ctx)
 
 /* ---- requests ---- */
 
-/* A page as a number; false if the text is none. */
-static bool parse_page(const char *text, uint32_t *page)
-{
-	char *end;
-
-	if (!text)
-		return true;
-	unsigned long number = strtoul(text, &end, 10);
-
-	*page = number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
-	return *text >= '0' && *text <= '9' && !*end;
-}
-
-static const char *parse_query(struct http *http, const char *query, struct feed_ask *ask)
-{
-	struct evkeyvalq params = {0};
-	const char *why = NULL;
-	int heap;
-
-	ask->to = UINT32_MAX;
-	if (evhttp_parse_query_str(query ? query : "", &params))
-		return "The query makes no sense.";
-	heap = feed_heap(&http->feed, evhttp_find_header(&params, "heap"));
-	if (heap < 0)
-		why = "There is no such heap.";
-	else if (!parse_page(evhttp_find_header(&params, "from"), &ask->from) ||
-	         !parse_page(evhttp_find_header(&params, "to"), &ask->to) || ask->from >= ask->to)
-		why = "from and to are numbers of pages.";
-	ask->heap = (uint32_t)heap;
-	evhttp_clear_headers(&params);
-	return why;
-}
-
-/* A reason to refuse it, of whatever path; NULL: there is none. */
-static const char *objection(struct http *http, struct evhttp_request *req, int *code)
-{
-	enum evhttp_cmd_type method = evhttp_request_get_command(req);
-	const char *host = evhttp_find_header(evhttp_request_get_input_headers(req), "Host");
-
-	*code = HTTP_BADMETHOD;
-	if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD)
-		return "GET and HEAD are all there is.";
-	*code = HTTP_BADREQUEST;
-	if (*evhttp_request_get_uri(req) != '/')
-		return "This is no proxy.";
-	if (!host && !http->any_host)
-		return "A request says which host it is for.";
-	*code = 421;
-	if (!http->any_host && !address_is_host(&http->bound.address, host))
-		return "This is not the host that the request is for (shmallocd --http-remote lets it be any).";
-	return NULL;
-}
-
-static const struct route {
-	const char *path;
-	bool page;
-	enum feed_kind kind;
-} routes[] = {
-        {"/", true, FEED_KINDS},
-        {"/stats.json", false, FEED_STATS},
-        {"/map.json", false, FEED_MAP},
-        {"/metrics", false, FEED_METRICS},
-};
-
-static const struct route *route_of(const char *path)
-{
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
-		if (path && !strcmp(path, routes[i].path))
-			return &routes[i];
-	return NULL;
-}
-
 static void on_request(struct evhttp_request *req, void *ctx)
 {
 	struct http *http = ctx;
 	struct conn *c = conn_of(http, evhttp_request_get_connection(req));
-	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
-	const struct route *route = route_of(evhttp_uri_get_path(uri));
-	struct feed_ask ask = {0};
-	int code;
-	const char *why = objection(http, req, &code);
+	struct http_wish wish = http_wish(req, &http->feed, http->any_host ? NULL : &http->bound.address);
 
 	timer_start(&c->deadline, POLICY_HTTP_REPLY_MS);
 	evhttp_request_set_on_complete_cb(req, on_complete, c);
-	if (why) {
-		http_refuse(req, code, code == 421 ? "Misdirected Request" : NULL, why);
-		return;
-	}
-	why = route ? parse_query(http, evhttp_uri_get_query(uri), &ask)
-	            : "There is /, /stats.json, /map.json and /metrics.";
-	if (why) {
-		http_refuse(req, HTTP_NOTFOUND, NULL, why);
-	} else if (route->page) {
+	if (wish.why) {
+		http_refuse(req, wish.code, wish.reason, wish.why);
+	} else if (wish.page) {
 		http_send_page(req);
 	} else {
-		c->ask = ask;
-		c->ask.kind = route->kind;
+		c->ask = wish.ask;
 		c->req = req;
 		TAILQ_INSERT_TAIL(&http->waiting, c, link);
 		answer_soon(http, 0);

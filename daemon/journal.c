@@ -5,6 +5,7 @@
 #include "daemon/clients.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
+#include "daemon/records.h"
 #include "daemon/seizer.h"
 #include "shm/central.h"
 #include "shm/roots.h"
@@ -86,7 +87,7 @@ static void undo_thread(struct core *core, struct client *client, uint32_t threa
 {
 	if (thread < SHMI_MAX_THREADS && thread != clients_entry(core, client)->thread &&
 	        shmi_thread_slot_at(&core->heap->img, thread)->client == client->id)
-		clients_drop_record(core, client, thread);
+		records_drop(core, client, thread);
 }
 
 /* Whether the root is as the request wanted it. If it was so before as well, it makes no difference. */

@@ -4,6 +4,7 @@
 #include "daemon/large.h"
 #include "daemon/log.h"
 #include "daemon/policy.h"
+#include "daemon/records.h"
 #include "daemon/scavenger.h"
 #include "daemon/seizer.h"
 #include "shm/central.h"
@@ -69,7 +70,7 @@ static void end_record(struct core *core, struct client *client)
 		log_event(LEVEL_WARN, LOG_DAMAGE, core_about(core, client),
 		        "client %u (pid %d) left %u words in its thread record that made no sense", client->id,
 		        client->peer.pid, core->record.bad);
-	clients_drop_record(core, client, r->thread++);
+	records_drop(core, client, r->thread++);
 	core->copying = NULL;
 }
 

@@ -12,6 +12,7 @@
 #include "daemon/log.h"
 #include "daemon/query.h"
 #include "daemon/reaper.h"
+#include "daemon/records.h"
 #include "daemon/refill.h"
 #include "daemon/trim.h"
 #include "shm/roots.h"
@@ -68,12 +69,12 @@ static enum outcome run_thread(struct core *core, struct caller *caller, const s
 	                        shmi_thread_slot_at(&core->heap->img, thread)->client != client->id)))
 		return core_fail(core, WIRE_E_INVALID, "thread record %u is not client %u's", thread, client->id);
 	if (thread == SHMI_NO_THREAD)
-		error = clients_add_record(core, client, parts, &thread);
+		error = records_add(core, client, parts, &thread);
 	else
-		error = clients_grow_record(core, client, thread, parts);
-	if (error == CLIENTS_E_FULL)
+		error = records_grow(core, client, thread, parts);
+	if (error == RECORDS_E_FULL)
 		return core_fail(core, WIRE_E_NO_ROOM, "no thread record is left");
-	if (error == CLIENTS_E_LIMIT)
+	if (error == RECORDS_E_LIMIT)
 		return core_fail(core, WIRE_E_LIMIT, "over the limit of this client or user");
 	if (error)
 		return core_fail(core, WIRE_E_NO_MEMORY, "no memory for a thread record");
