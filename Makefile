@@ -177,9 +177,9 @@ $(BUILD)/$(PRELOAD): $(PRELOAD_O) $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/
 # Where it looks for the library and the daemon when they are not beside it.
 $(RUN_O): CET := $(CET)
 $(BUILD)/client/runplaces.o: BASE += -DSHMALLOC_LIBDIR='"$(libdir)"' -DSHMALLOC_SBINDIR='"$(sbindir)"' -DSHMALLOC_BINDIR='"$(bindir)"'
-$(BUILD)/shmalloc-run: $(RUN_O) $(BUILD)/client/sockpath.o $(BUILD)/libproto.a $(BUILD)/libshm.a
+$(BUILD)/shmalloc-run: $(RUN_O) $(BUILD)/libshmalloc.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_PROTO) -pie -o $@
+	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_PROTO) -pthread -pie -o $@
 
 $(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)

@@ -1,32 +1,14 @@
 /* Whether the daemon would have the program. The library that is preloaded says nothing when it is refused, and the C library's malloc
- * serves instead: so we become a client of that heap before, as the program will, and leave again. What the daemon answers is
- * ours to say. */
+ * serves instead: so we become a client of that heap before, as the program will, with the library's own means, and leave again.
+ * What the daemon answers is ours to say. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
+#include <unistd.h>
 
+#include "client/heap.h"
 #include "client/run.h"
-#include "proto/chan.h"
-#include "proto/codec.h"
-#include "proto/fd.h"
-#include "shm/layout.h"
-
-#define TRY_MS                                                                                                         \
-	5000 /* the longest wait for answers, unless $SHMALLOC_TIMEOUT_MS says otherwise: it is the library's as well */
-
-struct
-try {
-	const struct run *run;
-	int sock, fds[WIRE_FDS];
-	int ms;
-	int64_t deadline;
-	struct wire_msg msg; /* what is said, and then the answer */
-	struct codec_scratch scratch;
-	unsigned char bytes[WIRE_MAX];
-};
 
 static const char *const advice[] = {
         [WIRE_E_VERSION] = "; use the shmalloc-run that came with the daemon",
@@ -42,9 +24,8 @@ static const char *way_out(const struct run *run)
 	return run->usual ? "; or set SHMALLOC_SOCKET to where no daemon is, and a private one is started" : "";
 }
 
-static int refused(const struct try *t)
+static int refused(const struct run *run, const struct wire_error *error)
 {
-	const struct wire_error *error = &t->msg.u.error;
 	const char *what = error->code < N_ADVICE ? advice[error->code] : NULL;
 	char text[WIRE_TEXT];
 
@@ -53,136 +34,85 @@ static int refused(const struct try *t)
 		if ((unsigned char)*c < ' ' || *c == 127) /* whoever listens there writes to a terminal */
 			*c = '?';
 	return run_fail(
-	        "the daemon at %s refuses: %s%s%s", t->run->path, text, what ? what : "; see its log", way_out(t->run));
+	        "the daemon at %s refuses: %s%s%s", run->path, text, what ? what : "; see its log", way_out(run));
 }
 
-/* Receives the answer with this serial. Returns 0, a negative errno or a CHAN_E code. */
-static int receive(struct try *t, uint64_t serial)
+static int say_no_answer(const struct run *run, const struct shma_heap *heap, int error)
 {
-	for (;;) {
-		unsigned n_fds = WIRE_FDS;
-		size_t len;
-		int error = shmi_chan_wait(t->sock, 0, t->deadline);
-
-		if (!error)
-			error = shmi_chan_recv(t->sock, t->bytes, sizeof(t->bytes), &len, t->fds, &n_fds);
-		if (error == CHAN_E_AGAIN)
-			continue;
-		if (error)
-			return error;
-		for (unsigned i = 0; i < n_fds; i++)
-			shmi_fd_close(&t->fds[i]);
-		if (shmi_codec_decode(&t->msg, &t->scratch, t->bytes, len) != 0)
-			return -EPROTO;
-		if (t->msg.serial == serial)
-			return 0;
-	}
-}
-
-/* Says t->msg, of kind `say`. Returns 0 if the answer is of kind `want`, RUN_FAILED if it is a refusal, which has been said; a negative
- * errno or a smaller CHAN_E code if there is none. */
-static int ask(struct try *t, enum wire_kind say, enum wire_kind want, uint64_t serial)
-{
-	size_t len;
-
-	t->msg.kind = say;
-	t->msg.serial = serial;
-	if (shmi_codec_encode(&t->msg, &t->scratch, t->bytes, sizeof(t->bytes), &len) != 0)
-		return -EPROTO;
-	int error = shmi_chan_send(t->sock, t->bytes, len, NULL, 0);
-
-	if (!error)
-		error = receive(t, serial);
-	if (error)
-		return error;
-	if (t->msg.kind == WIRE_ERROR)
-		return refused(t);
-	return t->msg.kind == want ? 0 : -EPROTO;
-}
-
-/* Whether there is address space to map the heap in: a limit of it (ulimit -v) is the program's as well. */
-static int look_for_room(const struct try *t, const struct wire_attach_ok *ok)
-{
-	uint64_t bytes = ok->meta_bytes + ok->ctl_bytes + ok->data_bytes;
-	void *room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (room == MAP_FAILED)
-		return run_fail(
-		        "the heap needs %llu MiB of address space, which there are not: %s; see 'ulimit -v', or "
-		        "take a smaller heap%s",
-		        (unsigned long long)(bytes >> 20), strerror(errno), t->run->private ? " with --size" : "");
-	(void)munmap(room, bytes);
-	return 0;
-}
-
-static int attach_and_leave(struct try *t)
-{
-	const char *program = strrchr(t->run->program[0], '/');
-	const char *name = t->run->label ? t->run->label : program ? program + 1 : t->run->program[0];
-	struct wire_hello hello = {
-	        .protocol = WIRE_PROTOCOL, .layout_hash = shmi_layout_hash(), .version = SHMALLOC_VERSION};
-
-	(void)snprintf(hello.label, sizeof(hello.label), "%s", name);
-	t->msg.u.hello = hello;
-	int error = ask(t, WIRE_HELLO, WIRE_HELLO_OK, 0);
-
-	if (error)
-		return error;
-	t->msg.u.attach = (struct wire_attach){0};
-	if (snprintf(t->msg.u.attach.heap, WIRE_NAME, "%s", run_heap(t->run)) >= (int)WIRE_NAME)
-		return run_fail("a heap's name has at most %u bytes", WIRE_NAME - 1);
-	error = ask(t, WIRE_ATTACH, WIRE_ATTACH_OK, 0);
-	if (error)
-		return error;
-	error = look_for_room(t, &t->msg.u.attach_ok);
-	int left = ask(t, WIRE_DETACH, WIRE_OK, 1); /* waited for: what we had counts no more when the program comes */
-
-	return error ? error : left;
-}
-
-static int try_once(struct try *t)
-{
-	int error = shmi_chan_connect(t->run->path, &t->sock);
-
-	if (error)
-		return error;
-	error = attach_and_leave(t);
-	shmi_fd_close(&t->sock);
-	return error;
-}
-
-static int say_no_answer(const struct try *t, int error)
-{
-	if (error == -EPROTO)
-		return run_fail("what listens at %s is no shmalloc daemon%s", t->run->path, way_out(t->run));
-	if (error == -ETIMEDOUT || error == -EAGAIN)
+	if (error == EPROTO)
+		return run_fail("what listens at %s is no shmalloc daemon%s", run->path, way_out(run));
+	if (error == EAGAIN)
 		return run_fail("the daemon at %s does not answer within %d ms: see whether it is stopped, or give it "
 		                "more time with SHMALLOC_TIMEOUT_MS%s",
-		        t->run->path, t->ms, way_out(t->run));
-	return run_fail("the daemon at %s has gone away: see its log%s", t->run->path, way_out(t->run));
+		        run->path, heap->timeout_ms, way_out(run));
+	return run_fail("the daemon at %s has gone away: see its log%s", run->path, way_out(run));
+}
+
+/* A limit of address space (ulimit -v) is the program's as well. */
+static int say_no_room(const struct run *run, const struct wire_attach_ok *ok, int error)
+{
+	if (error != ENOMEM)
+		return run_fail(
+		        "the heap at %s cannot be mapped: %s; see the daemon's log", run->path, strerror(error));
+	return run_fail(
+	        "the heap needs %llu MiB of address space, which there are not; see 'ulimit -v', or take a smaller "
+	        "heap%s",
+	        (unsigned long long)((ok->meta_bytes + ok->ctl_bytes + ok->data_bytes) >> 20),
+	        run->private ? " with --size" : "");
+}
+
+/* Waited for: what we had counts no more when the program comes. */
+static int leave(const struct run *run, struct shma_heap *heap)
+{
+	shmi_heap_unlease(heap);
+	shmi_channel_lock(heap);
+	heap->buffers->request.kind = WIRE_DETACH;
+	int error = shmi_channel_call(heap, NULL);
+
+	shmi_channel_unlock(heap);
+	return error ? say_no_answer(run, heap, error) : 0;
+}
+
+static int attach_and_leave(const struct run *run, struct shma_heap *heap)
+{
+	const struct wire_msg *reply = &heap->buffers->reply;
+	int fds[WIRE_FDS] = {-1, -1, -1};
+	struct wire_attach_ok ok;
+	int error = shmi_channel_open(heap, false, fds, &ok, shmi_channel_deadline(heap));
+
+	if (error)
+		return reply->kind == WIRE_ERROR ? refused(run, &reply->u.error) : say_no_answer(run, heap, error);
+	heap->proc->client = ok.client;
+	heap->proc->nonce = ok.nonce;
+	error = shmi_heap_map(heap, fds, &ok);
+	for (unsigned i = 0; i < WIRE_FDS; i++)
+		(void)close(fds[i]);
+	int failed = error ? say_no_room(run, &ok, error) : 0, left = leave(run, heap);
+
+	return failed ? failed : left;
 }
 
 int run_try(const struct run *run)
 {
-	const struct timespec pause = {.tv_nsec = 10000000};
-	const char *given = getenv("SHMALLOC_TIMEOUT_MS");
+	const char *program = strrchr(run->program[0], '/'), *given = getenv("SHMALLOC_TIMEOUT_MS");
 	long ms = given ? strtol(given, NULL, 10) : 0;
-	struct try *t = calloc(1, sizeof(*t));
-	int error;
+	struct shma_options options = {.size = sizeof(options),
+	        .socket = run->path,
+	        .heap = run_heap(run),
+	        .label = run->label ? run->label
+	                 : program  ? program + 1
+	                            : run->program[0],
+	        .timeout_ms = ms > 0 && ms <= 3600000 ? (int)ms : 0};
+	struct shmi_target target;
+	int error = shmi_target_resolve(&options, &target);
 
-	if (!t)
+	if (error)
+		return run_fail("a heap's name has at most %u bytes", WIRE_NAME - 1);
+	struct shma_heap *heap = shmi_heap_new(&target, 0);
+
+	if (!heap)
 		return run_fail("no memory to speak with the daemon");
-	t->run = run;
-	t->ms = ms > 0 && ms <= 3600000 ? (int)ms : TRY_MS;
-	t->deadline = shmi_chan_now_ns() + t->ms * (int64_t)1000000;
-	for (;;) { /* what ends is perhaps on its way back, and nothing tells when it listens */
-		error = try_once(t);
-		if (error == 0 || error == RUN_FAILED || error == -EPROTO || shmi_chan_now_ns() >= t->deadline)
-			break;
-		(void)nanosleep(&pause, NULL);
-	}
-	if (error && error != RUN_FAILED)
-		error = say_no_answer(t, error);
-	free(t);
+	error = attach_and_leave(run, heap);
+	shmi_heap_drop(heap);
 	return error;
 }
