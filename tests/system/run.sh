@@ -6,10 +6,11 @@ set -euo pipefail
 BUILD=${BUILD:-build/plain} PYTHON=${PYTHON:-/usr/bin/python3}
 case $BUILD in */plain) ;; *) echo 'skipped: a sanitizer has a malloc of its own'; exit 77 ;; esac
 dir=$(mktemp -d /tmp/shmalloc-test-run.XXXXXX)
-daemon=
+daemon='' instance=${TEST_INSTANCE:-test-run}-$$
 clean_up() {
 	local left
-	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
+	[ -z "$daemon" ] || { kill "$daemon" && kill -CONT "$daemon" && wait "$daemon"; } 2>/dev/null || true
+	rm -f "/dev/shm/shmalloc.$instance."* "/dev/shm/shmalloc.$instance-next."*
 	for left in "$dir"/runtime/shmalloc-run.*; do rm -f "/dev/shm/shmalloc.run-${left##*.}.lock"; done
 	rm -rf "$dir"
 }
@@ -284,7 +285,7 @@ refused() { # words, a command that must fail with them and must not come to its
 	[ ! -e "$dir/ran" ] || fail "'$*' ran the program"
 }
 test_there() {
-	"$BUILD/shmallocd" --config /dev/null --socket "$dir/sock" --instance "test-run-$$" --heap default --heap other 2>"$dir/log" &
+	"$BUILD/shmallocd" --config /dev/null --socket "$dir/sock" --instance "$instance" --heap default --heap other 2>"$dir/log" &
 	daemon=$!
 	SHMALLOC_SOCKET=$dir/sock "$BUILD/examples/hello" there # attaching waits for the daemon
 	for how in "--socket $dir/sock" ''; do
@@ -320,7 +321,7 @@ test_there() {
 	wait "$daemon"
 	daemon=
 
-	"$BUILD/system/shmallocd-next" --config /dev/null --socket "$dir/next" --instance "test-run-next-$$" --heap default 2>"$dir/log" &
+	"$BUILD/system/shmallocd-next" --config /dev/null --socket "$dir/next" --instance "$instance-next" --heap default 2>"$dir/log" &
 	daemon=$!
 	! SHMALLOC_SOCKET=$dir/next "$BUILD/examples/hello" 2>/dev/null || fail 'attached to a daemon of another version' # waits for it
 	refused 'refuses: .*; use the shmalloc-run that came with the daemon' "$run" --socket "$dir/next"
