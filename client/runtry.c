@@ -14,11 +14,10 @@
 #include "proto/fd.h"
 #include "shm/layout.h"
 
-#define TRY_MS                                                                                                         \
-	5000 /* the longest wait for answers, unless $SHMALLOC_TIMEOUT_MS says otherwise: it is the library's as well */
+/* The longest wait for answers, unless $SHMALLOC_TIMEOUT_MS says otherwise, as it does for the library. */
+#define TRY_MS 5000
 
-struct
-try {
+struct trial {
 	const struct run *run;
 	int sock, fds[WIRE_FDS];
 	int ms;
@@ -42,22 +41,22 @@ static const char *way_out(const struct run *run)
 	return run->usual ? "; or set SHMALLOC_SOCKET to where no daemon is, and a private one is started" : "";
 }
 
-static int refused(const struct try *t)
+static int refused(const struct trial *t)
 {
 	const struct wire_error *error = &t->msg.u.error;
 	const char *what = error->code < N_ADVICE ? advice[error->code] : NULL;
 	char text[WIRE_TEXT];
 
 	(void)snprintf(text, sizeof(text), "%s", error->text[0] ? error->text : shmi_wire_strerror(error->code));
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 127) /* whoever listens there writes to a terminal */
+	for (char *c = text; *c; c++) /* whoever listens there writes to a terminal */
+		if (*c < ' ' || *c > '~')
 			*c = '?';
 	return run_fail(
 	        "the daemon at %s refuses: %s%s%s", t->run->path, text, what ? what : "; see its log", way_out(t->run));
 }
 
 /* Receives the answer with this serial. Returns 0, a negative errno or a CHAN_E code. */
-static int receive(struct try *t, uint64_t serial)
+static int receive(struct trial *t, uint64_t serial)
 {
 	for (;;) {
 		unsigned n_fds = WIRE_FDS;
@@ -81,7 +80,7 @@ static int receive(struct try *t, uint64_t serial)
 
 /* Says t->msg, of kind `say`. Returns 0 if the answer is of kind `want`, RUN_FAILED if it is a refusal, which has been said; a negative
  * errno or a smaller CHAN_E code if there is none. */
-static int ask(struct try *t, enum wire_kind say, enum wire_kind want, uint64_t serial)
+static int ask(struct trial *t, enum wire_kind say, enum wire_kind want, uint64_t serial)
 {
 	size_t len;
 
@@ -101,7 +100,7 @@ static int ask(struct try *t, enum wire_kind say, enum wire_kind want, uint64_t 
 }
 
 /* Whether there is address space to map the heap in: a limit of it (ulimit -v) is the program's as well. */
-static int look_for_room(const struct try *t, const struct wire_attach_ok *ok)
+static int look_for_room(const struct trial *t, const struct wire_attach_ok *ok)
 {
 	uint64_t bytes = ok->meta_bytes + ok->ctl_bytes + ok->data_bytes;
 	void *room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -115,7 +114,7 @@ static int look_for_room(const struct try *t, const struct wire_attach_ok *ok)
 	return 0;
 }
 
-static int attach_and_leave(struct try *t)
+static int attach_and_leave(struct trial *t)
 {
 	const char *program = strrchr(t->run->program[0], '/');
 	const char *name = t->run->label ? t->run->label : program ? program + 1 : t->run->program[0];
@@ -140,7 +139,7 @@ static int attach_and_leave(struct try *t)
 	return error ? error : left;
 }
 
-static int try_once(struct try *t)
+static int try_once(struct trial *t)
 {
 	int error = shmi_chan_connect(t->run->path, &t->sock);
 
@@ -151,7 +150,7 @@ static int try_once(struct try *t)
 	return error;
 }
 
-static int say_no_answer(const struct try *t, int error)
+static int say_no_answer(const struct trial *t, int error)
 {
 	if (error == -EPROTO)
 		return run_fail("what listens at %s is no shmalloc daemon%s", t->run->path, way_out(t->run));
@@ -167,7 +166,7 @@ int run_try(const struct run *run)
 	const struct timespec pause = {.tv_nsec = 10000000};
 	const char *given = getenv("SHMALLOC_TIMEOUT_MS");
 	long ms = given ? strtol(given, NULL, 10) : 0;
-	struct try *t = calloc(1, sizeof(*t));
+	struct trial *t = calloc(1, sizeof(*t));
 	int error;
 
 	if (!t)
