@@ -30,8 +30,8 @@ static int refused(const struct run *run, const struct wire_error *error)
 	char text[WIRE_TEXT];
 
 	(void)snprintf(text, sizeof(text), "%s", error->text[0] ? error->text : shmi_wire_strerror(error->code));
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 127) /* whoever listens there writes to a terminal */
+	for (char *c = text; *c; c++) /* whoever listens there writes to a terminal */
+		if (*c < ' ' || *c > '~')
 			*c = '?';
 	return run_fail(
 	        "the daemon at %s refuses: %s%s%s", run->path, text, what ? what : "; see its log", way_out(run));
