@@ -106,7 +106,7 @@ PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)
 	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so))
 # Clients for the shell tests, and the daemon of another layout version.
 SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
-SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next
+SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next $(BUILD)/system/orphan.so
 SUITES   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/shm/test_*.c tests/proto/test_*.c \
 	tests/daemon/test_*.c tests/client/test_*.c tests/system/test_*.c))
 ifneq ($(FLAVOUR),plain)
@@ -177,9 +177,9 @@ $(BUILD)/$(PRELOAD): $(PRELOAD_O) $(CLIENT_O) $(CLIENT_SHM_O) $(PROTO_O) client/
 # Where it looks for the library and the daemon when they are not beside it.
 $(RUN_O): CET := $(CET)
 $(BUILD)/client/runplaces.o: BASE += -DSHMALLOC_LIBDIR='"$(libdir)"' -DSHMALLOC_SBINDIR='"$(sbindir)"' -DSHMALLOC_BINDIR='"$(bindir)"'
-$(BUILD)/shmalloc-run: $(RUN_O) $(BUILD)/client/sockpath.o $(BUILD)/libproto.a
+$(BUILD)/shmalloc-run: $(RUN_O) $(BUILD)/libshmalloc.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_PROTO) -pie -o $@
+	$(Q)$(CC) $(LD_HARDEN) $(LF) $^ $(LIBS_PROTO) -pthread -pie -o $@
 
 $(BUILD)/shmallocd: $(BUILD)/daemon/main.o $(BUILD)/libdaemon.a $(BUILD)/libshm.a $(BUILD)/libreport.a $(BUILD)/libproto.a
 	$(call say,LD,$@)
@@ -302,6 +302,11 @@ $(SHELL_CLIENTS): $(BUILD)/system/%: tests/system/%.c $(BUILD)/libtest.a $(BUILD
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CF) $(WARN) $< $(LF) $(filter %.a,$^) $(LIBS_PROTO) -pthread -o $@
+
+$(BUILD)/system/orphan.so: tests/system/orphan.c
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE) -fvisibility=default -O2 -g $(CFLAGS) $(WARN) $< -shared -o $@
 
 # Named after compiler and standard: containers-clang++-20.
 CPP_OPT := -O1

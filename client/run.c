@@ -1,7 +1,9 @@
 #include "client/run.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -143,13 +145,21 @@ static int read_options(struct run *run, int argc, char **argv)
 
 /* ---- which daemon ---- */
 
-static bool answers(const char *path)
+/* 0 if somebody listens there, else a negative errno. */
+static int look(const char *path)
 {
 	int sock, error = shmi_chan_connect(path, &sock);
 
 	if (!error)
 		(void)close(sock);
-	return !error || error == -EAGAIN; /* so many want to connect that one has to wait */
+	return error == -EAGAIN ? 0 : error; /* so many want to connect that one has to wait */
+}
+
+const char *run_heap(const struct run *run)
+{
+	const char *name = run->heap && *run->heap ? run->heap : getenv("SHMALLOC_HEAP");
+
+	return name && *name ? name : "default";
 }
 
 /* Whether the daemon that was named, or the usual one, answers; run->path is its socket. RUN_FAILED: it was named and does not. */
@@ -162,12 +172,17 @@ static int look_for_daemon(struct run *run, bool *found)
 		path = real;
 	if (path && snprintf(run->path, sizeof(run->path), "%s", path) >= (int)sizeof(run->path))
 		return run_fail("the path of a socket has at most %d bytes", SHMI_PATH_MAX - 1);
-	*found = path && answers(run->path);
-	if (run->socket && !*found)
+	int error = path ? look(run->path) : -ENOENT;
+
+	*found = !error;
+	run->usual = *found && !run->socket;
+	if (!run->socket || *found)
+		return 0;
+	if (error == -EACCES || error == -EPERM)
 		return run_fail(
-		        "no daemon answers at %s; start shmallocd --socket %s, or leave --socket out for a private one",
-		        run->path, run->path);
-	return 0;
+		        "you may not connect to %s; have yourself let in there, or leave --socket out", run->path);
+	return run_fail("no daemon answers at %s; start shmallocd --socket %s, or leave --socket out for a private one",
+	        run->path, run->path);
 }
 
 static int find_library(struct run *run)
@@ -181,37 +196,68 @@ static int find_library(struct run *run)
 
 /* ---- the run ---- */
 
+/* To standard error; with no signal blocked or ignored, as ours are: it is to end when somebody wants that. */
+static int spawn_plain(pid_t *pid, const char *path, const char *const *argv)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+
+	(void)sigemptyset(&none);
+	(void)sigfillset(&all);
+	(void)posix_spawnattr_init(&attr);
+	(void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	(void)posix_spawnattr_setsigmask(&attr, &none);
+	(void)posix_spawnattr_setsigdefault(&attr, &all);
+	(void)posix_spawn_file_actions_init(&files);
+	(void)posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	(void)posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
+	(void)posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDERR_FILENO); /* not closed on exec */
+	int error = posix_spawn(pid, path, &files, &attr, (char *const *)(uintptr_t)argv, environ);
+
+	(void)posix_spawn_file_actions_destroy(&files);
+	(void)posix_spawnattr_destroy(&attr);
+	return error;
+}
+
 static void print_stats(const struct run *run)
 {
 	char ctl[PATH_MAX];
-	const char *argv[] = {
-	        "shmallocctl", "--socket", run->path, "stats", run->heap ? "--heap" : NULL, run->heap, NULL};
-	posix_spawn_file_actions_t actions;
+	const char *argv[] = {"shmallocctl", "--socket", run->path, "stats", "--heap", run_heap(run), NULL};
 	pid_t pid;
 
-	if (!run_find(RUN_CTL, ctl)) {
+	if (!run_find(RUN_CTL, ctl))
 		(void)run_fail("shmallocctl is not installed, so there are no statistics");
-		return;
-	}
-	(void)posix_spawn_file_actions_init(&actions);
-	(void)posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
-	if (posix_spawn(&pid, ctl, &actions, NULL, (char *const *)(uintptr_t)argv, environ) == 0)
+	else if (spawn_plain(&pid, ctl, argv) == 0)
 		(void)waitpid(pid, NULL, 0);
-	(void)posix_spawn_file_actions_destroy(&actions);
 }
 
 static int with_private_daemon(struct run *run)
 {
 	struct run_private priv = {.keeper = -1, .line = -1};
 
+	run->private = true;
 	if (run_private_start(&priv, run) != 0)
 		return -1;
-	int status = run_child(run);
+	int status = run_try(run) == 0 ? run_child(run) : -1;
 
-	if (run->stats)
+	if (run->stats && status >= 0)
 		print_stats(run);
-	run_private_end(&priv);
+	(void)run_private_end(&priv, run);
 	return status;
+}
+
+/* Where 0, 1 or 2 are closed, a file of ours would lie there, be copied over and be inherited. What takes its place is closed on exec:
+ * the program finds them as we did. */
+static void fill_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		(void)close(fd);
 }
 
 int main(int argc, char **argv)
@@ -220,10 +266,13 @@ int main(int argc, char **argv)
 	bool found = false;
 	int status;
 
+	fill_standard();
 	if (read_options(&run, argc, argv) != 0 || find_library(&run) != 0 || look_for_daemon(&run, &found) != 0)
 		return RUN_FAILED;
 	if (found)
 		run_say(&run, "the daemon at %s serves%s", run.path, run.size ? "; --size is of no use" : "");
+	if (found && run_try(&run) != 0)
+		return RUN_FAILED;
 	if (found && !run.stats)
 		return run_become(&run);
 	status = found ? run_child(&run) : with_private_daemon(&run);

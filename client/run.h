@@ -13,6 +13,7 @@
 struct run {
 	const char *socket, *heap, *label, *size; /* NULL: not given */
 	bool verbose, stats;
+	bool usual, private; /* what serves: the daemon that was found without --socket, one for this run */
 	char *const *program; /* its arguments */
 	char library[PATH_MAX]; /* to preload */
 	char path[SHMI_PATH_MAX]; /* of the socket that the program gets */
@@ -22,12 +23,20 @@ struct run {
 int run_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void run_say(const struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3))); /* if verbose */
 
+/* Which heap the program will ask for. */
+const char *run_heap(const struct run *run);
+
 /* ---- runplaces.c ---- */
 
 enum run_place { RUN_LIBRARY, RUN_DAEMON, RUN_CTL };
 
 /* Finds one of our files: beside this program, where it was to be installed, or near this program. False: nowhere. */
 bool run_find(enum run_place what, char path[PATH_MAX]);
+
+/* ---- runtry.c ---- */
+
+/* Attaches to the heap as the program will, and leaves it. Returns 0 or RUN_FAILED, having said what the daemon has against it. */
+int run_try(const struct run *run);
 
 /* ---- runchild.c ---- */
 
@@ -47,13 +56,14 @@ int run_end_like(int status);
 struct run_private {
 	pid_t keeper;
 	int line; /* to the keeper; closed when we end */
-	char dir[SHMI_PATH_MAX]; /* with the socket and the log */
+	char dir[SHMI_PATH_MAX], log[SHMI_PATH_MAX]; /* with the socket and the log */
+	char instance[32]; /* of the daemon */
 };
 
 /* Fills run->path. Returns 0 or RUN_FAILED, having said why. */
 int run_private_start(struct run_private *priv, struct run *run);
 
-/* Ends it and waits until all is removed. */
-void run_private_end(struct run_private *priv);
+/* Ends it and waits until all is removed. False if the keeper had been killed. */
+bool run_private_end(struct run_private *priv, const struct run *run);
 
 #endif

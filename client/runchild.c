@@ -1,4 +1,10 @@
-/* The program: as this process, or as a child to which signals are passed on and whose end becomes ours. */
+/* The program: as this process, or as a child to which signals are passed on and whose end becomes ours.
+ *
+ * A child is to whoever started us what we are: a signal that is sent to us comes to it, once, and what becomes of it becomes of us. Of the
+ * signals that stop a job none stops us by itself: SIGTSTP may be one that the program does not stop at, or not at once, and
+ * a shell takes the terminal as soon as we are stopped. We stop when the program has stopped, by a signal of job control; SIGSTOP is for
+ * tools that stop a process and continue it, which know nothing of us.
+ */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,7 +16,8 @@
 
 #include "client/run.h"
 
-static const int passed[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH};
+static const int passed[] = {
+        SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCONT, SIGWINCH, SIGTSTP, SIGTTIN, SIGTTOU};
 
 #define N_PASSED (sizeof(passed) / sizeof(passed[0]))
 
@@ -55,13 +62,31 @@ int run_become(const struct run *run)
 	return error == ENOENT || error == ENOTDIR ? 127 : 126;
 }
 
+static bool is_stop(int sig)
+{
+	return sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU;
+}
+
 /* What a key at the terminal or its size sends comes to all processes of its group, the program among them. The kernel sends others as
  * well, to us alone: a timer's that was set before we were started, the SIGHUP to the leader of a session. */
 static bool from_terminal(const siginfo_t *info)
 {
 	int sig = info->si_signo;
 
-	return info->si_code == SI_KERNEL && (sig == SIGINT || sig == SIGQUIT || sig == SIGWINCH);
+	return info->si_code == SI_KERNEL && (sig == SIGINT || sig == SIGQUIT || sig == SIGWINCH || is_stop(sig));
+}
+
+/* Returns when we are continued; then the program is, or SIGCONT waits to be passed on. */
+static void stop_too(int sig)
+{
+	sigset_t set, old;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, sig);
+	(void)signal(sig, SIG_DFL);
+	(void)raise(sig); /* one that the terminal has sent us and that is still waiting is the same */
+	(void)sigprocmask(SIG_UNBLOCK, &set, &old);
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
 static int follow(pid_t pid, const sigset_t *set)
@@ -70,12 +95,14 @@ static int follow(pid_t pid, const sigset_t *set)
 	int status, sig;
 
 	for (;;) {
-		pid_t got = waitpid(pid, &status, WNOHANG);
+		pid_t got = waitpid(pid, &status, WNOHANG | WUNTRACED);
 
-		if (got == pid)
-			return status;
 		if (got < 0)
 			return -1;
+		if (got == pid && !WIFSTOPPED(status))
+			return status;
+		if (got == pid && is_stop(WSTOPSIG(status)))
+			stop_too(WSTOPSIG(status));
 		sig = sigwaitinfo(set, &info);
 		if (sig > 0 && sig != SIGCHLD && !from_terminal(&info))
 			(void)kill(pid, sig);

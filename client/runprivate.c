@@ -2,7 +2,8 @@
  * directory of its socket and its lock, the keeper removes.
  *
  * The keeper is a child of ours in a session of its own, so that no terminal reaches it, and it holds the other end of a line to us. When we
- * close that, or die, it reads an end of file. The daemon ends with the keeper even if somebody kills that.
+ * close that, or die, it reads an end of file. The daemon ends with the keeper even if somebody kills that; then we remove. If both
+ * of us are killed, names are left and no memory: the directory with the log and a lock, and a lock in /dev/shm.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,8 @@
 #include <unistd.h>
 
 #include "client/run.h"
+#include "proto/chan.h"
+#include "proto/ourdir.h"
 
 #define START_MS 30000 /* the longest wait for the daemon to serve, */
 #define STOP_MS 10000 /* and to end */
@@ -33,7 +36,6 @@ struct keep {
 	const struct run *run;
 	const struct run_private *priv;
 	char daemon[PATH_MAX];
-	char instance[32], log[SHMI_PATH_MAX + 8];
 	int line, notify, pidfd;
 	char notify_name[64];
 	pid_t pid;
@@ -43,10 +45,10 @@ struct keep {
 
 static _Noreturn void become_daemon(const struct keep *k, pid_t keeper)
 {
-	const char *argv[] = {k->daemon, "--config", "/dev/null", "--socket", k->run->path, "--instance", k->instance,
-	        "--backing", "memfd", "--heap", k->run->heap ? k->run->heap : "default", "--size",
+	const char *argv[] = {k->daemon, "--config", "/dev/null", "--socket", k->run->path, "--instance",
+	        k->priv->instance, "--backing", "memfd", "--heap", run_heap(k->run), "--size",
 	        k->run->size ? k->run->size : SIZE, NULL};
-	int log = open(k->log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	int log = open(k->priv->log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != keeper) /* it has ended before we said so */
@@ -64,14 +66,16 @@ static _Noreturn void become_daemon(const struct keep *k, pid_t keeper)
 	_exit(RUN_FAILED);
 }
 
-/* The socket on which it says that it serves; the kernel picks its name, in the abstract. */
+/* The socket on which it says that it serves; the kernel picks its name, in the abstract. Anybody can send there, so each message comes with
+ * its sender. */
 static bool open_notify(struct keep *k)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof(address);
+	int on = 1;
 
 	k->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (k->notify < 0 ||
+	if (k->notify < 0 || setsockopt(k->notify, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) != 0 ||
 	        bind(k->notify, (const struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path)) != 0 ||
 	        getsockname(k->notify, (struct sockaddr *)&address, &len) != 0)
 		return false;
@@ -80,21 +84,39 @@ static bool open_notify(struct keep *k)
 	return true;
 }
 
+/* Reads one message. True if it is the daemon's, and says that it serves. */
+static bool says_ready(const struct keep *k)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))]; /* no room for descriptors: the kernel drops them */
+	} control;
+	char said[512];
+	struct iovec iov = {.iov_base = said, .iov_len = sizeof(said) - 1};
+	struct msghdr msg = {
+	        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	ssize_t got = recvmsg(k->notify, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *c = got < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+	struct ucred from;
+
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS)
+		return false;
+	memcpy(&from, CMSG_DATA(c), sizeof(from));
+	said[got] = 0;
+	return from.pid == k->pid && from.uid == geteuid() && strstr(said, "READY=1");
+}
+
 /* Until it serves, ends, or nobody wants it any more. */
 static bool wait_ready(const struct keep *k)
 {
 	struct pollfd events[] = {{.fd = k->notify, .events = POLLIN}, {.fd = k->pidfd, .events = POLLIN},
 	        {.fd = k->line, .events = POLLIN}};
-	char said[512];
+	int64_t deadline = shmi_chan_now_ns() + START_MS * (int64_t)1000000, left_ms = START_MS;
 
-	while (poll(events, 3, START_MS) > 0 && !events[1].revents && !events[2].revents) {
-		ssize_t got = recv(k->notify, said, sizeof(said) - 1, MSG_DONTWAIT);
-
-		if (got < 0)
-			continue;
-		said[got] = 0;
-		if (strstr(said, "READY=1"))
+	while (left_ms > 0 && poll(events, 3, (int)left_ms) > 0 && !events[1].revents && !events[2].revents) {
+		if (says_ready(k))
 			return true;
+		left_ms = (deadline - shmi_chan_now_ns()) / 1000000;
 	}
 	return false;
 }
@@ -130,7 +152,7 @@ static void end_daemon(const struct keep *k)
 static void show_log(const struct keep *k)
 {
 	char text[2048];
-	int log = open(k->log, O_RDONLY | O_CLOEXEC);
+	int log = open(k->priv->log, O_RDONLY | O_CLOEXEC);
 	ssize_t got = log < 0 ? 0 : read(log, text, sizeof(text));
 
 	(void)run_fail("the private daemon does not come up%s", got > 0 ? ":" : "");
@@ -139,16 +161,16 @@ static void show_log(const struct keep *k)
 }
 
 /* What it leaves: the socket, the file by which it was locked, the log, and the lock of the instance. */
-static void remove_all(const struct keep *k)
+static void remove_all(const struct run_private *priv, const struct run *run)
 {
 	char path[SHMI_PATH_MAX + 32];
 
-	(void)unlink(k->run->path);
-	(void)snprintf(path, sizeof(path), "%s.lock", k->run->path);
+	(void)unlink(run->path);
+	(void)snprintf(path, sizeof(path), "%s.lock", run->path);
 	(void)unlink(path);
-	(void)unlink(k->log);
-	(void)rmdir(k->priv->dir);
-	(void)snprintf(path, sizeof(path), "/dev/shm/shmalloc.%s.lock", k->instance);
+	(void)unlink(priv->log);
+	(void)rmdir(priv->dir);
+	(void)snprintf(path, sizeof(path), "/dev/shm/shmalloc.%s.lock", priv->instance);
 	(void)unlink(path);
 }
 
@@ -167,15 +189,16 @@ static _Noreturn void keep(struct keep *k)
 	(void)signal(SIGCHLD, SIG_DFL);
 	(void)dup2(null, STDIN_FILENO); /* who reads what the program prints must see its end */
 	(void)dup2(null, STDOUT_FILENO);
+	(void)fcntl(STDERR_FILENO, F_SETFD, 0); /* the daemon has to have one */
 	bool ready = start_daemon(k);
 
-	if (!ready)
+	if (!ready && recv(k->line, &byte, 1, MSG_DONTWAIT) != 0) /* else nobody wants to know */
 		show_log(k);
-	else if (write(k->line, "r", 1) == 1)
+	if (ready && write(k->line, "r", 1) == 1)
 		while (read(k->line, &byte, 1) < 0 && errno == EINTR)
 			;
 	end_daemon(k);
-	remove_all(k);
+	remove_all(k->priv, k->run);
 	_exit(ready ? 0 : RUN_FAILED);
 }
 
@@ -194,6 +217,8 @@ static int make_dir(struct run_private *priv, struct run *run)
 			return run_fail("%s: %s", priv->dir, strerror(errno));
 	}
 	(void)snprintf(run->path, sizeof(run->path), "%.90s/sock", priv->dir);
+	(void)snprintf(priv->log, sizeof(priv->log), "%.90s/log", priv->dir);
+	(void)snprintf(priv->instance, sizeof(priv->instance), "run-%.20s", strrchr(priv->dir, '.') + 1);
 	return 0;
 }
 
@@ -203,8 +228,6 @@ static int start_keeper(struct run_private *priv, const struct run *run, struct 
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, line) != 0)
 		return run_fail("socketpair: %s", strerror(errno));
-	(void)snprintf(k->instance, sizeof(k->instance), "run-%s", strrchr(priv->dir, '.') + 1);
-	(void)snprintf(k->log, sizeof(k->log), "%s/log", priv->dir);
 	k->line = line[1];
 	k->run = run;
 	k->priv = priv;
@@ -238,13 +261,20 @@ int run_private_start(struct run_private *priv, struct run *run)
 		run_say(run, "a private daemon serves at %s", run->path);
 		return 0;
 	}
-	run_private_end(priv);
+	if (!run_private_end(priv, run))
+		return run_fail("the keeper of the private daemon was killed before that served; try again");
 	return RUN_FAILED;
 }
 
-void run_private_end(struct run_private *priv)
+bool run_private_end(struct run_private *priv, const struct run *run)
 {
+	int status = 0;
+
 	(void)close(priv->line);
-	while (waitpid(priv->keeper, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(priv->keeper, &status, 0) < 0 && errno == EINTR)
 		;
+	if (WIFEXITED(status))
+		return true;
+	remove_all(priv, run); /* the daemon has had its SIGTERM */
+	return false;
 }

@@ -2,19 +2,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "proto/ourdir.h"
 
 static bool is_there(const char *path, int len)
 {
 	return len > 0 && len < SHMI_PATH_MAX && access(path, F_OK) == 0;
-}
-
-bool shmi_dir_is_ours(const char *dir)
-{
-	struct stat st;
-
-	return lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 0022);
 }
 
 bool shmi_socket_default(char path[SHMI_PATH_MAX])

@@ -6,9 +6,6 @@
 
 #define SHMI_PATH_MAX 108 /* of a Unix socket, with the final zero */
 
-/* Whether it is a directory of this user's that nobody else can write. Anybody can make one of a known name, and set a variable. */
-bool shmi_dir_is_ours(const char *dir);
-
 /* $SHMALLOC_SOCKET; else the first of these that is there, in a directory that is ours: $XDG_RUNTIME_DIR/shmalloc/shmalloc.sock
  * and /tmp/shmalloc-UID/shmalloc.sock; else /run/shmalloc/shmalloc.sock. A
  * set-user-id program does not follow the environment. False if $SHMALLOC_SOCKET is too long for a socket's path. */

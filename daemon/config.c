@@ -11,6 +11,7 @@
 #include "daemon/address.h"
 #include "daemon/policy.h"
 #include "daemon/settings.h"
+#include "proto/ourdir.h"
 #include "shm/units.h"
 
 #define SYSTEM_FILE "/etc/shmalloc/shmallocd.conf"
@@ -25,17 +26,19 @@ static bool is_system(uid_t uid)
 	return uid == 0 || (user && !strcmp(user->pw_name, "shmalloc"));
 }
 
-/* Where the socket lies if nobody says so; the directory is made if it is ours to make. */
+/* Where the socket lies if nobody says so; the directory is made if it is ours to make. Clients look below $XDG_RUNTIME_DIR by the same
+ * rule: not if it is another's, and not if the path is too long for a socket. */
 static void default_socket(struct config *c, uid_t uid)
 {
 	const char *runtime = getenv("RUNTIME_DIRECTORY"), *xdg = getenv("XDG_RUNTIME_DIR");
+	int room = (int)(sizeof(c->socket) - sizeof("/shmalloc/shmalloc.sock"));
 
 	if (runtime && *runtime) {
 		snprintf(c->socket, sizeof(c->socket), "%.*s/shmalloc.sock", (int)strcspn(runtime, ":"), runtime);
 	} else if (uid == 0) {
 		snprintf(c->socket, sizeof(c->socket), "/run/shmalloc/shmalloc.sock");
 		c->dir_mode = 0755;
-	} else if (xdg && *xdg) {
+	} else if (xdg && (int)strlen(xdg) <= room && shmi_dir_is_ours(xdg)) {
 		snprintf(c->socket, sizeof(c->socket), "%s/shmalloc/shmalloc.sock", xdg);
 		c->dir_mode = 0700;
 	} else {

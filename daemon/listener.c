@@ -16,6 +16,7 @@
 #include "daemon/policy.h"
 #include "daemon/server.h"
 #include "proto/chan.h"
+#include "proto/ourdir.h"
 
 #define BACKLOG 256
 #define RETRY_MS 1000
@@ -94,15 +95,12 @@ static void on_acceptable(evutil_socket_t fd, short what, void *ctx)
 static int make_dir(const char *path, unsigned mode)
 {
 	char dir[108];
-	struct stat st;
 	const char *slash = strrchr(path, '/');
 
 	snprintf(dir, sizeof(dir), "%.*s", (int)(slash - path), path);
 	if (mkdir(dir, mode) && errno != EEXIST)
 		return -errno;
-	if (lstat(dir, &st))
-		return -errno;
-	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 0022) ? 0 : -EPERM;
+	return shmi_dir_is_ours(dir) ? 0 : -EPERM;
 }
 
 /* Binds to the path, and remembers which file that made: another may lie there one day. */

@@ -124,6 +124,39 @@ Test(config, socket_of_the_service_manager)
 	cr_assert_eq(config.dir_mode, 0, "the service manager has made it");
 }
 
+/* Clients pass over a directory that is not this user's alone (tests/client/test_sockpath.c), and so does the daemon. */
+Test(config, socket_in_the_runtime_directory)
+{
+	static struct config config;
+	char mine[] = "/tmp/config-XXXXXX", below[64], other[64], longer[128];
+
+	if (!geteuid()) /* whose daemon listens below /run */
+		cr_assert_eq(seteuid(65534), 0);
+	cr_assert_not_null(mkdtemp(mine));
+	snprintf(below, sizeof(below), "%s/shmalloc/shmalloc.sock", mine);
+	snprintf(other, sizeof(other), "/tmp/shmalloc-%u/shmalloc.sock", (unsigned)geteuid());
+	unsetenv("RUNTIME_DIRECTORY");
+	setenv("XDG_RUNTIME_DIR", mine, 1);
+	cr_expect_eq(parse(&config, NULL, NULL), CONFIG_RUN);
+	cr_expect_str_eq(config.socket, below);
+	cr_expect_eq(config.dir_mode, 0700);
+	chmod(mine, 0770);
+	cr_expect_eq(parse(&config, NULL, NULL), CONFIG_RUN);
+	cr_expect_str_eq(config.socket, other);
+	setenv("XDG_RUNTIME_DIR", "/", 1); /* another's */
+	cr_expect_eq(parse(&config, NULL, NULL), CONFIG_RUN);
+	cr_expect_str_eq(config.socket, other);
+
+	snprintf(longer, sizeof(longer), "%s/%080d", mine, 0);
+	mkdir(longer, 0700);
+	setenv("XDG_RUNTIME_DIR", longer, 1);
+	cr_expect_eq(parse(&config, NULL, NULL), CONFIG_RUN);
+	cr_expect_str_eq(config.socket, other);
+	rmdir(longer);
+	rmdir(mine);
+	cr_expect_eq(seteuid(getuid()), 0);
+}
+
 Test(config, options)
 {
 	static struct config config;

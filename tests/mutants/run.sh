@@ -9,7 +9,8 @@
 #	file   shm/central.c				where it goes
 #	kills  tests/shm/test_central stress/...	programs below the build folder, any of which should fail (one that takes six
 #							seconds and three times as long as without a fault has); :PATTERN after one goes to it as its --filter (of
-#							Criterion, suite/test), NAME=VALUE sets a variable for all
+#							Criterion, suite/test), NAME=VALUE sets a variable for all; one that ends in .sh
+#							is a script of the tree
 #	-	old line				exactly these lines, one below the other, once in the file ...
 #	+	new line				... become these
 #
@@ -96,10 +97,11 @@ end_session() { # id
 
 # One program with its variables, in a session of its own; true if it passes.
 passes() { # seconds program[:pattern] variables...
-	local limit=$1 program=${2%%:*} filter=() status
+	local limit=$1 program=$BUILD/${2%%:*} filter=() status
+	case $program in *.sh) program=${2%%:*} ;; esac
 	case $2 in *:*) filter=(--filter "${2#*:}") ;; esac
 	shift 2
-	setsid env --default-signal=INT,QUIT "$@" timeout -k 2 "$limit" "$BUILD/$program" "${filter[@]}" >"$log" 2>&1 </dev/null &
+	setsid env --default-signal=INT,QUIT "$@" timeout -k 2 "$limit" "$program" "${filter[@]}" >"$log" 2>&1 </dev/null &
 	session=$!
 	wait $session 2>/dev/null
 	status=$?
@@ -114,6 +116,12 @@ build() { # programs
 	local p targets=()
 	for p in "$@"; do
 		p=${p%%:*}
+		case $p in
+		*.sh)
+			targets+=("$BUILD"/{shmalloc{d,ctl,-run},libshmalloc-preload.so,examples/hello,system/{shmallocd-next,orphan.so}})
+			continue
+			;;
+		esac
 		targets+=("$BUILD/$p")
 		case $p in
 		interleave | stress/stepping | tests/shm/* | tests/proto/*) ;;
