@@ -289,11 +289,38 @@ static void cloned(void)
 	expect_ended((pid_t)pid);
 }
 
+/* The same for what such a process forks: that may call exec, and else ends with the same line. */
+static void cloned_forks(void)
+{
+	int status;
+
+	free(malloc(10));
+	pid_t pid = _Fork();
+
+	if (pid == 0) {
+		pid = fork();
+		if (pid == 0)
+			_exit(execl(self, self, "again", (char *)NULL));
+		expect_ended(pid);
+		pid = fork();
+		if (pid == 0) {
+			void *volatile block = malloc(10);
+
+			_exit(block ? 3 : 4);
+		}
+		expect(pid > 0 && waitpid(pid, &status, 0) == pid);
+		expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+		_exit(0);
+	}
+	expect_ended(pid);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
 } ways[] = {{"both_write", both_write}, {"deep", deep}, {"among_threads", among_threads},
-        {"locked_stream", locked_stream}, {"others", others}, {"to_daemon", to_daemon}, {"cloned", cloned}};
+        {"locked_stream", locked_stream}, {"others", others}, {"to_daemon", to_daemon}, {"cloned", cloned},
+        {"cloned_forks", cloned_forks}};
 
 int main(int argc, char **argv)
 {

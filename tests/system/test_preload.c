@@ -143,14 +143,47 @@ static int listen_to(const char *program, const char *argument, char *said, size
 	return status;
 }
 
-Test(preload, a_clone_without_fork_ends_with_one_line)
+static void expect_one_line(const char *how)
 {
 	char said[1000];
-	int status = listen_to("preload/forks", "cloned", said, sizeof(said));
+	int status = listen_to("preload/forks", how, said, sizeof(said));
 
 	cr_expect_eq(status, 0, "status %#x", status);
 	cr_expect_not_null(strstr(said, "this process was cloned without fork()"), "said: %s", said);
 	cr_expect_eq(strchr(said, '\n'), said + strlen(said) - 1, "one line: %s", said);
+}
+
+Test(preload, a_clone_without_fork_ends_with_one_line)
+{
+	expect_one_line("cloned");
+}
+
+Test(preload, a_fork_in_a_clone_ends_with_one_line)
+{
+	expect_one_line("cloned_forks");
+}
+
+/* ---- a fork where something is missing ---- */
+
+Test(preload, fork_where_calls_are_refused)
+{
+	cr_expect_eq(run("preload/forkfaults", "refused"), 0);
+}
+
+Test(preload, fork_while_a_block_is_freed)
+{
+	char said[1000];
+
+	cr_expect_eq(listen_to("preload/forkfaults", "freed_meanwhile", said, sizeof(said)), 0, "%s", said);
+	cr_expect_not_null(strstr(said, "no block of the parent of this process begins there"), "said: %s", said);
+}
+
+Test(preload, fork_without_memory)
+{
+	char said[1000];
+
+	cr_expect_eq(listen_to("preload/forkfaults", "no_memory", said, sizeof(said)), 0, "%s", said);
+	cr_expect_not_null(strstr(said, "no memory for a copy"), "said: %s", said);
 }
 
 static void expect_misuse(const char *how, const char *message)
@@ -231,16 +264,6 @@ Test(preload, there_is_no_daemon)
 	fclose(from);
 }
 
-/* The heap is full: that is the program's answer, as it is with the C library. */
-Test(preload, a_limit_is_no_memory, .init = NULL)
-{
-	const char *args[] = {"--size", "256MiB", "--client-limit", "32MiB", NULL};
-
-	system_start(&d, args);
-	cr_expect_eq(run("preload/forks", "others"), 0);
-	cr_expect_eq(run("preload/full", NULL), 0);
-}
-
 /* A program that links libshmalloc itself has one instance of it: blocks of malloc are the default heap's, scoped, and one client's. */
 Test(preload, a_program_that_links_the_library)
 {
@@ -255,4 +278,28 @@ Test(preload, a_program_that_links_the_library)
 	cr_expect_str_eq(text, "from a preloaded program\n");
 	free(text);
 	cr_expect_eq(run("preload/linked", NULL), 0);
+}
+
+/* ---- where there is no more: each has a daemon with arguments of its own ---- */
+
+/* The heap is full: that is the program's answer, as it is with the C library. */
+Test(preload_full, a_limit_is_no_memory)
+{
+	static const char *const args[] = {"--size", "256MiB", "--client-limit", "32MiB", NULL};
+
+	system_start(&d, args);
+	cr_expect_eq(run("preload/forks", "others"), 0);
+	cr_expect_eq(run("preload/full", NULL), 0);
+	end();
+}
+
+Test(preload_full, fork_over_holes)
+{
+	static const char *const args[] = {"--size=1GiB", NULL};
+
+	if (!system_private_shm("size=24m"))
+		return;
+	system_start(&d, args);
+	cr_expect_eq(run("preload/forkfaults", "holes"), 0);
+	end();
 }
