@@ -58,6 +58,26 @@ Test(preload, operators_of_cxx)
 	cr_expect_eq(run("preload/operators", NULL), 0);
 }
 
+/* Plug-ins of a program in C, with three kinds of a C++ library. */
+Test(preload, operators_of_plugins)
+{
+	static const char *const plugins[] = {
+	        "preload/libthrows.so", "preload/libthrows-static.so", "preload/libthrows-libcxx.so"};
+
+	for (size_t i = 0; i < sizeof(plugins) / sizeof(plugins[0]); i++) {
+		const char *found = test_build_path(plugins[i]);
+		char path[300];
+
+		if (!found && i == 2) {
+			fprintf(stderr, "skipped: no libc++ to build a plug-in with\n");
+			continue;
+		}
+		cr_assert_not_null(found);
+		snprintf(path, sizeof(path), "%s", found);
+		cr_expect_eq(run("preload/thrown", path), 0, "%s", path);
+	}
+}
+
 Test(preload, a_program_with_operators_of_its_own)
 {
 	cr_expect_eq(run("preload/replaced", NULL), 0);
