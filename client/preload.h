@@ -36,7 +36,6 @@ struct shmi_preload {
 	uint64_t base, bytes; /* where the heap is mapped */
 	const uint32_t *sizes; /* of inherited blocks, by page: shmi_inherited_size */
 	uint32_t n_sizes;
-	int timeout_ms; /* the longest wait for the daemon while it is there */
 };
 
 /* What a thread knows. */
