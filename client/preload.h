@@ -8,7 +8,7 @@
  *	preloadcxx.c    new and delete
  *	preload.c       attaching; slow paths, and who serves them
  *	preloadfork.c   what a child of a fork gets
- *	preloadfile.c   streams, whose locks a fork resets
+ *	preloadaside.c  what a fork resets before our handler runs: streams, values of threads
  *
  * The heap is tried first. ENOMEM of it is the caller's answer; anything else (the daemon is away, the client was evicted, there is no
  * thread record left) makes the C library serve, so that an unmodified program goes on. After a wait in vain nobody waits again for
@@ -25,6 +25,7 @@
 
 #include <malloc.h>
 #include <stdio.h>
+#include <threads.h>
 #include <wchar.h>
 
 #include "client/heap.h"
@@ -82,6 +83,8 @@ bool shmi_preload_trim(void);
 	X(malloc_usable_size)                                                                                          \
 	X(malloc_trim)                                                                                                 \
 	X(mallinfo2)                                                                                                   \
+	X(pthread_setspecific)                                                                                         \
+	X(tss_set)                                                                                                     \
 	X(fopen)                                                                                                       \
 	X(fopen64)                                                                                                     \
 	X(fdopen)                                                                                                      \

@@ -22,6 +22,9 @@
  * only what is has sizes. Memory that cannot be had makes the copy fail as a whole, here and not at a store to it: the parent goes on,
  * and the child ends with a line.
  *
+ * What the C library writes to in the child before its handlers run must not be in the heap: preloadaside.c. A stack that lies there
+ * cannot be helped, since the child runs on it at once, as its parent does: such a fork ends the process.
+ *
  * vfork, posix_spawn, system and popen run no handlers, and need none: the child is in the parent's memory until it calls exec. A clone
  * without CLONE_VM that goes around the handlers (_Fork, the bare system call) cannot be helped; at its first allocation or free
  * such a process finds its thread cache wiped, though it has not left the heap, and ends.
@@ -243,6 +246,10 @@ static void prepare(void)
 	struct shma_heap *heap = shmi_preload.heap;
 	int keep = errno;
 
+	if (heap && shmi_preload_is_ours(__builtin_frame_address(0)))
+		end_with("fork() on a stack that malloc gave, which parent and child would share: run the program "
+		         "without "
+		         "the preloaded heap");
 	copy.cloned = heap && !shmi_load_acquire(&heap->proc->attached);
 	if (heap && !copy.cloned) {
 		uint32_t pages = shmi_image_published(&heap->env.img);

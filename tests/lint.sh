@@ -44,7 +44,7 @@ for name in ${banned//|/ }; do # the rule itself is tried
 	printf '\tx = %s(a, b);\n' "$name" | find_banned >/dev/null || echo "$name"
 done | complain 'the rule against dangerous functions does not see'
 find_banned $(sources 'shm/*.[ch]' 'proto/*.[ch]' 'daemon/*.[ch]' 'client/*.[ch]' ':!client/examples/') |
-	grep -v '^client/preloadfile\.c:[0-9]*:SHMI_EXPORT FILE \*popen(' | complain 'a function that is not used here' # that one is defined there
+	grep -v '^client/preloadaside\.c:[0-9]*:SHMI_EXPORT FILE \*popen(' | complain 'a function that is not used here' # that one is defined there
 
 # The daemon never maps data: one function of it maps objects, and passes that one over. (lease.c tries a lock on a file of its own.)
 grep -nE '\bmmap(64)?\(' $(sources 'daemon/*.c') | grep -vE '^daemon/(objects|lease)\.c:|MAP_ANONYMOUS' | complain 'the daemon maps memory outside daemon/objects.c'

@@ -123,6 +123,11 @@ Test(preload, fork_under_a_locked_stream)
 	cr_expect_eq(run("preload/forks", "locked_stream"), 0);
 }
 
+Test(preload, fork_and_values_of_threads)
+{
+	cr_expect_eq(run("preload/forks", "values_of_threads"), 0);
+}
+
 Test(preload, exec_vfork_spawn_popen_system)
 {
 	cr_expect_eq(run("preload/forks", "others"), 0);
@@ -204,6 +209,15 @@ Test(preload, fork_without_memory)
 
 	cr_expect_eq(listen_to("preload/forkfaults", "no_memory", said, sizeof(said)), 0, "%s", said);
 	cr_expect_not_null(strstr(said, "no memory for a copy"), "said: %s", said);
+}
+
+Test(preload, a_fork_on_a_block_ends_with_a_line)
+{
+	char said[1000];
+	int status = listen_to("preload/forks", "on_a_stack", said, sizeof(said));
+
+	cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %#x", status);
+	cr_expect_not_null(strstr(said, "fork() on a stack that malloc gave"), "said: %s", said);
 }
 
 static void expect_misuse(const char *how, const char *message)
