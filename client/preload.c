@@ -109,13 +109,13 @@ struct shmi_tcache *shmi_preload_aside(void)
 	struct shmi_tcache *tc = shmi_tls[0];
 
 	shmi_tls[0] = &shmi_tcache_none;
-	shmi_preload_self.inside++;
+	shmi_preload_self.aside++;
 	return tc;
 }
 
 void shmi_preload_back(struct shmi_tcache *tc)
 {
-	shmi_preload_self.inside--;
+	shmi_preload_self.aside--;
 	shmi_tls[0] = tc;
 }
 
@@ -138,7 +138,8 @@ static bool has_cache(struct shma_heap *heap, bool to_free)
 		return true;
 	if (!shmi_load_acquire(&heap->proc->attached))
 		shmi_preload_cloned();
-	if (self->entered || (self->again_ns && shmi_chan_now_ns() < self->again_ns) || (!to_free && !may_ask(heap)))
+	if (self->entered || self->aside || (self->again_ns && shmi_chan_now_ns() < self->again_ns) ||
+	        (!to_free && !may_ask(heap)))
 		return false;
 	self->entered = shmi_thread_cache(heap, SHMI_SCOPED, to_free, &error) != NULL;
 	self->again_ns = self->entered ? 0 : shmi_chan_now_ns() + AGAIN_NS;
@@ -158,7 +159,7 @@ void *shmi_preload_alloc(size_t size, size_t alignment, unsigned flags)
 	int cancel, error = EAGAIN, keep = errno;
 	void *block = NULL;
 
-	if (!heap || shmi_preload_self.inside || alignment > ALIGN_MOST)
+	if (!heap || shmi_preload_self.inside || shmi_preload_self.aside || alignment > ALIGN_MOST)
 		return from_libc(size, alignment, flags);
 	go_in(&cancel);
 	if (has_cache(heap, false) && may_ask(heap)) {

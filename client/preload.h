@@ -41,7 +41,8 @@ struct shmi_preload {
 
 /* What a thread knows. */
 struct shmi_preload_self {
-	unsigned inside; /* in a slow path, or opening a stream */
+	unsigned inside; /* in a slow path */
+	unsigned aside; /* between shmi_preload_aside and shmi_preload_back */
 	bool entered; /* it has had a thread cache; if that is gone, the thread is ending */
 	int64_t again_ns; /* it could not have one: when it asks again */
 };
@@ -101,7 +102,8 @@ struct shmi_preload_next {
 };
 const struct shmi_preload_next *shmi_preload_next(void);
 
-/* Between the two whatever the thread allocates comes from the C library. */
+/* Between the two whatever the thread allocates comes from the C library, and what it frees goes where it belongs, though slowly; so
+ * it stays if a signal handler jumps out from between them. */
 struct shmi_tcache *shmi_preload_aside(void);
 void shmi_preload_back(struct shmi_tcache *tc);
 
