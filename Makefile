@@ -102,8 +102,8 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
 # Programs that know nothing of the heap, and libraries of one: a sanitizer's malloc and a preloaded one exclude each other.
-PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)/preload/%,$(filter-out %/plugin %/throws,$(basename \
-	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so libthrows.so \
+PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)/preload/%,$(filter-out %/plugin %/throws %/loaded,$(basename \
+	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so libloaded.so libthrows.so \
 	libthrows-static.so $(if $(wildcard /usr/lib/llvm-*/include/c++/v1/new /usr/include/c++/v1/new),libthrows-libcxx.so)))
 # Clients for the shell tests, and the daemon of another layout version.
 SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
@@ -318,10 +318,13 @@ endef
 $(foreach b,$(CPP_BUILDS),$(eval $(call cpp_rule,$(b))))
 
 # As any other program is built, without a word of ours.
-$(BUILD)/preload/lib%.so: tests/preload/plugin.c
+$(BUILD)/preload/libguest.so: tests/preload/plugin.c
+$(BUILD)/preload/libplugin.so: tests/preload/plugin.c
+$(BUILD)/preload/libloaded.so: tests/preload/loaded.c
+$(addprefix $(BUILD)/preload/lib,guest.so plugin.so loaded.so):
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(BASE) -fvisibility=default $(OPT_$(FLAVOUR)) $(CFLAGS) $(WARN) -Wno-missing-prototypes $< -shared -o $@
+	$(Q)$(CC) $(BASE) -fno-builtin -fvisibility=default $(OPT_$(FLAVOUR)) $(CFLAGS) $(WARN) -Wno-missing-prototypes $< -shared -pthread -o $@
 # Its C++ library is in the process, inside of it, or another one.
 $(BUILD)/preload/libthrows.so: THROWS_CXX = $(CXX)
 $(BUILD)/preload/libthrows-static.so: THROWS_CXX = $(CXX) -static-libstdc++ -static-libgcc

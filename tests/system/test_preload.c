@@ -91,6 +91,14 @@ Test(preload, calls_before_main_and_after_exit)
 	cr_expect_eq(run("preload/early", plugin), 0);
 }
 
+Test(preload, libraries_whose_constructors_wait_for_threads)
+{
+	char library[300];
+
+	snprintf(library, sizeof(library), "%s", test_build_path("preload/libloaded.so"));
+	cr_expect_eq(run("preload/loading", library), 0);
+}
+
 Test(preload, threads_that_end)
 {
 	cr_expect_eq(run("preload/threads", NULL), 0);
