@@ -247,9 +247,8 @@ static void prepare(void)
 	int keep = errno;
 
 	if (heap && shmi_preload_is_ours(__builtin_frame_address(0)))
-		end_with("fork() on a stack that malloc gave, which parent and child would share: run the program "
-		         "without "
-		         "the preloaded heap");
+		end_with("fork() on a stack that malloc gave, which parent and child would share: run the "
+		         "program without the preloaded heap");
 	copy.cloned = heap && !shmi_load_acquire(&heap->proc->attached);
 	if (heap && !copy.cloned) {
 		uint32_t pages = shmi_image_published(&heap->env.img);

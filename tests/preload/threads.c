@@ -64,6 +64,23 @@ static void *libc_under_cancellation(void *done)
 	return NULL;
 }
 
+/* So are the calls by which the heap asks its daemon, here for large blocks and the first of a class. */
+static void *heap_under_cancellation(void *done)
+{
+	void *block[20];
+
+	expect(pthread_cancel(pthread_self()) == 0);
+	for (size_t i = 0; i < 20; i++) {
+		block[i] = malloc((i + 1) * 333333 / (i % 2 ? 1 : 1000));
+		expect(block[i] && in_heap(block[i]));
+	}
+	for (size_t i = 0; i < 20; i++)
+		free(block[i]);
+	*(int *)done = 1;
+	pthread_testcancel();
+	return NULL;
+}
+
 static void look_whose(void *done)
 {
 	char *block = malloc(100);
@@ -150,6 +167,7 @@ int main(void)
 	pthread_key_t many[40];
 
 	cancelled(libc_under_cancellation); /* first: nothing has called the C library's malloc yet */
+	cancelled(heap_under_cancellation);
 	cancelled(open_under_cancellation);
 	jumped();
 	expect(pthread_key_create(&first, in_destructor) == 0);

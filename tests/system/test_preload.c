@@ -104,6 +104,16 @@ Test(preload, threads_that_end)
 	cr_expect_eq(run("preload/threads", NULL), 0);
 }
 
+Test(preload, more_threads_than_there_is_room_for)
+{
+	int status = run("preload/crowd", NULL);
+
+	if (status == 77)
+		fprintf(stderr, "skipped: the system does not let a process have so many threads\n");
+	else
+		cr_expect_eq(status, 0);
+}
+
 Test(preload, the_library_itself_allocates_nothing)
 {
 	cr_expect_eq(run("preload/inside", NULL), 0);
