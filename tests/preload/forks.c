@@ -200,6 +200,8 @@ static void stays_locked(FILE *stream)
 
 static void locked_stream(void)
 {
+	for (size_t size = 16; size < 2000; size += 16) /* a stream's memory would be at hand */
+		free(malloc(size));
 	stays_locked(fopen("/dev/null", "w"));
 	stays_locked(setmntent("/dev/null", "r")); /* the C library opens it, by its own fopen */
 }
