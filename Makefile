@@ -104,7 +104,7 @@ MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misus
 # Programs that know nothing of the heap, and libraries of one: a sanitizer's malloc and a preloaded one exclude each other.
 PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)/preload/%,$(filter-out %/plugin %/throws %/loaded,$(basename \
 	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so libloaded.so libthrows.so \
-	libthrows-static.so $(if $(wildcard /usr/lib/llvm-*/include/c++/v1/new /usr/include/c++/v1/new),libthrows-libcxx.so)))
+	libthrows-static.so $(if $(and $(shell command -v clang++),$(wildcard /usr/lib/llvm-*/include/c++/v1/new /usr/include/c++/v1/new)),libthrows-libcxx.so)))
 # Clients for the shell tests, and the daemon of another layout version.
 SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
 SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next

@@ -59,7 +59,7 @@ nm "$BUILD/libshmalloc.so.0" | awk '{print $3}' |
 nm -D --defined-only "$BUILD/libshmalloc.so.0" | awk '{print $3}' | grep -vE '^(shma_|SHMALLOC_0)' |
 	complain 'libshmalloc exports a foreign name'
 
-nm -D --defined-only "$BUILD/libshmalloc-preload.so" | awk '{print $3}' | sed 's/@.*//' | grep -vE '^(shma_|SHMALLOC_0|_Z(nwm|dlPv)(St11align_val_t)?$|(m|c|re)alloc$|reallocarray$|free$|(posix_)?memalign$|aligned_alloc$|p?valloc$|malloc_(usable_size|trim)$|mallinfo2?$|f(d|mem)?open(64|cookie)?$|popen$|tmpfile(64)?$|open_w?memstream$)' |
+nm -D --defined-only "$BUILD/libshmalloc-preload.so" | awk '{print $3}' | sed 's/@.*//' | grep -vE '^(shma_|SHMALLOC_0|_Z(nwm|dlPv)(St11align_val_t)?$|(m|c|re)alloc$|reallocarray$|free$|(posix_)?memalign$|aligned_alloc$|p?valloc$|malloc_(usable_size|trim)$|mallinfo2?$|f(d|mem)?open(64|cookie)?$|popen$|tmpfile(64)?$|open_w?memstream$|(pthread_setspecific|tss_set)$)' |
 	complain 'libshmalloc-preload exports a foreign name'
 
 # The program in README and man page is the example that the tests run.
