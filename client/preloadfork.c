@@ -41,7 +41,7 @@
 
 #define LARGE 0x80000000u /* in sizes: so many pages */
 #define ALIGN (2 * SHMI_MIB) /* so that whole tables of pages are moved */
-#define STEP (4 * SHMI_MIB) /* is looked at and copied at a time; shorter copies are slower */
+#define STEP (4 * SHMI_MIB) /* is looked at and copied at a time */
 #define WASTE 4u /* huge pages are used for the copy if they make it so many times as large at most */
 
 /* Of the fork under way in this thread. */
