@@ -102,8 +102,9 @@ HOOKED_O := $(patsubst %.c,$(BUILD)/hooked/%.o,$(patsubst %,shm/%.c,slots thread
 INTERLEAVE := $(if $(filter plain,$(FLAVOUR)),$(BUILD)/interleave)
 MISUSE   := $(patsubst tests/misuse/%.c,$(BUILD)/misuse/%,$(wildcard tests/misuse/*.c))
 # Programs that know nothing of the heap, and libraries of one: a sanitizer's malloc and a preloaded one exclude each other.
-PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)/preload/%,$(filter-out %/plugin,$(basename \
-	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so))
+PRELOADED := $(if $(filter plain,$(FLAVOUR)),$(patsubst tests/preload/%,$(BUILD)/preload/%,$(filter-out %/plugin %/throws %/loaded,$(basename \
+	$(wildcard tests/preload/*.c tests/preload/*.cpp)))) $(addprefix $(BUILD)/preload/,libplugin.so libguest.so libloaded.so libthrows.so \
+	libthrows-static.so $(if $(and $(shell command -v clang++),$(wildcard /usr/lib/llvm-*/include/c++/v1/new /usr/include/c++/v1/new)),libthrows-libcxx.so)))
 # Clients for the shell tests, and the daemon of another layout version.
 SHELL_CLIENTS := $(addprefix $(BUILD)/system/,across load neighbour tenant)
 SERVICE  := $(SHELL_CLIENTS) $(BUILD)/system/shmallocd-next $(BUILD)/system/orphan.so
@@ -322,10 +323,21 @@ endef
 $(foreach b,$(CPP_BUILDS),$(eval $(call cpp_rule,$(b))))
 
 # As any other program is built, without a word of ours.
-$(BUILD)/preload/lib%.so: tests/preload/plugin.c
+$(BUILD)/preload/libguest.so: tests/preload/plugin.c
+$(BUILD)/preload/libplugin.so: tests/preload/plugin.c
+$(BUILD)/preload/libloaded.so: tests/preload/loaded.c
+$(addprefix $(BUILD)/preload/lib,guest.so plugin.so loaded.so):
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(BASE) -fvisibility=default $(OPT_$(FLAVOUR)) $(CFLAGS) $(WARN) -Wno-missing-prototypes $< -shared -o $@
+	$(Q)$(CC) $(BASE) -fno-builtin -fvisibility=default $(OPT_$(FLAVOUR)) $(CFLAGS) $(WARN) -Wno-missing-prototypes $< -shared -pthread -o $@
+# Its C++ library is in the process, inside of it, or another one.
+$(BUILD)/preload/libthrows.so: THROWS_CXX = $(CXX)
+$(BUILD)/preload/libthrows-static.so: THROWS_CXX = $(CXX) -static-libstdc++ -static-libgcc
+$(BUILD)/preload/libthrows-libcxx.so: THROWS_CXX = clang++ -stdlib=libc++
+$(addprefix $(BUILD)/preload/libthrows,.so -static.so -libcxx.so): tests/preload/throws.cpp
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(THROWS_CXX) -O2 -g -Wall -Wextra -fPIC $< -shared -o $@
 $(BUILD)/preload/%: tests/preload/%.c
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -515,7 +527,7 @@ format: $(BUILD)/proto/shmalloc.pb-c.h ## clang-format all sources in place
 DEPS := gcc make pkg-config libevent-dev libsystemd-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libinih-dev libncurses-dev \
 	libcriterion-dev libzstd-dev
 DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev python3-numpy libboost-dev cmake dpkg-dev python3-yaml procps \
-	time perl sqlite3 g++
+	time perl sqlite3 g++ libc++-dev libc++abi-dev
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_PACKAGES := dpkg-dev debhelper dh-python lintian mmdebstrap systemd-container

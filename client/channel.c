@@ -10,7 +10,9 @@
 
 int64_t shmi_channel_deadline(const struct shma_heap *heap)
 {
-	return heap->timeout_ms < 0 ? INT64_MAX : shmi_chan_now_ns() + heap->timeout_ms * (int64_t)1000000;
+	int ms = heap->hurry_ms && shmi_load(&heap->proc->look_ns) ? heap->hurry_ms : heap->timeout_ms;
+
+	return ms < 0 ? INT64_MAX : shmi_chan_now_ns() + ms * (int64_t)1000000;
 }
 
 void shmi_channel_lock_until(struct shma_heap *heap, int64_t deadline)
@@ -29,11 +31,12 @@ bool shmi_channel_try(struct shma_heap *heap)
 	struct shmi_proc *proc = heap->proc;
 
 	shmi_channel_lock(heap);
-	if (!proc->look_ns)
-		return true;
-	int64_t now = shmi_chan_now_ns();
+	int64_t look = shmi_load(&proc->look_ns), now;
 
-	if (now >= proc->look_ns) {
+	if (!look)
+		return true;
+	now = shmi_chan_now_ns();
+	if (now >= look) {
 		proc->deadline = now + LOOK_NS;
 		return true;
 	}
@@ -158,7 +161,7 @@ int shmi_channel_settle(struct shma_heap *heap)
 	struct shmi_proc *proc = heap->proc;
 	int error = proc->outstanding ? settle_late(heap, proc->deadline) : 0;
 
-	proc->look_ns = error == EAGAIN ? shmi_chan_now_ns() + SHMI_LOOK_AGAIN_NS : 0;
+	shmi_store(&proc->look_ns, error == EAGAIN ? shmi_chan_now_ns() + SHMI_LOOK_AGAIN_NS : 0);
 	return error;
 }
 
@@ -184,13 +187,14 @@ static int call(struct shma_heap *heap, bool *sent, int64_t deadline)
  * daemon is back. */
 int shmi_channel_call(struct shma_heap *heap, bool *sent)
 {
-	bool began = false, hurry = heap->proc->look_ns && only_gives(&heap->buffers->request);
+	int64_t look = shmi_load(&heap->proc->look_ns);
+	bool began = false, hurry = look && only_gives(&heap->buffers->request);
 	int64_t now = hurry ? shmi_chan_now_ns() : 0;
 	int error = EAGAIN;
 
-	if (!hurry || now >= heap->proc->look_ns) {
+	if (!hurry || now >= look) {
 		error = call(heap, &began, hurry ? now + LOOK_NS : heap->proc->deadline);
-		heap->proc->look_ns = error == EAGAIN ? shmi_chan_now_ns() + SHMI_LOOK_AGAIN_NS : 0;
+		shmi_store(&heap->proc->look_ns, error == EAGAIN ? shmi_chan_now_ns() + SHMI_LOOK_AGAIN_NS : 0);
 	}
 	if (sent)
 		*sent = began;
@@ -207,7 +211,7 @@ bool shmi_channel_post(struct shma_heap *heap, uint32_t thread)
 	struct shmi_proc *proc = heap->proc;
 	struct wire_msg *request = &heap->buffers->request;
 
-	if (proc->outstanding || proc->lost || proc->look_ns || !shmi_sock_is_there(&heap->last_sock) ||
+	if (proc->outstanding || proc->lost || shmi_load(&proc->look_ns) || !shmi_sock_is_there(&heap->last_sock) ||
 	        begin(heap, request))
 		return false;
 	proc->posted = thread + 1;

@@ -104,7 +104,7 @@ static int try_to_open(struct shma_heap *heap, bool resume, int *fds, struct wir
 	if (!error) {
 		shmi_sock_open(&heap->last_sock, sock);
 		heap->proc->sock = sock;
-		heap->proc->look_ns = 0;
+		shmi_store(&heap->proc->look_ns, 0);
 		return 0;
 	}
 	(void)close(sock);
@@ -126,7 +126,7 @@ int shmi_channel_open(struct shma_heap *heap, bool resume, int *fds, struct wire
 		int64_t now = shmi_chan_now_ns();
 
 		if (now >= deadline) {
-			heap->proc->look_ns = now + SHMI_LOOK_AGAIN_NS;
+			shmi_store(&heap->proc->look_ns, now + SHMI_LOOK_AGAIN_NS);
 			break;
 		}
 		(void)nanosleep(&pause, NULL);

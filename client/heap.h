@@ -42,7 +42,8 @@ struct shmi_proc {
 	uint32_t spares[2],
 	        n_spares; /* thread records that came too late: one of a late reply, one of the request after it */
 	int lost; /* EIO: the daemon no longer knows us; EACCES: we have been evicted; what needs it fails so from then on */
-	int64_t look_ns; /* 0, or the daemon was away: when a request that only gives back may try again */
+	/* 0, or the daemon was away: when a request that only gives back may try again. Read without the lock, too. */
+	_Atomic int64_t look_ns;
 	int64_t deadline; /* of whoever has the lock, for all its requests */
 	struct shmi_waits waits; /* for refills */
 
@@ -89,7 +90,8 @@ struct shma_heap {
 	uint32_t index; /* in the table of heaps */
 	uint32_t refs;
 	bool debug;
-	int timeout_ms;
+	int timeout_ms; /* the longest wait for the daemon; -1: for ever */
+	int hurry_ms; /* 0, or the longest wait when the last one was in vain */
 	shmi_a64 *met; /* bit per 64 KiB of data: mapped by shmi_heap_meet */
 	bool own_page; /* mapped over page 0 of data; under the lock of the table of heaps */
 	char *leases; /* NULL, or address space of a page for each client id: what we and our ancestors got after a fork */

@@ -312,7 +312,7 @@ static int refill(struct shma_heap *heap, struct shmi_tcache *tc, struct shmi_tc
 	int error;
 
 	/* What was asked for ahead may be enough; whoever only gives something back does not wait for a daemon that is away. */
-	if (tc->posted && (ask->n_wants || !heap->proc->look_ns)) {
+	if (tc->posted && (ask->n_wants || !shmi_load(&heap->proc->look_ns))) {
 		fetch(heap, tc, true, granted);
 		if (ask->n_wants ? tc->ready[ask->wants[0].sclass].head != 0 : !ask->n_returns && !ask->n_reports)
 			return 0;

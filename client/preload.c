@@ -48,7 +48,7 @@ static int timeout_ms(void)
 static struct shma_heap *attach(const char *label)
 {
 	struct shma_options options = {
-	        .size = sizeof(options), .label = shmi_env("SHMALLOC_LABEL"), .timeout_ms = shmi_preload.timeout_ms};
+	        .size = sizeof(options), .label = shmi_env("SHMALLOC_LABEL"), .timeout_ms = timeout_ms()};
 	struct shmi_target target;
 
 	if (!options.label)
@@ -71,7 +71,6 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
 	__libc_free(__libc_malloc(1));
 	(void)shmi_preload_next();
 	shmi_preload_watch_forks();
-	shmi_preload.timeout_ms = timeout_ms();
 	shmi_preload_self.inside++;
 	struct shma_heap *heap = attach(slash ? slash + 1 : name);
 
@@ -79,6 +78,7 @@ static __attribute__((constructor)) void start(int argc, char **argv, char **env
 	shmi_preload_self.inside--;
 	debug = shmi_env("SHMALLOC_DEBUG");
 	if (heap) {
+		heap->hurry_ms = HURRY_MS;
 		shmi_preload.base = heap->env.base;
 		shmi_preload.bytes = shmi_npages_bytes((shmi_npages){heap->env.img.geo.limit_pages});
 		shmi_preload.heap = heap;
@@ -109,28 +109,22 @@ struct shmi_tcache *shmi_preload_aside(void)
 	struct shmi_tcache *tc = shmi_tls[0];
 
 	shmi_tls[0] = &shmi_tcache_none;
-	shmi_preload_self.inside++;
+	shmi_preload_self.aside++;
 	return tc;
 }
 
 void shmi_preload_back(struct shmi_tcache *tc)
 {
-	shmi_preload_self.inside--;
+	shmi_preload_self.aside--;
 	shmi_tls[0] = tc;
 }
 
-/* Whether the daemon may be asked, as far as one knows; and how long an answer may take. look_ns is read without the lock: it may be
- * a moment old. */
-static bool may_ask(struct shma_heap *heap)
+/* Whether the daemon may be asked, as far as one knows: what is read without the lock may be a moment old. */
+static bool may_ask(const struct shma_heap *heap)
 {
-	int64_t look = heap->proc->look_ns;
-	int timeout = look ? HURRY_MS : shmi_preload.timeout_ms;
+	int64_t look = shmi_load(&heap->proc->look_ns);
 
-	if (look && shmi_chan_now_ns() < look)
-		return false;
-	if (heap->timeout_ms != timeout)
-		heap->timeout_ms = timeout;
-	return true;
+	return !look || shmi_chan_now_ns() >= look;
 }
 
 /* Whether the thread has a cache. One is made once: a thread whose cache is gone is in its last destructors, and what it made there
@@ -144,7 +138,8 @@ static bool has_cache(struct shma_heap *heap, bool to_free)
 		return true;
 	if (!shmi_load_acquire(&heap->proc->attached))
 		shmi_preload_cloned();
-	if (self->entered || (self->again_ns && shmi_chan_now_ns() < self->again_ns) || (!to_free && !may_ask(heap)))
+	if (self->entered || self->aside || (self->again_ns && shmi_chan_now_ns() < self->again_ns) ||
+	        (!to_free && !may_ask(heap)))
 		return false;
 	self->entered = shmi_thread_cache(heap, SHMI_SCOPED, to_free, &error) != NULL;
 	self->again_ns = self->entered ? 0 : shmi_chan_now_ns() + AGAIN_NS;
@@ -164,7 +159,7 @@ void *shmi_preload_alloc(size_t size, size_t alignment, unsigned flags)
 	int cancel, error = EAGAIN, keep = errno;
 	void *block = NULL;
 
-	if (!heap || shmi_preload_self.inside || alignment > ALIGN_MOST)
+	if (!heap || shmi_preload_self.inside || shmi_preload_self.aside || alignment > ALIGN_MOST)
 		return from_libc(size, alignment, flags);
 	go_in(&cancel);
 	if (has_cache(heap, false) && may_ask(heap)) {

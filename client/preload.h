@@ -8,7 +8,7 @@
  *	preloadcxx.c    new and delete
  *	preload.c       attaching; slow paths, and who serves them
  *	preloadfork.c   what a child of a fork gets
- *	preloadfile.c   streams, whose locks a fork resets
+ *	preloadaside.c  what a fork resets before our handler runs: streams, values of threads
  *
  * The heap is tried first. ENOMEM of it is the caller's answer; anything else (the daemon is away, the client was evicted, there is no
  * thread record left) makes the C library serve, so that an unmodified program goes on. After a wait in vain nobody waits again for
@@ -25,6 +25,7 @@
 
 #include <malloc.h>
 #include <stdio.h>
+#include <threads.h>
 #include <wchar.h>
 
 #include "client/heap.h"
@@ -36,12 +37,12 @@ struct shmi_preload {
 	uint64_t base, bytes; /* where the heap is mapped */
 	const uint32_t *sizes; /* of inherited blocks, by page: shmi_inherited_size */
 	uint32_t n_sizes;
-	int timeout_ms; /* the longest wait for the daemon while it is there */
 };
 
 /* What a thread knows. */
 struct shmi_preload_self {
-	unsigned inside; /* in a slow path, or opening a stream */
+	unsigned inside; /* in a slow path */
+	unsigned aside; /* between shmi_preload_aside and shmi_preload_back */
 	bool entered; /* it has had a thread cache; if that is gone, the thread is ending */
 	int64_t again_ns; /* it could not have one: when it asks again */
 };
@@ -83,6 +84,8 @@ bool shmi_preload_trim(void);
 	X(malloc_usable_size)                                                                                          \
 	X(malloc_trim)                                                                                                 \
 	X(mallinfo2)                                                                                                   \
+	X(pthread_setspecific)                                                                                         \
+	X(tss_set)                                                                                                     \
 	X(fopen)                                                                                                       \
 	X(fopen64)                                                                                                     \
 	X(fdopen)                                                                                                      \
@@ -99,7 +102,8 @@ struct shmi_preload_next {
 };
 const struct shmi_preload_next *shmi_preload_next(void);
 
-/* Between the two whatever the thread allocates comes from the C library. */
+/* Between the two whatever the thread allocates comes from the C library, and what it frees goes where it belongs, though slowly; so
+ * it stays if a signal handler jumps out from between them. */
 struct shmi_tcache *shmi_preload_aside(void);
 void shmi_preload_back(struct shmi_tcache *tc);
 

@@ -4,8 +4,10 @@
  * by its name: a program may have one of its own, with a block of another shape, and ours of the others would go past it.
  *
  * Where there is no memory, what must happen is C++'s business: the handler, std::bad_alloc, and for the nothrow forms what the handler
- * throws. So the same operator of libstdc++ is called, which asks malloc once more and does all that. It is found also where
- * it was loaded for a plug-in alone; in a process without libstdc++ there is nobody to say it to.
+ * throws. So the same operator of a C++ library is called, which asks malloc once more and does all that. Of which library matters,
+ * since none catches what another one throws: the one that the caller itself or what it was linked with has, whether the caller is
+ * the program, a plug-in that was opened for itself, or a plug-in with a libstdc++ of its own inside; then whatever there is. In a process
+ * without any there is nobody to say it to. (A program that has libstdc++ inside calls its own operators, and never comes here.)
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -14,20 +16,44 @@
 
 #include "client/preload.h"
 
-static void *in_libstdcxx(const char *name)
+/* Of a library and what it was linked with; NULL if it is not loaded, or that is the function that asks. Opened once more, for good: this
+ * happens seldom. */
+static void *in_library(const char *library, const char *name, const void *asks)
 {
-	void *library = dlopen("libstdc++.so.6", RTLD_NOLOAD | RTLD_LAZY); /* counted, for good: this happens seldom */
-	void *found = library ? dlsym(library, name) : NULL;
+	void *handle = dlopen(library, RTLD_NOLOAD | RTLD_LAZY), *found = handle ? dlsym(handle, name) : NULL;
 
+	return found == asks ? NULL : found;
+}
+
+static void *look(const char *name, const void *asks, const void *caller)
+{
+	static const char *const libraries[] = {"libstdc++.so.6", "libc++abi.so.1", "libc++.so.1"};
+	Dl_info info;
+	void *found = dladdr(caller, &info) && info.dli_fname ? in_library(info.dli_fname, name, asks) : NULL;
+
+	if (!found)
+		found = dlsym(RTLD_NEXT, name);
+	for (size_t i = 0; !found && i < sizeof(libraries) / sizeof(libraries[0]); i++)
+		found = in_library(libraries[i], name, asks);
+	return found;
+}
+
+/* The operator that says that there is no memory. What looking allocates is the C library's, as the heap may have nothing. */
+static void *of_cxx(const char *name, const void *asks, const void *caller)
+{
+	struct shmi_tcache *tc = shmi_preload_aside();
+	void *found = look(name, asks, caller);
+
+	shmi_preload_back(tc);
 	if (found)
 		return found;
 	(void)dprintf(STDERR_FILENO,
-	        "shmalloc: %d: no memory for an operator new, and no libstdc++ to throw std::bad_alloc\n",
+	        "shmalloc: %d: no memory for an operator new, and no C++ library to throw std::bad_alloc\n",
 	        (int)getpid());
 	abort();
 }
 
-#define FAILED(name, type) ((type)in_libstdcxx(name))
+#define FAILED(name, self) ((__typeof__(&(self)))of_cxx(name, (const void *)(self), __builtin_return_address(0)))
 
 /* void *operator new(size_t) */
 SHMI_EXPORT void *_Znwm(size_t size);
@@ -36,7 +62,7 @@ SHMI_EXPORT void *_Znwm(size_t size)
 	void *block = malloc(size);
 
 	if (!block)
-		block = FAILED("_Znwm", void *(*)(size_t))(size);
+		block = FAILED("_Znwm", _Znwm)(size);
 	return block;
 }
 
@@ -47,7 +73,7 @@ SHMI_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t alignment)
 	void *block = aligned_alloc(alignment, size);
 
 	if (!block)
-		block = FAILED("_ZnwmSt11align_val_t", void *(*)(size_t, size_t))(size, alignment);
+		block = FAILED("_ZnwmSt11align_val_t", _ZnwmSt11align_val_t)(size, alignment);
 	return block;
 }
 

@@ -14,7 +14,16 @@
  * has no use for, as a child of a process with threads may only go on to exec.
  *
  * The spans are found in meta by their owner, from one record to the next: what comes and goes meanwhile, for other threads, may
- * be missed or found, and leads nowhere else, since each length is checked.
+ * be missed or found, and leads nowhere else, since each length is checked. So what is read may have become a hole of the heap, or
+ * another's; with SHMA_LAZY there were holes from the start. A load from a hole is a SIGBUS where the system has no page left: so the
+ * pages are mapped first, by a call that fails instead, and where that fails the system does the reading, at three times the cost; what
+ * cannot be read is zeros in the child. (What becomes a hole between the look and the copy of a few MiB, with the last page of the
+ * system taken by then, is still a SIGBUS.) After that the records are looked at once more: what is not ours any more is dropped, and
+ * only what is has sizes. Memory that cannot be had makes the copy fail as a whole, here and not at a store to it: the parent goes on,
+ * and the child ends with a line.
+ *
+ * What the C library writes to in the child before its handlers run must not be in the heap: preloadaside.c. A stack that lies there
+ * cannot be helped, since the child runs on it at once, as its parent does: such a fork ends the process.
  *
  * vfork, posix_spawn, system and popen run no handlers, and need none: the child is in the parent's memory until it calls exec. A clone
  * without CLONE_VM that goes around the handlers (_Fork, the bare system call) cannot be helped; at its first allocation or free
@@ -25,16 +34,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "client/preload.h"
 
 #define LARGE 0x80000000u /* in sizes: so many pages */
 #define ALIGN (2 * SHMI_MIB) /* so that whole tables of pages are moved */
+#define STEP (4 * SHMI_MIB) /* is looked at and copied at a time */
 #define WASTE 4u /* huge pages are used for the copy if they make it so many times as large at most */
 
 /* Of the fork under way in this thread. */
 struct copy {
+	bool cloned; /* the process itself came about without fork(): there is nothing to copy, and its child has no more */
 	char *room; /* NULL: none could be made */
 	uint64_t room_bytes;
 	char *pages; /* in it, like the heap's first `bytes` */
@@ -46,6 +58,7 @@ static __thread struct copy copy __attribute__((tls_model("initial-exec")));
 
 static _Noreturn void end_with(const char *why)
 {
+	shmi_preload_self.inside++; /* dprintf allocates, which is what this process cannot do any more */
 	(void)dprintf(STDERR_FILENO, "shmalloc: %d: %s\n", (int)getpid(), why);
 	abort();
 }
@@ -83,16 +96,53 @@ static bool make_room(struct shma_heap *heap, uint32_t pages)
 	return true;
 }
 
-static void copy_pages(const struct shma_heap *heap, uint32_t from, uint32_t to)
+/* The pages of the copy, at once, not page by page. False without memory; where the call is not known or not allowed, they come as they
+ * are written. */
+static bool back(char *to, uint64_t bytes)
 {
-	uint64_t at = shmi_page_off((shmi_page){from}).b, bytes = shmi_page_off((shmi_page){to}).b - at;
-
-	if (from >= to)
-		return;
 #ifdef MADV_POPULATE_WRITE
-	(void)madvise(copy.pages + at, bytes, MADV_POPULATE_WRITE); /* at once, not page by page */
+	return madvise(to, bytes, MADV_POPULATE_WRITE) == 0 || errno == EINVAL || errno == EPERM || errno == ENOSYS;
+#else
+	(void)to, (void)bytes;
+	return true;
 #endif
-	memcpy(copy.pages + at, (const char *)(uintptr_t)(heap->env.base + at), bytes);
+}
+
+/* Page by page what is there. False if the system refuses it. */
+static bool read_safely(char *to, uint64_t from, uint64_t bytes)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	for (uint64_t at = 0, step; at < bytes; at += step) {
+		struct iovec local = {to + at, bytes - at}, remote = {(void *)(uintptr_t)(from + at), bytes - at};
+		ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+
+		if (n < 0 && errno != EFAULT && errno != ENOMEM)
+			return false;
+		step = n > 0 ? (uint64_t)n : page;
+	}
+	return true;
+}
+
+/* Whether all of it is mapped now. */
+static bool map_again(uint64_t from, uint64_t bytes)
+{
+#ifdef MADV_POPULATE_READ
+	return madvise((void *)(uintptr_t)from, bytes, MADV_POPULATE_READ) == 0;
+#else
+	(void)from, (void)bytes;
+	return false;
+#endif
+}
+
+/* In steps, so that little time passes between the look and the copy. Without any help of the system it is a copy and nothing else. */
+static void read_pages(char *to, uint64_t from, uint64_t bytes)
+{
+	for (uint64_t at = 0, step; at < bytes; at += step) {
+		step = bytes - at < STEP ? bytes - at : STEP;
+		if (map_again(from + at, step) || !read_safely(to + at, from + at, step))
+			memcpy(to + at, (const char *)(uintptr_t)(from + at), step);
+	}
 }
 
 /* How long the blocks of a span are that the child may ask about. */
@@ -119,6 +169,34 @@ static bool is_own(const struct shma_heap *heap, uint32_t page, uint32_t end_pag
 	return shmi_state_has_blocks(word.state) && word.owner == heap->proc->client;
 }
 
+/* What is not ours is nobody's business. */
+static void drop(uint32_t page, uint32_t pages)
+{
+	(void)madvise(copy.pages + shmi_page_off((shmi_page){page}).b, shmi_npages_bytes((shmi_npages){pages}),
+	        MADV_DONTNEED);
+}
+
+/* Adjacent spans, at once. False without memory. */
+static bool copy_run(const struct shma_heap *heap, uint32_t from, uint32_t to)
+{
+	uint64_t at = shmi_page_off((shmi_page){from}).b, bytes = shmi_page_off((shmi_page){to}).b - at;
+	uint32_t pages;
+	shmi_sclass sclass;
+
+	if (from >= to)
+		return true;
+	if (!back(copy.pages + at, bytes))
+		return false;
+	read_pages(copy.pages + at, heap->env.base + at, bytes);
+	for (uint32_t page = from ? from : 1; page < to; page += pages) {
+		if (is_own(heap, page, to, &pages, &sclass))
+			note_sizes(heap, page, pages, sclass);
+		else
+			drop(page, pages);
+	}
+	return true;
+}
+
 /* Whether what we own lies so close together that huge pages waste little. They make the copy some twenty times as fast. */
 static bool is_dense(const struct shma_heap *heap, uint32_t end_page)
 {
@@ -139,22 +217,28 @@ static bool is_dense(const struct shma_heap *heap, uint32_t end_page)
 	return (uint64_t)blocks * in_block <= (uint64_t)own * WASTE;
 }
 
-static void copy_spans(const struct shma_heap *heap, uint32_t end_page)
+static bool copy_spans(const struct shma_heap *heap, uint32_t end_page)
 {
-	uint32_t from = heap->own_page ? 0 : 1, pages; /* adjacent spans are copied at once, from here on */
+	uint32_t from = heap->own_page ? 0 : 1, pages; /* what has not been copied yet begins here */
 	shmi_sclass sclass;
+	bool copied = true;
 
 	if (is_dense(heap, end_page))
 		(void)madvise(copy.pages, copy.bytes, MADV_HUGEPAGE); /* all of it: mremap moves what is of one kind */
-	for (uint32_t page = 1; page < end_page; page += pages) {
-		if (is_own(heap, page, end_page, &pages, &sclass)) {
-			note_sizes(heap, page, pages, sclass);
+	for (uint32_t page = 1; page < end_page && copied; page += pages) {
+		if (is_own(heap, page, end_page, &pages, &sclass))
 			continue;
-		}
-		copy_pages(heap, from, page);
+		copied = copy_run(heap, from, page);
 		from = page + pages;
 	}
-	copy_pages(heap, from, end_page);
+	return copied && copy_run(heap, from, end_page);
+}
+
+static void drop_copy(void)
+{
+	if (copy.room)
+		(void)munmap(copy.room, copy.room_bytes);
+	copy = (struct copy){0};
 }
 
 static void prepare(void)
@@ -162,11 +246,15 @@ static void prepare(void)
 	struct shma_heap *heap = shmi_preload.heap;
 	int keep = errno;
 
-	if (heap && shmi_load_acquire(&heap->proc->attached)) {
+	if (heap && shmi_preload_is_ours(__builtin_frame_address(0)))
+		end_with("fork() on a stack that malloc gave, which parent and child would share: run the "
+		         "program without the preloaded heap");
+	copy.cloned = heap && !shmi_load_acquire(&heap->proc->attached);
+	if (heap && !copy.cloned) {
 		uint32_t pages = shmi_image_published(&heap->env.img);
 
-		if (make_room(heap, pages))
-			copy_spans(heap, pages);
+		if (make_room(heap, pages) && !copy_spans(heap, pages))
+			drop_copy();
 	}
 	errno = keep;
 }
@@ -177,9 +265,7 @@ static void parent(void)
 {
 	int keep = errno;
 
-	if (copy.room)
-		(void)munmap(copy.room, copy.room_bytes);
-	copy = (struct copy){0};
+	drop_copy();
 	errno = keep;
 }
 
@@ -199,7 +285,7 @@ static void child(void)
 	uint64_t rest = shmi_preload.bytes - copy.bytes;
 	int keep = errno;
 
-	if (!shmi_preload.heap)
+	if (!shmi_preload.heap || copy.cloned)
 		return;
 	if (!copy.room)
 		end_with("no memory for a copy of what the parent of this process holds");

@@ -44,7 +44,7 @@ for name in ${banned//|/ }; do # the rule itself is tried
 	printf '\tx = %s(a, b);\n' "$name" | find_banned >/dev/null || echo "$name"
 done | complain 'the rule against dangerous functions does not see'
 find_banned $(sources 'shm/*.[ch]' 'proto/*.[ch]' 'daemon/*.[ch]' 'client/*.[ch]' ':!client/examples/') |
-	grep -v '^client/preloadfile\.c:[0-9]*:SHMI_EXPORT FILE \*popen(' | complain 'a function that is not used here' # that one is defined there
+	grep -v '^client/preloadaside\.c:[0-9]*:SHMI_EXPORT FILE \*popen(' | complain 'a function that is not used here' # that one is defined there
 
 # The daemon never maps data: one function of it maps objects, and passes that one over. (lease.c tries a lock on a file of its own.)
 grep -nE '\bmmap(64)?\(' $(sources 'daemon/*.c') | grep -vE '^daemon/(objects|lease)\.c:|MAP_ANONYMOUS' | complain 'the daemon maps memory outside daemon/objects.c'
@@ -59,7 +59,7 @@ nm "$BUILD/libshmalloc.so.0" | awk '{print $3}' |
 nm -D --defined-only "$BUILD/libshmalloc.so.0" | awk '{print $3}' | grep -vE '^(shma_|SHMALLOC_0)' |
 	complain 'libshmalloc exports a foreign name'
 
-nm -D --defined-only "$BUILD/libshmalloc-preload.so" | awk '{print $3}' | sed 's/@.*//' | grep -vE '^(shma_|SHMALLOC_0|_Z(nwm|dlPv)(St11align_val_t)?$|(m|c|re)alloc$|reallocarray$|free$|(posix_)?memalign$|aligned_alloc$|p?valloc$|malloc_(usable_size|trim)$|mallinfo2?$|f(d|mem)?open(64|cookie)?$|popen$|tmpfile(64)?$|open_w?memstream$)' |
+nm -D --defined-only "$BUILD/libshmalloc-preload.so" | awk '{print $3}' | sed 's/@.*//' | grep -vE '^(shma_|SHMALLOC_0|_Z(nwm|dlPv)(St11align_val_t)?$|(m|c|re)alloc$|reallocarray$|free$|(posix_)?memalign$|aligned_alloc$|p?valloc$|malloc_(usable_size|trim)$|mallinfo2?$|f(d|mem)?open(64|cookie)?$|popen$|tmpfile(64)?$|open_w?memstream$|(pthread_setspecific|tss_set)$)' |
 	complain 'libshmalloc-preload exports a foreign name'
 
 # The program in README and man page is the example that the tests run.

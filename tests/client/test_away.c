@@ -112,6 +112,22 @@ Test(away, what_needs_the_daemon_fails_in_time, .init = start, .fini = end)
 	api_expect_empty(heap);
 }
 
+/* Who cannot say no to its caller waits once, and then hardly. */
+Test(away, a_short_wait_after_one_in_vain, .init = start, .fini = end)
+{
+	heap->hurry_ms = 1;
+	stop();
+	expect_again(shma_malloc(10 * MIB) == NULL);
+	heap->timeout_ms = 10000;
+	long long begin = test_now_ms();
+
+	cr_expect(shma_malloc(10 * MIB) == NULL && errno == EAGAIN);
+	cr_expect_lt(test_now_ms() - begin - 4 * witness_ms(), 5000);
+	heap->hurry_ms = 0;
+	cont();
+	cr_expect_not_null(shma_malloc(MIB), "it is back");
+}
+
 static void *want_much(void *unused)
 {
 	child_check(shma_malloc(10 * MIB) == NULL && errno == EAGAIN);

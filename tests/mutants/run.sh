@@ -125,7 +125,7 @@ build() { # programs
 		targets+=("$BUILD/$p")
 		case $p in
 		interleave | stress/stepping | tests/shm/* | tests/proto/*) ;;
-		tests/system/test_misuse | tests/system/test_examples | tests/system/test_replay*) targets+=(everything) ;;
+		tests/system/test_misuse | tests/system/test_preload | tests/system/test_examples | tests/system/test_replay*) targets+=(everything) ;;
 		*) targets+=("$BUILD/shmallocd" "$BUILD/shmallocctl") ;;
 		esac
 	done

@@ -59,6 +59,11 @@ static void errors(void)
 	errno = 0;
 	expect(!opaque(calloc(huge, 3)) && errno == ENOMEM);
 	errno = 0;
+	expect(!opaque(calloc(SIZE_MAX / 16 + 2 + zero, 16)) &&
+	        errno == ENOMEM); /* 16 by what is left of the product */
+	errno = 0;
+	expect(!opaque(reallocarray(block, SIZE_MAX / 16 + 2 + zero, 16)) && errno == ENOMEM);
+	errno = 0;
 	expect(!opaque(realloc(block, huge)) && errno == ENOMEM);
 	errno = 0;
 	expect(!opaque(reallocarray(block, huge, 3)) && errno == ENOMEM);

@@ -1,9 +1,12 @@
 /* Processes that a program makes, each way that there is. Parent and child see their own data only. */
 #include <fcntl.h>
+#include <mntent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
+#include <threads.h>
+#include <ucontext.h>
 
 #include "tests/preload/program.h"
 
@@ -173,9 +176,8 @@ static void *hold(void *stream)
 	return NULL;
 }
 
-static void locked_stream(void)
+static void stays_locked(FILE *stream)
 {
-	FILE *stream = fopen("/dev/null", "w");
 	pthread_t thread;
 	char byte;
 
@@ -191,8 +193,59 @@ static void locked_stream(void)
 	for (int i = 0; i < 2; i++) {
 		expect(ftrylockfile(stream) == 0);
 		funlockfile(stream);
+		expect(close(locked[i]) == 0 && close(unlock[i]) == 0);
 	}
 	expect(fclose(stream) == 0);
+}
+
+static void locked_stream(void)
+{
+	for (size_t size = 16; size < 2000; size += 16) /* a stream's memory would be at hand */
+		free(malloc(size));
+	stays_locked(fopen("/dev/null", "w"));
+	stays_locked(setmntent("/dev/null", "r")); /* the C library opens it, by its own fopen */
+}
+
+#define KEYS 100 /* more than a thread has room for without an allocation */
+
+static pthread_key_t key[KEYS];
+static int by_pthread; /* or by tss_set */
+
+static void *keep_values(void *unused)
+{
+	char byte;
+
+	for (size_t i = 0; i < KEYS; i++)
+		expect((by_pthread ? pthread_setspecific(key[i], &key[i]) : tss_set(key[i], &key[i])) == 0);
+	expect(write(locked[1], "x", 1) == 1 && read(unlock[0], &byte, 1) == 1);
+	for (size_t i = 0; i < KEYS; i++)
+		expect(pthread_getspecific(key[i]) == &key[i]);
+	return unused;
+}
+
+/* What a thread has under its keys, it has after another one's fork. */
+static void stay_known(int so)
+{
+	pthread_t thread;
+	char byte;
+
+	by_pthread = so;
+	expect(pipe(locked) == 0 && pipe(unlock) == 0);
+	expect(pthread_create(&thread, NULL, keep_values, NULL) == 0 && read(locked[0], &byte, 1) == 1);
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	expect_ended(pid);
+	expect(write(unlock[1], "x", 1) == 1 && pthread_join(thread, NULL) == 0);
+}
+
+static void values_of_threads(void)
+{
+	for (size_t i = 0; i < KEYS; i++)
+		expect(pthread_key_create(&key[i], NULL) == 0);
+	stay_known(1);
+	stay_known(0);
 }
 
 static char self[300]; /* its path */
@@ -289,11 +342,59 @@ static void cloned(void)
 	expect_ended((pid_t)pid);
 }
 
+/* The same for what such a process forks: that may call exec, and else ends with the same line. */
+static void cloned_forks(void)
+{
+	int status;
+
+	free(malloc(10));
+	pid_t pid = _Fork();
+
+	if (pid == 0) {
+		pid = fork();
+		if (pid == 0)
+			_exit(execl(self, self, "again", (char *)NULL));
+		expect_ended(pid);
+		pid = fork();
+		if (pid == 0) {
+			void *volatile block = malloc(10);
+
+			_exit(block ? 3 : 4);
+		}
+		expect(pid > 0 && waitpid(pid, &status, 0) == pid);
+		expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+		_exit(0);
+	}
+	expect_ended(pid);
+}
+
+static ucontext_t back, there;
+
+static void fork_there(void)
+{
+	if (fork() == 0)
+		_exit(0);
+}
+
+/* On a stack from malloc: parent and child would write to the same one. */
+static void on_a_stack(void)
+{
+	char *stack = malloc(1 << 20);
+
+	expect(stack && in_heap(stack) && getcontext(&there) == 0);
+	there.uc_stack.ss_sp = stack;
+	there.uc_stack.ss_size = 1 << 20;
+	there.uc_link = &back;
+	makecontext(&there, fork_there, 0);
+	expect(swapcontext(&back, &there) == 0);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
 } ways[] = {{"both_write", both_write}, {"deep", deep}, {"among_threads", among_threads},
-        {"locked_stream", locked_stream}, {"others", others}, {"to_daemon", to_daemon}, {"cloned", cloned}};
+        {"locked_stream", locked_stream}, {"values_of_threads", values_of_threads}, {"others", others},
+        {"to_daemon", to_daemon}, {"on_a_stack", on_a_stack}, {"cloned", cloned}, {"cloned_forks", cloned_forks}};
 
 int main(int argc, char **argv)
 {

@@ -2,6 +2,49 @@
 #include "client/shmalloc.h"
 #include "tests/preload/program.h"
 
+/* A block of another client, a child that attached for itself. Its own view of the heap is a copy: it gives the offset. */
+static void make_there(int to, int until)
+{
+	char *block = shma_heap_alloc(shma_default(), 100000, 0, 0), byte;
+
+	expect(block);
+	memset(block, 'x', 100000);
+	shma_off off = shma_to_off(block);
+
+	expect(write(to, &off, sizeof(off)) == sizeof(off) && read(until, &byte, 1) == 0);
+	shma_free(block);
+	_exit(0);
+}
+
+/* What is another's is not copied. */
+static void of_another(void)
+{
+	int to[2], until[2];
+	shma_off off = 0;
+
+	expect(pipe(to) == 0 && pipe(until) == 0);
+	pid_t maker = fork();
+
+	if (maker == 0) {
+		(void)close(until[1]);
+		make_there(to[1], until[0]);
+	}
+	expect(read(to[0], &off, sizeof(off)) == sizeof(off));
+	const char *block = shma_from_off(shma_default(), off);
+
+	expect(block && block[0] == 'x' && block[99999] == 'x');
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)close(until[1]);
+		expect(block[0] == 0 && block[50000] == 0 && block[99999] == 0);
+		_exit(0);
+	}
+	expect_ended(pid);
+	expect(close(until[1]) == 0);
+	expect_ended(maker);
+}
+
 int main(void)
 {
 	struct shma_stats stats = {.size = sizeof(stats)};
@@ -37,6 +80,7 @@ int main(void)
 	}
 	expect_ended(pid);
 	expect(strcmp(own, "the parent's") == 0);
+	of_another();
 	shma_free(ours);
 	free(shared);
 	expect(shma_detach(heap) == 0);

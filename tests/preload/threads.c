@@ -1,6 +1,10 @@
 /* Threads that come and go, with destructors that free and allocate after the thread's cache is gone. More of them, one after the other,
  * than a process can have at a time: what one leaves behind, all later ones would miss. */
+#include <malloc.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/stat.h>
 
 #include "tests/preload/program.h"
 
@@ -60,6 +64,23 @@ static void *libc_under_cancellation(void *done)
 	return NULL;
 }
 
+/* So are the calls by which the heap asks its daemon, here for large blocks and the first of a class. */
+static void *heap_under_cancellation(void *done)
+{
+	void *block[20];
+
+	expect(pthread_cancel(pthread_self()) == 0);
+	for (size_t i = 0; i < 20; i++) {
+		block[i] = malloc((i + 1) * 333333 / (i % 2 ? 1 : 1000));
+		expect(block[i] && in_heap(block[i]));
+	}
+	for (size_t i = 0; i < 20; i++)
+		free(block[i]);
+	*(int *)done = 1;
+	pthread_testcancel();
+	return NULL;
+}
+
 static void look_whose(void *done)
 {
 	char *block = malloc(100);
@@ -81,6 +102,55 @@ static void *open_under_cancellation(void *done)
 	return NULL;
 }
 
+static sigjmp_buf out;
+
+static void jump(int sig)
+{
+	siglongjmp(out, sig);
+}
+
+/* A signal handler jumps out of fopen: what the thread frees from then on is free all the same, whatever serves it. */
+static void jump_out_of_fopen(void)
+{
+	char fifo[] = "/tmp/shmalloc-fifo-XXXXXX";
+	FILE *volatile stream = NULL;
+
+	expect(mkdtemp(fifo) && rmdir(fifo) == 0 && mkfifo(fifo, 0600) == 0);
+	expect(signal(SIGALRM, jump) != SIG_ERR);
+	char *large = malloc(40 << 20), *small = malloc(100);
+
+	expect(large && in_heap(large));
+	if (sigsetjmp(out, 1) == 0) {
+		(void)alarm(1);
+		stream = fopen(fifo, "r"); /* nobody writes there */
+	}
+	size_t before = mallinfo2().uordblks;
+
+	free(large);
+	free(small);
+	free(malloc(1000));
+	(void)malloc_trim(0);
+	expect(!stream && unlink(fifo) == 0 && mallinfo2().uordblks < before - (30 << 20));
+}
+
+static void *jump_in_a_thread(void *alarms)
+{
+	expect(pthread_sigmask(SIG_UNBLOCK, alarms, NULL) == 0);
+	jump_out_of_fopen();
+	return NULL;
+}
+
+static void jumped(void)
+{
+	pthread_t thread;
+	sigset_t alarms;
+
+	(void)sigemptyset(&alarms);
+	(void)sigaddset(&alarms, SIGALRM);
+	expect(pthread_sigmask(SIG_BLOCK, &alarms, NULL) == 0);
+	expect(pthread_create(&thread, NULL, jump_in_a_thread, &alarms) == 0 && pthread_join(thread, NULL) == 0);
+}
+
 static void cancelled(void *(*in)(void *done))
 {
 	pthread_t thread;
@@ -97,7 +167,9 @@ int main(void)
 	pthread_key_t many[40];
 
 	cancelled(libc_under_cancellation); /* first: nothing has called the C library's malloc yet */
+	cancelled(heap_under_cancellation);
 	cancelled(open_under_cancellation);
+	jumped();
 	expect(pthread_key_create(&first, in_destructor) == 0);
 	for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++) /* a later key needs memory of its own */
 		expect(pthread_key_create(&many[i], NULL) == 0);

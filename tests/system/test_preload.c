@@ -58,6 +58,26 @@ Test(preload, operators_of_cxx)
 	cr_expect_eq(run("preload/operators", NULL), 0);
 }
 
+/* Plug-ins of a program in C, with three kinds of a C++ library. */
+Test(preload, operators_of_plugins)
+{
+	static const char *const plugins[] = {
+	        "preload/libthrows.so", "preload/libthrows-static.so", "preload/libthrows-libcxx.so"};
+
+	for (size_t i = 0; i < sizeof(plugins) / sizeof(plugins[0]); i++) {
+		const char *found = test_build_path(plugins[i]);
+		char path[300];
+
+		if (!found && i == 2) {
+			fprintf(stderr, "skipped: no libc++ to build a plug-in with\n");
+			continue;
+		}
+		cr_assert_not_null(found);
+		snprintf(path, sizeof(path), "%s", found);
+		cr_expect_eq(run("preload/thrown", path), 0, "%s", path);
+	}
+}
+
 Test(preload, a_program_with_operators_of_its_own)
 {
 	cr_expect_eq(run("preload/replaced", NULL), 0);
@@ -71,9 +91,27 @@ Test(preload, calls_before_main_and_after_exit)
 	cr_expect_eq(run("preload/early", plugin), 0);
 }
 
+Test(preload, libraries_whose_constructors_wait_for_threads)
+{
+	char library[300];
+
+	snprintf(library, sizeof(library), "%s", test_build_path("preload/libloaded.so"));
+	cr_expect_eq(run("preload/loading", library), 0);
+}
+
 Test(preload, threads_that_end)
 {
 	cr_expect_eq(run("preload/threads", NULL), 0);
+}
+
+Test(preload, more_threads_than_there_is_room_for)
+{
+	int status = run("preload/crowd", NULL);
+
+	if (status == 77)
+		fprintf(stderr, "skipped: the system does not let a process have so many threads\n");
+	else
+		cr_expect_eq(status, 0);
 }
 
 Test(preload, the_library_itself_allocates_nothing)
@@ -101,6 +139,11 @@ Test(preload, fork_among_threads)
 Test(preload, fork_under_a_locked_stream)
 {
 	cr_expect_eq(run("preload/forks", "locked_stream"), 0);
+}
+
+Test(preload, fork_and_values_of_threads)
+{
+	cr_expect_eq(run("preload/forks", "values_of_threads"), 0);
 }
 
 Test(preload, exec_vfork_spawn_popen_system)
@@ -143,14 +186,56 @@ static int listen_to(const char *program, const char *argument, char *said, size
 	return status;
 }
 
-Test(preload, a_clone_without_fork_ends_with_one_line)
+static void expect_one_line(const char *how)
 {
 	char said[1000];
-	int status = listen_to("preload/forks", "cloned", said, sizeof(said));
+	int status = listen_to("preload/forks", how, said, sizeof(said));
 
 	cr_expect_eq(status, 0, "status %#x", status);
 	cr_expect_not_null(strstr(said, "this process was cloned without fork()"), "said: %s", said);
 	cr_expect_eq(strchr(said, '\n'), said + strlen(said) - 1, "one line: %s", said);
+}
+
+Test(preload, a_clone_without_fork_ends_with_one_line)
+{
+	expect_one_line("cloned");
+}
+
+Test(preload, a_fork_in_a_clone_ends_with_one_line)
+{
+	expect_one_line("cloned_forks");
+}
+
+/* ---- a fork where something is missing ---- */
+
+Test(preload, fork_where_calls_are_refused)
+{
+	cr_expect_eq(run("preload/forkfaults", "refused"), 0);
+}
+
+Test(preload, fork_while_a_block_is_freed)
+{
+	char said[1000];
+
+	cr_expect_eq(listen_to("preload/forkfaults", "freed_meanwhile", said, sizeof(said)), 0, "%s", said);
+	cr_expect_not_null(strstr(said, "no block of the parent of this process begins there"), "said: %s", said);
+}
+
+Test(preload, fork_without_memory)
+{
+	char said[1000];
+
+	cr_expect_eq(listen_to("preload/forkfaults", "no_memory", said, sizeof(said)), 0, "%s", said);
+	cr_expect_not_null(strstr(said, "no memory for a copy"), "said: %s", said);
+}
+
+Test(preload, a_fork_on_a_block_ends_with_a_line)
+{
+	char said[1000];
+	int status = listen_to("preload/forks", "on_a_stack", said, sizeof(said));
+
+	cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %#x", status);
+	cr_expect_not_null(strstr(said, "fork() on a stack that malloc gave"), "said: %s", said);
 }
 
 static void expect_misuse(const char *how, const char *message)
@@ -231,16 +316,6 @@ Test(preload, there_is_no_daemon)
 	fclose(from);
 }
 
-/* The heap is full: that is the program's answer, as it is with the C library. */
-Test(preload, a_limit_is_no_memory, .init = NULL)
-{
-	const char *args[] = {"--size", "256MiB", "--client-limit", "32MiB", NULL};
-
-	system_start(&d, args);
-	cr_expect_eq(run("preload/forks", "others"), 0);
-	cr_expect_eq(run("preload/full", NULL), 0);
-}
-
 /* A program that links libshmalloc itself has one instance of it: blocks of malloc are the default heap's, scoped, and one client's. */
 Test(preload, a_program_that_links_the_library)
 {
@@ -255,4 +330,28 @@ Test(preload, a_program_that_links_the_library)
 	cr_expect_str_eq(text, "from a preloaded program\n");
 	free(text);
 	cr_expect_eq(run("preload/linked", NULL), 0);
+}
+
+/* ---- where there is no more: each has a daemon with arguments of its own ---- */
+
+/* The heap is full: that is the program's answer, as it is with the C library. */
+Test(preload_full, a_limit_is_no_memory)
+{
+	static const char *const args[] = {"--size", "256MiB", "--client-limit", "32MiB", NULL};
+
+	system_start(&d, args);
+	cr_expect_eq(run("preload/forks", "others"), 0);
+	cr_expect_eq(run("preload/full", NULL), 0);
+	end();
+}
+
+Test(preload_full, fork_over_holes)
+{
+	static const char *const args[] = {"--size=1GiB", NULL};
+
+	if (!system_private_shm("size=24m"))
+		return;
+	system_start(&d, args);
+	cr_expect_eq(run("preload/forkfaults", "holes"), 0);
+	end();
 }
