@@ -147,15 +147,15 @@ prepare_bash() { # as configure does it: pipes, subshells, here-documents and re
 }
 p_bash() { on bash "$input/script"; }
 needs_make=make
-prepare_make() { # sixty sources, headers that are made, a library; two jobs at a time
+prepare_make() { # sources, headers that are made, a library; two jobs at a time
 	local i
-	for i in $(seq 60); do echo "#include \"all.h\"
-		int f$i(int n) { return n < 2 ? $i : g(n) + f$((i % 60 + 1))(n - 1); }" >"f$i.c"; done
+	for i in $(seq 24); do echo "#include \"all.h\"
+		int f$i(int n) { return n < 2 ? $i : g(n) + f$((i % 24 + 1))(n - 1); }" >"f$i.c"; done
 	echo '#include <stdio.h>
 		#include "all.h"
 		int main(void) { printf("%d\n", f7(1000)); return 0; }' >main.c
 	cat >Makefile <<-'M'
-		NAMES := $(sort $(foreach i,$(shell seq 60),f$(i)))
+		NAMES := $(sort $(foreach i,$(shell seq 24),f$(i)))
 		result: main.o libf.a ; $(CC) $^ -o $@
 		libf.a: $(NAMES:%=%.o) ; $(AR) rcsD $@ $^
 		%.o: %.c all.h ; $(CC) -O1 -c $< -o $@
@@ -207,7 +207,7 @@ needs_clang=clang
 p_clang() { on clang -x c++ -std=c++17 -O2 -g -c "$top/client/examples/containers.cpp" -I"$top/client" -o a.o && sha256sum a.o; }
 needs_convert=/usr/bin/convert-im6.q16
 p_convert() { # its formats are plug-ins; threads share the work
-	on /usr/bin/convert-im6.q16 -limit thread 2 -size 1200x900 plasma:tomato-steelblue -seed 7 -blur 0x3 -resize 70% -rotate 17 -sharpen 0x2 -colors 64 -depth 8 a.png
+	on /usr/bin/convert-im6.q16 -limit thread 2 -seed 7 -size 1200x900 plasma:tomato-steelblue -blur 0x3 -resize 70% -rotate 17 -sharpen 0x2 -colors 64 -strip a.png
 	sha256sum a.png
 }
 needs_memcached=memcached
@@ -226,7 +226,7 @@ prepare_memcached() { cat >load.pl <<-'P'
 p_memcached() { # of root it drops privileges
 	local server drop=() i
 	[ "$(id -u)" != 0 ] || drop=(-u nobody)
-	chmod 711 "$dir" . && on memcached -s "$PWD/sock" -a 0666 -m 300 -t 4 "${drop[@]}" &
+	chmod 711 "$dir" && chmod 1777 . && on memcached -s "$PWD/sock" -a 0666 -m 300 -t 4 "${drop[@]}" &
 	server=$!
 	for i in 1 2 3 4; do perl "$input/load.pl" "$PWD/sock" "${i}00000" >"out$i" & done
 	for i in 1 2 3 4; do wait -n -p pid; [ "$pid" != "$server" ] || return; done
@@ -238,13 +238,13 @@ needs_tmux=tmux
 p_tmux() { # what it leaves in the background is a child of a fork
 	local tmux=(tmux -S "$PWD/sock" -f /dev/null)
 	on "${tmux[@]}" new-session -d -x 100 -y 40 "seq 1 20000; echo made; cat" || return
-	"${tmux[@]}" set-option -g history-limit 30000 \; new-window "seq 1 30000; tmux -S '$PWD/sock' wait-for -S done; cat" \; wait-for done
+	"${tmux[@]}" set-option -g history-limit 30000 \; new-window "seq 1 30000; tmux -S '$PWD/sock' wait-for -S ready; cat" \; wait-for ready
 	"${tmux[@]}" capture-pane -p -S - | sha256sum
 	"${tmux[@]}" split-window -h cat \; list-panes -a -F '#{window_index} #{pane_index} #{pane_width}'
 	"${tmux[@]}" kill-server
 }
 needs_vim=vim
-prepare_vim() { seq 60000 | awk '{print $1, "the word" $1 * 7919 % 1009, "and", $1 % 17}' >in; }
+prepare_vim() { seq 24000 | awk '{print $1, "the word" $1 * 7919 % 1009, "and", $1 % 17}' >in; }
 p_vim() { # edits, searches, undoes; a script with lists and dictionaries, a filter
 	cp "$input/in" . && cat >script.vim <<-'V'
 		%s/word\(\d\+\)/\=submatch(1) * 2/g

@@ -14,14 +14,14 @@ ROUNDS=${ROUNDS:-3}
 top=$PWD
 dir=$(mktemp -d /tmp/shmalloc-programs.XXXXXX)
 trap 'rm -rf "$dir"' EXIT
-unset SHMALLOC_SOCKET SHMALLOC_HEAP SHMALLOC_HARDEN SHMALLOC_DEBUG SHMALLOC_LABEL LD_PRELOAD ${!PYTHON*} ${!MALLOC_*}
+unset SHMALLOC_SOCKET SHMALLOC_HEAP SHMALLOC_HARDEN SHMALLOC_DEBUG SHMALLOC_LABEL LD_PRELOAD "${!PYTHON@}" "${!MALLOC_@}"
 export SHMALLOC_SOCKET=$dir/none LC_ALL=C.UTF-8 # a daemon of the machine is not part of this
 export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b \
 	GIT_AUTHOR_DATE='2026-01-01 00:00:00 +0000' GIT_COMMITTER_DATE='2026-01-01 00:00:00 +0000'
 
 # The least part of the peak of resident memory on glibc that must be on the heap at its peak. The programs' own files are resident, and
 # memory that they map for themselves: of a large java that is most. A child that is on the heap when the program itself is not has less.
-LEAST_PART=${LEAST_PART:-0.05}
+LEAST_PART=${LEAST_PART:-0.1}
 
 # ---- one command ----
 
