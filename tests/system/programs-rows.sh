@@ -207,20 +207,41 @@ needs_clang=clang
 p_clang() { on clang -x c++ -std=c++17 -O2 -g -c "$top/client/examples/containers.cpp" -I"$top/client" -o a.o && sha256sum a.o; }
 needs_convert=/usr/bin/convert-im6.q16
 p_convert() { # its formats are plug-ins; threads share the work
-	on /usr/bin/convert-im6.q16 -limit thread 2 -seed 7 -size 1200x900 plasma:tomato-steelblue -blur 0x3 -resize 70% -rotate 17 -sharpen 0x2 -colors 64 -strip a.png
+	on /usr/bin/convert-im6.q16 -limit thread 2 -seed 7 -size 1200x900 plasma:tomato-steelblue \
+		-blur 0x3 -resize 70% -rotate 17 -sharpen 0x2 -colors 64 -strip a.png
 	sha256sum a.png
 }
 needs_memcached=memcached
-prepare_memcached() { cat >load.pl <<-'P'
-	use IO::Socket::UNIX; my ($path, $from) = @ARGV; my ($s, $n);
-	for (1 .. 400) { $s = IO::Socket::UNIX->new(Peer => $path) and last; select undef, undef, undef, 0.02 }
-	die "no server: $!" if !$s;
-	for my $i ($from .. $from + 4999) {
-		my $v = "v$i" x (1 + $i * 37 % 900); print $s "set k$i 0 0 ", length $v, "\r\n$v\r\n"; <$s> =~ /^STORED/ or die "set $i";
-		next if $i % 3; print $s "get k$i\r\n"; <$s> =~ /^VALUE k$i 0 (\d+)/ or die "get $i"; read $s, my $got, $1 + 2; <$s>; $got eq "$v\r\n" or die "k$i differs"; $n += $1;
-		if ($i % 2) { print $s "delete k$i\r\n"; <$s> =~ /^DELETED/ or die "delete $i" }
-	}
-	print "$from $n\n";
+prepare_memcached() {
+	cat >load.pl <<-'P'
+		use IO::Socket::UNIX;
+		my ($path, $from) = @ARGV;
+		my ($s, $n);
+		for (1 .. 400) { $s = IO::Socket::UNIX->new(Peer => $path) and last; select undef, undef, undef, 0.02 }
+		die "no server: $!" if !$s;
+		sub said { my $line = <$s>; $line =~ shift or die "it says $line" }
+		for my $i ($from .. $from + 4999) {
+			my $v = "v$i" x (1 + $i * 37 % 900);
+			print $s "set k$i 0 0 ", length $v, "\r\n$v\r\n"; said(qr/^STORED/);
+			next if $i % 3;
+			print $s "get k$i\r\n"; said(qr/^VALUE k$i 0 @{[length $v]}/);
+			read $s, my $got, 2 + length $v; said(qr/^END/);
+			$got eq "$v\r\n" or die "k$i differs";
+			$n += length $got;
+			if ($i % 2) { print $s "delete k$i\r\n"; said(qr/^DELETED/) }
+		}
+		print "$from $n\n";
+	P
+	cat >end.pl <<-'P'
+		use IO::Socket::UNIX;
+		my $s = IO::Socket::UNIX->new(Peer => shift) or die "no server: $!";
+		print $s "stats\r\n";
+		while (<$s>) {
+			last if /^END/;
+			print "$1 $2\n" if /^STAT (curr_items|bytes|cmd_set|get_hits) (\d+)/;
+			$pid = $1 if /^STAT pid (\d+)/;
+		}
+		kill TERM => $pid;
 	P
 }
 p_memcached() { # of root it drops privileges
@@ -231,14 +252,15 @@ p_memcached() { # of root it drops privileges
 	for i in 1 2 3 4; do perl "$input/load.pl" "$PWD/sock" "${i}00000" >"out$i" & done
 	for i in 1 2 3 4; do wait -n -p pid; [ "$pid" != "$server" ] || return; done
 	cat out?
-	perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Peer => shift); print $s "stats\r\n"; while (<$s>) { last if /^END/; print "$2 $3\n" if /^(STAT) (curr_items|bytes|cmd_set|get_hits) (\d+)/; $pid = $1 if /^STAT pid (\d+)/ } kill TERM => $pid' "$PWD/sock"
+	perl "$input/end.pl" "$PWD/sock"
 	wait "$server"
 }
 needs_tmux=tmux
 p_tmux() { # what it leaves in the background is a child of a fork
-	local tmux=(tmux -S "$PWD/sock" -f /dev/null)
+	local i tmux=(tmux -S "$PWD/sock" -f /dev/null)
 	on "${tmux[@]}" new-session -d -x 100 -y 40 "seq 1 20000; echo made; cat" || return
-	"${tmux[@]}" set-option -g history-limit 30000 \; new-window "seq 1 30000; tmux -S '$PWD/sock' wait-for -S ready; cat" \; wait-for ready
+	"${tmux[@]}" set-option -g history-limit 30000 \; new-window "seq 1 30000; cat"
+	for i in $(seq 200); do "${tmux[@]}" capture-pane -p | grep -qx 30000 && break; read -r -t 0.05 <> <(:) || :; done
 	"${tmux[@]}" capture-pane -p -S - | sha256sum
 	"${tmux[@]}" split-window -h cat \; list-panes -a -F '#{window_index} #{pane_index} #{pane_width}'
 	"${tmux[@]}" kill-server
