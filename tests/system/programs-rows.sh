@@ -23,6 +23,19 @@ p_sqlite() {
 		pragma integrity_check;
 	SQL
 }
+# CPython's own regression tests, all but these; what needs a network, a screen or much memory skips itself.
+python_fails='test_ensurepip test_idle' # on glibc, too: Debian has no bundled pip, no Tk here
+python_slow='test_asyncio test_compileall test_concurrent_futures test_cppext test_gdb test_imaplib test_largefile test_logging
+	test_multiprocessing_forkserver test_multiprocessing_main_handling test_multiprocessing_spawn test_regrtest test_signal test_socket
+	test_source_encoding test_ssl test_venv test_xmlrpc' # most of the time they wait, or compile
+needs_python=/usr/lib/python3.11/test/regrtest.py rounds_python=1
+p_python() { # small objects, too, are malloc's: else Python has them from an allocator of its own. Times differ: the results by module alone
+	# shellcheck disable=SC2086
+	PYTHONMALLOC=malloc on /usr/bin/python3 -m test --timeout 600 -x $python_fails $python_slow >log 2>&1
+	local status=$?
+	grep -E '^(All [0-9]+ tests OK|[0-9]+ tests? (OK|failed|skipped|altered))|^    test_' log
+	return $status
+}
 needs_perl=perl
 p_perl() {
 	on perl -e 'my %h; my $s = 1; for my $i (1 .. 400000) { $s = ($s * 1103515245 + 12345) & 0x7fffffff; push @{$h{$s % 50021}}, "v$s" }
