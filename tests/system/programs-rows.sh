@@ -29,9 +29,11 @@ python_slow='test_asyncio test_compileall test_concurrent_futures test_cppext te
 	test_multiprocessing_forkserver test_multiprocessing_main_handling test_multiprocessing_spawn test_regrtest test_signal test_socket
 	test_source_encoding test_ssl test_venv test_xmlrpc' # most of the time they wait, or compile
 needs_python=/usr/lib/python3.11/test/regrtest.py rounds_python=1
-p_python() { # small objects, too, are malloc's: else Python has them from an allocator of its own. Times differ: the results by module alone
+# Its own allocator is off, so that small objects are malloc's, too. What is run in the background may have SIGINT ignored, which some tests
+# raise. Times differ, so the results by module are compared.
+p_python() {
 	# shellcheck disable=SC2086
-	PYTHONMALLOC=malloc on /usr/bin/python3 -m test --timeout 600 -x $python_fails $python_slow >log 2>&1
+	on env --default-signal=INT PYTHONMALLOC=malloc /usr/bin/python3 -m test --timeout 600 -x $python_fails $python_slow >log 2>&1
 	local status=$?
 	grep -E '^(All [0-9]+ tests OK|[0-9]+ tests? (OK|failed|skipped|altered))|^    test_' log
 	return $status
