@@ -25,15 +25,17 @@ p_sqlite() {
 }
 # CPython's own regression tests, all but these; what needs a network, a screen or much memory skips itself.
 python_fails='test_ensurepip test_idle' # on glibc, too: Debian has no bundled pip, no Tk here
+python_sees=test_pass_fds_redirected # which descriptors a new program has: the library's socket is one of them
 python_slow='test_asyncio test_compileall test_concurrent_futures test_cppext test_gdb test_imaplib test_largefile test_logging
 	test_multiprocessing_forkserver test_multiprocessing_main_handling test_multiprocessing_spawn test_regrtest test_signal test_socket
 	test_source_encoding test_ssl test_venv test_xmlrpc' # most of the time they wait, or compile
 needs_python=/usr/lib/python3.11/test/regrtest.py rounds_python=1
-# Its own allocator is off, so that small objects are malloc's, too. What is run in the background may have SIGINT ignored, which some tests
-# raise. Times differ, so the results by module are compared.
+# Its own allocator is off, so that small objects are malloc's, too. A process for each module: one that has run many has objects for the
+# garbage collector to look at again and again. What is run in the background may have SIGINT ignored, which some tests raise. Times
+# differ, so the results by module are compared.
 p_python() {
 	# shellcheck disable=SC2086
-	on env --default-signal=INT PYTHONMALLOC=malloc /usr/bin/python3 -m test --timeout 600 -x $python_fails $python_slow >log 2>&1
+	on env --default-signal=INT PYTHONMALLOC=malloc /usr/bin/python3 -m test -j1 --timeout 600 -i $python_sees -x $python_fails $python_slow >log 2>&1
 	local status=$?
 	grep -E '^(All [0-9]+ tests OK|[0-9]+ tests? (OK|failed|skipped|altered))|^    test_' log
 	return $status
@@ -328,7 +330,7 @@ p_threads() { # sqlite in several threads of one process, that give up python's 
 	on /usr/bin/python3 threads.py
 }
 
-all='sqlite python perl lua gcc git redis jq xz pdf node java sort awk bash make cmake clang convert memcached tmux vim zstd threads'
+all='sqlite perl lua gcc git redis jq xz pdf node java sort awk bash make cmake clang convert memcached tmux vim zstd threads python'
 
 # ---- faults: rows that must be bad, and why ----
 
