@@ -394,7 +394,7 @@ check-packages: ## build the Debian packages, and install, use and remove them i
 	@tests/deps.sh $(DEPS_PACKAGES)
 	@$(TEST_ENV) TEST_TIMEOUT=3600 tests/run.sh tests/system/packages.sh
 
-check-programs: everything ## some 25 real programs on the heap and on glibc, side by side: a table; half an hour
+check-programs: programs ## some 25 real programs on the heap and on glibc, side by side: a table; half an hour
 	@$(TEST_ENV) tests/system/programs.sh $(CHECK_PROGRAMS)
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
