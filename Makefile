@@ -411,7 +411,7 @@ check-packages: ## build the Debian packages, and install, use and remove them i
 	@tests/deps.sh $(DEPS_PACKAGES)
 	@$(TEST_ENV) TEST_TIMEOUT=3600 tests/run.sh tests/system/packages.sh
 
-check-programs: everything ## some fifteen real programs on the heap and on glibc, side by side: a table; half an hour
+check-programs: programs ## some 25 real programs on the heap and on glibc, side by side: a table; half an hour
 	@$(TEST_ENV) tests/system/programs.sh $(CHECK_PROGRAMS)
 
 # What has a campaign of its own comes first. `make soak SOAK=build/plain/stress/kills` runs that alone.
@@ -532,7 +532,7 @@ DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_PACKAGES := dpkg-dev debhelper dh-python lintian mmdebstrap systemd-container
 DEPS_PROGRAMS := time sqlite3 python3 libpython3.11-testsuite perl lua5.4 gcc git redis-server redis-tools jq xz-utils poppler-utils ghostscript \
-	nodejs default-jdk-headless mawk
+	nodejs default-jdk-headless mawk bash make g++ cmake clang imagemagick memcached tmux vim zstd
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
 	libaprutil1-dev libiceoryx-posh-dev libiceoryx-hoofs-dev libpmemobj-dev
 .PHONY: deps-if-missing tsan-here coverage-here always

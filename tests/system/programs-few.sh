@@ -1,3 +1,3 @@
 #!/bin/bash
-# Three quick ones of programs.sh, once each.
-exec env ROUNDS=1 "${0%/*}/programs.sh" perl sqlite awk
+# Quick ones of programs.sh, once each: a large heap, one that forks write to on both sides, threads, a child that outlives its parent.
+exec env ROUNDS=1 "${0%/*}/programs.sh" perl sqlite bash threads tmux
