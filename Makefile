@@ -546,9 +546,12 @@ PC    := $(BUILD)/client/shmalloc.pc
 CMAKE := $(BUILD)/client/shmallocConfig.cmake $(BUILD)/client/shmallocConfigVersion.cmake
 UNITS := $(BUILD)/systemd/shmallocd.service $(BUILD)/systemd/user/shmallocd.service
 cmakedir = $(libdir)/cmake/shmalloc
+# In shmalloc.pc, so that pkg-config --define-prefix finds a tree that was moved.
+below = $(patsubst $(prefix)/%,$${prefix}/%,$(1))
 $(PC) $(CMAKE) $(UNITS): $(BUILD)/%: %.in always
 	@mkdir -p $(@D)
-	@sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(libdir)|' -e 's|@includedir@|$(includedir)|' -e 's|@version@|$(VERSION)|' \
+	@sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(call below,$(libdir))|' -e 's|@includedir@|$(call below,$(includedir))|' \
+		-e 's|@version@|$(VERSION)|' \
 		-e 's|@sbindir@|$(sbindir)|' -e 's|@so@|$(SO)|' \
 		-e "s|@fromcmake@|$$(realpath -m --relative-to='$(cmakedir)' '$(includedir)')|" $< >$@
 
