@@ -402,7 +402,7 @@ SHELL_TESTS := install.sh consumer.sh packaging.sh container.sh hardening.sh uni
 MUTANT_SHARE ?= 5
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage products install uninstall \
-	check-packages check-programs check-programs-deps
+	check-packages check-container check-programs check-programs-deps
 check: everything ## run all tests; ends with a line "N passed, N failed"
 	@$(TEST_ENV) MUTANT_SHARE=$(MUTANT_SHARE) tests/run.sh $(SUITES) $(CPP_TESTS) $(STRESS) $(INTERLEAVE) $(REPLAYS) $(addprefix tests/system/,$(SHELL_TESTS)) \
 		tests/client/python.sh tests/bench/instructions.sh tests/system/programs-few.sh tests/mutants/run.sh
@@ -410,6 +410,10 @@ check: everything ## run all tests; ends with a line "N passed, N failed"
 check-packages: ## build the Debian packages, and install, use and remove them in a fresh system; some minutes, root, a Debian mirror
 	@tests/deps.sh $(DEPS_PACKAGES)
 	@$(TEST_ENV) TEST_TIMEOUT=3600 tests/run.sh tests/system/packages.sh
+
+check-container: programs $(BUILD)/system/across ## build the image and run the manifests of systemd/container under podman; some minutes, root, a Debian mirror
+	@tests/deps.sh $(DEPS_CONTAINER)
+	@$(TEST_ENV) TEST_TIMEOUT=3600 tests/run.sh tests/system/engine.sh
 
 check-programs: programs ## some 25 real programs on the heap and on glibc, side by side: a table; half an hour
 	@$(TEST_ENV) tests/system/programs.sh $(CHECK_PROGRAMS)
@@ -531,6 +535,7 @@ DEPS_TEST := systemd systemd-container valgrind tmux libxml2-utils python3-dev p
 DEPS_BROWSER := chromium chromium-driver curl jq
 DEPS_LINT := clang clang-format clang-tidy cppcheck libclang-rt-14-dev gcovr mandoc
 DEPS_PACKAGES := dpkg-dev debhelper dh-python lintian mmdebstrap systemd-container
+DEPS_CONTAINER := podman crun mmdebstrap python3-yaml
 DEPS_PROGRAMS := time sqlite3 python3 libpython3.11-testsuite perl lua5.4 gcc git redis-server redis-tools jq xz-utils poppler-utils ghostscript \
 	nodejs default-jdk-headless mawk bash make g++ cmake clang imagemagick memcached tmux vim zstd
 DEPS_BENCH := gnuplot-nox valgrind libjemalloc2 libtcmalloc-minimal4 libmimalloc2.0 g++ libboost-dev libmm-dev libapr1-dev \
@@ -558,9 +563,12 @@ PC    := $(BUILD)/client/shmalloc.pc
 CMAKE := $(BUILD)/client/shmallocConfig.cmake $(BUILD)/client/shmallocConfigVersion.cmake
 UNITS := $(BUILD)/systemd/shmallocd.service $(BUILD)/systemd/user/shmallocd.service
 cmakedir = $(libdir)/cmake/shmalloc
+# In shmalloc.pc, so that pkg-config --define-prefix finds a tree that was moved.
+below = $(patsubst $(prefix)/%,$${prefix}/%,$(1))
 $(PC) $(CMAKE) $(UNITS): $(BUILD)/%: %.in always
 	@mkdir -p $(@D)
-	@sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(libdir)|' -e 's|@includedir@|$(includedir)|' -e 's|@version@|$(VERSION)|' \
+	@sed -e 's|@prefix@|$(prefix)|' -e 's|@libdir@|$(call below,$(libdir))|' -e 's|@includedir@|$(call below,$(includedir))|' \
+		-e 's|@version@|$(VERSION)|' \
 		-e 's|@sbindir@|$(sbindir)|' -e 's|@so@|$(SO)|' \
 		-e "s|@fromcmake@|$$(realpath -m --relative-to='$(cmakedir)' '$(includedir)')|" $< >$@
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # What systemd/container says agrees with the sources and with what is built, and gives nobody more than it needs. Each rule is tried
-# on files that break it. No container engine is needed: `make check-packages` goes through the steps of the Containerfile.
+# on files that break it. No container engine is needed: `make check-container` is with one.
 set -euo pipefail
 BUILD=${BUILD:-build/plain}
 case $BUILD in */plain) ;; *) echo 'skipped: the plain build only'; exit 77 ;; esac

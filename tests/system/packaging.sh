@@ -21,19 +21,17 @@ needed=$(sed -nE '/^DEPS :=/,/[^\\]$/p' Makefile | tr -s ' \t\\' '\n' | grep -E 
 
 packages() { sed -n 's/^Package: //p' "$1/control"; }
 takes() { # DEBIAN: "PACKAGE FILE" for each file that a line of a .install file takes, or "PACKAGE LINE takes nothing"
-	local package line pattern file found
+	local package pattern file found
 	for package in $(packages "$1"); do
-		while read -r line; do
+		while read -r pattern; do
 			found=
-			for pattern in $(set -f; eval "printf '%s\n' $line"); do # the braces
-				for file in $installed; do
-					# shellcheck disable=SC2053
-					[[ $file == $pattern || $file == $pattern/* ]] || continue
-					echo "$package $file"
-					found=1
-				done
+			for file in $installed; do
+				# shellcheck disable=SC2053
+				[[ $file == $pattern || $file == $pattern/* ]] || continue
+				echo "$package $file"
+				found=1
 			done
-			[ -n "$found" ] || echo "$package takes nothing by $line"
+			[ -n "$found" ] || echo "$package takes nothing by $pattern"
 		done <"$1/$package.install"
 	done
 }
@@ -68,7 +66,7 @@ breaks() { # WORDS FILE SED-SCRIPT
 	broken=$((broken + 1))
 }
 breaks 'usr/sbin/shmallocd is installed, and in no package' shmalloc-daemon.install '/sbin/d'
-breaks 'usr/bin/shmallocctl is installed, and in no package' shmalloc-daemon.install '/bin,/d'
+breaks 'usr/bin/shmallocctl is installed, and in no package' shmalloc-daemon.install '/^usr.bin$/d'
 breaks 'libshmalloc.so.0 is in two packages' libshmalloc-dev.install 's/libshmalloc\.so$/&*/'
 breaks 'libshmalloc0 takes nothing by usr/lib/*/libshmalloc.so.1' libshmalloc0.install 's/so\.0/so.1/'
 breaks 'libshmalloc0.symbols lacks shma_free' libshmalloc0.symbols '/shma_free@/d'

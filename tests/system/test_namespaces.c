@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -68,6 +70,48 @@ static void make_namespaces(bool rootless)
 		map_root(USER);
 }
 
+/* ---- what is new ---- */
+
+static const char *const kinds[] = {"mnt", "pid", "ipc", "net", "uts", "user"};
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]), USER_KIND = KINDS - 1, LINK_SIZE = 64 };
+
+/* "pid:[4026531836]" for each kind of namespace that this process is in. */
+static void read_namespaces(char links[KINDS][LINK_SIZE])
+{
+	for (size_t i = 0; i < KINDS; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "/proc/self/ns/%s", kinds[i]);
+		memset(links[i], 0, LINK_SIZE);
+		child_check(readlink(path, links[i], LINK_SIZE - 1) > 0);
+	}
+}
+
+static void expect_new_namespaces(char before[KINDS][LINK_SIZE], bool rootless)
+{
+	char now[KINDS][LINK_SIZE];
+
+	read_namespaces(now);
+	for (size_t i = 0; i < KINDS; i++)
+		child_check((strcmp(now[i], before[i]) != 0) == (rootless || i != USER_KIND));
+}
+
+/* The objects have names as yet, but none is open: what it maps later it got by the socket. */
+static void expect_nothing_open(void)
+{
+	DIR *open_ones = opendir("/proc/self/fd");
+
+	child_check(open_ones);
+	for (struct dirent *entry; (entry = readdir(open_ones)) != NULL;) {
+		char to[PATH_MAX] = "";
+
+		if (readlinkat(dirfd(open_ones), entry->d_name, to, sizeof(to) - 1) > 0)
+			child_check(strncmp(to, "/dev/shm/shmalloc.", 18) != 0);
+	}
+	closedir(open_ones);
+	child_check(test_daemon_objects(&d) > 0);
+}
+
 /* The directory, not the socket itself: the next daemon makes another socket there. */
 static void make_root(void)
 {
@@ -84,12 +128,15 @@ static void make_root(void)
 
 static void expect_nothing_else(void)
 {
+	char object[160];
 	DIR *root = opendir("/");
 
 	child_check(root);
 	for (struct dirent *entry; (entry = readdir(root)) != NULL;)
 		child_check(entry->d_name[0] == '.' || strcmp(entry->d_name, "run") == 0);
 	closedir(root);
+	snprintf(object, sizeof(object), "/shmalloc.%s.%s.meta", d.instance, d.heap);
+	child_check(shm_open(object, O_RDONLY, 0) < 0 && errno == ENOENT);
 	child_check(getpid() == 1 && geteuid() == 0);
 	child_check(open("/run/file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600) < 0 && errno == EROFS);
 }
@@ -99,13 +146,17 @@ static int contain(void *arg)
 {
 	struct box *box = arg;
 	int status = 0;
+	char before[KINDS][LINK_SIZE];
 
+	read_namespaces(before);
 	make_namespaces(box->rootless);
 	pid_t first = fork();
 
 	child_check(first >= 0);
 	if (first == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		expect_new_namespaces(before, box->rootless);
+		expect_nothing_open();
 		make_root();
 		expect_nothing_else();
 		_exit(box->program(box));

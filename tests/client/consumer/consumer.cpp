@@ -1,8 +1,6 @@
-// The same in C++, by the C header and by the one for C++ where there is one.
+// The same in C++, by both headers.
 #include <shmalloc.h>
-#if __has_include(<shmalloc.hpp>)
 #include <shmalloc.hpp>
-#endif
 #include <cstdio>
 #include <new>
 #include <string>
@@ -25,6 +23,8 @@ int main()
 	if (!off || shma_from_off(shma_default(), off) != room || point->x + point->y != 7)
 		return 1;
 	shma_free(room);
+	if (shma::make_unique<Point>(Point{5, 6})->y != 6)
+		return 1;
 	std::puts((std::string("shmalloc ") + shma_version()).c_str());
 	return 0;
 }
