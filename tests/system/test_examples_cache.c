@@ -139,7 +139,7 @@ Test(examples_cache, users_that_are_killed)
 	set_limit("65536");
 	for (uint32_t i = 0; i < USERS; i++)
 		user[i] = user_start(&k, &keys);
-	while (k.kills < KILLS) {
+	while (k.kills < KILLS || !hits) { /* on a machine that is busy they are killed before they have found anything */
 		uint32_t victim = test_random_below(&k.random, USERS);
 
 		for (uint32_t lines = test_random_below(&k.random, KEYS / 2); lines > 0 && killing_line_is_there(&k);
@@ -153,7 +153,6 @@ Test(examples_cache, users_that_are_killed)
 		killing_kill(&k, user[i]);
 	while (killing_line_is_there(&k))
 		note(&keys, killing_line(&k), &hits);
-	cr_expect_gt(hits, 0);
 	get_all(&keys);
 	unsigned entries = entries_within(SMALL);
 	int64_t live = killing_expect_blocks(&k, &d, entries + 1);
