@@ -23,6 +23,7 @@ dir=$(mktemp -d /var/tmp/shmalloc-engine.XXXXXX)
 trap 'rm -rf --one-file-system "$dir"' EXIT
 trap 'exit 1' INT TERM HUP
 trap 'echo "FAILED at line $LINENO"; tail -n 20 "$dir"/*.log' ERR
+null=$(stat -c '%a %u %g' /dev/null)
 began=$SECONDS
 step() { printf '%3d s  %s\n' $((SECONDS - began)) "$*"; }
 
@@ -32,6 +33,9 @@ resolver=$(readlink -f /etc/resolv.conf)
 cp "$resolver" "$dir/resolv.conf"
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mknod -m 666 /run/null c 1 3
+mount --bind /run/null /dev/null # crun may give what a container has as its input to the container's user
+exec </dev/null
 mkdir -p /run/lock "${resolver%/*}"
 [ -e "$resolver" ] || cp "$dir/resolv.conf" "$resolver"
 # crun takes the first version of cgroups, or the second, and not both with controllers in each.
@@ -305,10 +309,12 @@ podman stop -t 30 stays >/dev/null
 [ "$(podman inspect -f '{{.State.ExitCode}}' stays)" = 0 ]
 bare "$(pid_of shmallocd)" 7790
 
-step 'nothing is left'
+step 'nothing is left, and nothing is changed'
 podman rm -fa -t 10 >/dev/null
 [ -z "$(find /dev/shm -name '*shmalloc*')" ] # of the host
 [ "$(ls -A /run/shmalloc)" = shmalloc.sock.lock ]
+umount -l /dev/null
+[ "$(stat -c '%a %u %g' /dev/null)" = "$null" ]
 for user in 7790 10001 210001; do
 	! grep -lsE "^Uid:\s$user\s" /proc/[0-9]*/status || fail "a process of user $user is left"
 done
