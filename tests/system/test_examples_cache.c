@@ -139,7 +139,8 @@ Test(examples_cache, users_that_are_killed)
 	set_limit("65536");
 	for (uint32_t i = 0; i < USERS; i++)
 		user[i] = user_start(&k, &keys);
-	while (k.kills < KILLS || !hits) { /* on a machine that is busy they are killed before they have found anything */
+	while (k.kills < KILLS ||
+	        !hits) { /* on a machine that is busy they are killed before they have found anything */
 		uint32_t victim = test_random_below(&k.random, USERS);
 
 		for (uint32_t lines = test_random_below(&k.random, KEYS / 2); lines > 0 && killing_line_is_there(&k);
