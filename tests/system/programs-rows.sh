@@ -26,9 +26,10 @@ p_sqlite() {
 # CPython's own regression tests, all but these; what needs a network, a screen or much memory skips itself.
 python_fails='test_ensurepip test_idle' # on glibc, too: Debian has no bundled pip, no Tk here
 python_sees=test_pass_fds_redirected # which descriptors a new program has: the library's socket is one of them
-python_slow='test_asyncio test_compileall test_concurrent_futures test_cppext test_gdb test_imaplib test_largefile test_logging
-	test_multiprocessing_forkserver test_multiprocessing_main_handling test_multiprocessing_spawn test_regrtest test_signal test_socket
-	test_source_encoding test_ssl test_venv test_xmlrpc' # most of the time they wait, or compile
+python_slow='test_asyncio test_compileall test_concurrent_futures test_cppext test_eintr test_faulthandler test_ftplib test_gdb test_imaplib
+	test_largefile test_logging test_multiprocessing_forkserver test_multiprocessing_main_handling test_multiprocessing_spawn test_poll test_poplib
+	test_queue test_regrtest test_selectors test_signal test_socket test_source_encoding test_ssl test_threadsignals test_venv test_wait3
+	test_wait4 test_xmlrpc' # most of the time they wait, or compile
 needs_python=/usr/lib/python3.11/test/regrtest.py rounds_python=1
 # Its own allocator is off, so that small objects are malloc's, too. A process for each module: one that has run many has objects for the
 # garbage collector to look at again and again. What is run in the background may have SIGINT ignored, which some tests raise. Times
