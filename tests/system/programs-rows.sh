@@ -343,6 +343,8 @@ needs_fault_socket=awk bad_fault_socket='not on the heap' # there is no daemon
 p_fault_socket() { on env SHMALLOC_SOCKET=/nonexistent/sock awk 'BEGIN {for (i = 0; i < 200000; i++) a[i] = i; print length(a)}'; }
 needs_fault_static=/sbin/ldconfig bad_fault_static='not on the heap' # linked statically
 p_fault_static() { on /sbin/ldconfig -p | wc -l; }
+needs_fault_nothing=sh bad_fault_nothing='not on the heap' # a row that forgets `on`
+p_fault_nothing() { sh -c 'echo word'; }
 needs_fault_main=perl bad_fault_main='not on the heap' # a small process is there, and the large one that it starts is not
 p_fault_main() { on sh -c "LD_PRELOAD= perl -e 'my @a = map {\"v\$_\"} 1 .. 200000; print scalar(@a)'; echo"; }
-faults='fault_output fault_status fault_socket fault_static fault_main'
+faults='fault_output fault_status fault_socket fault_static fault_nothing fault_main'
