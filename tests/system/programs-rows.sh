@@ -26,9 +26,10 @@ p_sqlite() {
 # CPython's own regression tests, all but these; what needs a network, a screen or much memory skips itself.
 python_fails='test_ensurepip test_idle' # on glibc, too: Debian has no bundled pip, no Tk here
 python_sees=test_pass_fds_redirected # which descriptors a new program has: the library's socket is one of them
-python_slow='test_asyncio test_compileall test_concurrent_futures test_cppext test_gdb test_imaplib test_largefile test_logging
-	test_multiprocessing_forkserver test_multiprocessing_main_handling test_multiprocessing_spawn test_regrtest test_signal test_socket
-	test_source_encoding test_ssl test_venv test_xmlrpc' # most of the time they wait, or compile
+python_slow='test_asyncio test_compileall test_concurrent_futures test_cppext test_eintr test_faulthandler test_ftplib test_gdb test_imaplib
+	test_largefile test_logging test_multiprocessing_forkserver test_multiprocessing_main_handling test_multiprocessing_spawn test_poll test_poplib
+	test_queue test_regrtest test_selectors test_signal test_socket test_source_encoding test_ssl test_threadsignals test_venv test_wait3
+	test_wait4 test_xmlrpc' # most of the time they wait, or compile
 needs_python=/usr/lib/python3.11/test/regrtest.py rounds_python=1
 # Its own allocator is off, so that small objects are malloc's, too. A process for each module: one that has run many has objects for the
 # garbage collector to look at again and again. What is run in the background may have SIGINT ignored, which some tests raise. Times
@@ -342,6 +343,8 @@ needs_fault_socket=awk bad_fault_socket='not on the heap' # there is no daemon
 p_fault_socket() { on env SHMALLOC_SOCKET=/nonexistent/sock awk 'BEGIN {for (i = 0; i < 200000; i++) a[i] = i; print length(a)}'; }
 needs_fault_static=/sbin/ldconfig bad_fault_static='not on the heap' # linked statically
 p_fault_static() { on /sbin/ldconfig -p | wc -l; }
+needs_fault_nothing=sh bad_fault_nothing='not on the heap' # a row that forgets `on`
+p_fault_nothing() { sh -c 'echo word'; }
 needs_fault_main=perl bad_fault_main='not on the heap' # a small process is there, and the large one that it starts is not
 p_fault_main() { on sh -c "LD_PRELOAD= perl -e 'my @a = map {\"v\$_\"} 1 .. 200000; print scalar(@a)'; echo"; }
-faults='fault_output fault_status fault_socket fault_static fault_main'
+faults='fault_output fault_status fault_socket fault_static fault_nothing fault_main'

@@ -48,8 +48,9 @@ on() {
 }
 figure() { sed -nE "s/^ *\"$1\": ([0-9]+),?$/\1/p" "$notes.figures" 2>/dev/null | awk '{n = $1} END {print int(n / 1024)}'; }
 
-# Of the commands in both files of notes: those that had too little of the heap.
+# Of the row's commands those that had too little of the heap.
 off_the_heap() { # NAME
+	[ -s "$dir/$1.heap.peaks" ] || echo 'no command of the row is on'
 	awk -v least="$LEAST_PART" '
 		FNR == NR {if ($2 > rss[$1]) rss[$1] = $2; next}
 		!($1 in peak) || $3 < peak[$1] {peak[$1] = $3; granted[$1] = $4; name[$1] = $5}
