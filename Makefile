@@ -399,7 +399,7 @@ TEST_ENV = BUILD=$(BUILD) PYTHON=$(PYTHON) ASAN_OPTIONS=abort_on_error=1 UBSAN_O
 SHELL_TESTS := install.sh consumer.sh packaging.sh container.sh hardening.sh units.sh systemd.sh metrics.sh screen.sh page.sh completion.sh tenants.sh run.sh
 
 # All mutants take as long as all other tests: check tries one in so many, others with each commit; `make mutants` all.
-MUTANT_SHARE ?= 5
+MUTANT_SHARE ?= 6
 
 .PHONY: deps check soak mutants demo bench bench-report bench-deps lint format asan tsan coverage products install uninstall \
 	check-packages check-container check-programs check-programs-deps
