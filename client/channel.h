@@ -9,8 +9,8 @@
 
 #include "client/heap.h"
 
-#define SHMI_LOOK_AGAIN_NS                                                                                             \
-	200000000ll /* how long nobody who can do without waits for a daemon that was waited for in vain */
+/* How long nobody who can do without waits for a daemon that was waited for in vain. */
+#define SHMI_LOOK_AGAIN_NS 200000000ll
 
 /* ---- sock.c ---- */
 

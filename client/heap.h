@@ -160,6 +160,9 @@ int shmi_target_resolve(const struct shma_options *given, struct shmi_target *t)
 /* A variable of the environment that is set and not empty, else NULL. */
 const char *shmi_env(const char *name);
 
+/* $SHMALLOC_TIMEOUT_MS, for programs that have no options of their own to say it; `otherwise` if it is not set or no time. */
+int shmi_env_timeout_ms(int otherwise);
+
 /* ---- mapping.c ---- */
 
 /* Memory that a fork wipes; NULL on failure. */

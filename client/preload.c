@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,21 +33,13 @@ const struct shmi_preload_next *shmi_preload_next(void)
 
 /* ---- attaching ---- */
 
-static int timeout_ms(void)
-{
-	const char *given = shmi_env("SHMALLOC_TIMEOUT_MS");
-	char *end = NULL;
-	long ms = given ? strtol(given, &end, 10) : 0;
-
-	return given && !*end && ms > 0 && ms <= 3600000 ? (int)ms : TIMEOUT_MS;
-}
-
 /* Where there is no socket nothing is waited for: each program that is started would wait anew. One that is there and does not
  * answer belongs to a daemon that comes back. */
 static struct shma_heap *attach(const char *label)
 {
-	struct shma_options options = {
-	        .size = sizeof(options), .label = shmi_env("SHMALLOC_LABEL"), .timeout_ms = timeout_ms()};
+	struct shma_options options = {.size = sizeof(options),
+	        .label = shmi_env("SHMALLOC_LABEL"),
+	        .timeout_ms = shmi_env_timeout_ms(TIMEOUT_MS)};
 	struct shmi_target target;
 
 	if (!options.label)

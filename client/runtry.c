@@ -3,7 +3,6 @@
  * What the daemon answers is ours to say. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -94,15 +93,14 @@ static int attach_and_leave(const struct run *run, struct shma_heap *heap)
 
 int run_try(const struct run *run)
 {
-	const char *program = strrchr(run->program[0], '/'), *given = getenv("SHMALLOC_TIMEOUT_MS");
-	long ms = given ? strtol(given, NULL, 10) : 0;
+	const char *program = strrchr(run->program[0], '/');
 	struct shma_options options = {.size = sizeof(options),
 	        .socket = run->path,
 	        .heap = run_heap(run),
 	        .label = run->label ? run->label
 	                 : program  ? program + 1
 	                            : run->program[0],
-	        .timeout_ms = ms > 0 && ms <= 3600000 ? (int)ms : 0};
+	        .timeout_ms = shmi_env_timeout_ms(0)};
 	struct shmi_target target;
 	int error = shmi_target_resolve(&options, &target);
 

@@ -15,6 +15,15 @@ const char *shmi_env(const char *name)
 	return value && *value ? value : NULL;
 }
 
+int shmi_env_timeout_ms(int otherwise)
+{
+	const char *given = shmi_env("SHMALLOC_TIMEOUT_MS");
+	char *end = NULL;
+	long ms = given ? strtol(given, &end, 10) : 0;
+
+	return given && !*end && ms > 0 && ms <= 3600000 ? (int)ms : otherwise;
+}
+
 /* Returns 0, or ENAMETOOLONG. */
 static int copy(char *to, size_t room, const char *from)
 {
